@@ -1,0 +1,150 @@
+"""What the stages need of the world, as interfaces.
+
+Each port has a real implementation in `agent.adapters` and a simulated one in `simulators`; one contract suite in
+`tests/contracts` runs on both. The journal's port is beside the journal's own records, in `agent.service.journal`.
+"""
+
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from agent.metering.plant import SerialSettings
+from agent.protocol.pdu import ReadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ClockQuality:
+    """How far the wall clock can be trusted: `sync` is S (synchronised), H (holdover) or U (unknown)."""
+
+    sync: str
+    err_ms: int
+
+
+class Clock(Protocol):
+    """All time of the agent."""
+
+    def wall_ms(self) -> int:
+        """UTC Unix time in ms; may step."""
+
+    def monotonic_ns(self) -> int:
+        """Time that never steps, for cadence and for the ages of readings."""
+
+    def quality(self) -> ClockQuality:
+        """State and estimated error of the wall clock."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait in monotonic time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """The words of one read and when its last byte had arrived (`received_ns`, monotonic)."""
+
+    words: tuple[int, ...]
+    sent_ns: int
+    received_ns: int
+
+
+class Line(Protocol):
+    """One RS485 pair or gateway connection; has one owner, who makes one read after the other.
+
+    Never returns words it doubts.
+    """
+
+    async def open(self) -> None:
+        """Claim the port or connect. Raises LineDown."""
+
+    async def read(
+        self, request: ReadRequest, *, timeout_ms: int, quiet_ms: int = 0, settings: SerialSettings | None = None
+    ) -> Reply:
+        """Make one read transaction.
+
+        Args:
+            request: unit, function, address and number of registers.
+            timeout_ms: longest wait from the end of the request to the beginning of the answer.
+            quiet_ms: rest the meter needs after its answer beyond the 3.5 characters of the line.
+            settings: baud and framing of this meter where they differ from the line's.
+
+        Raises:
+            MeterSilent: no answer. MeterBusy: exceptions 5 and 6. FrameDamaged: an answer that must not be
+            trusted. MeterRefused: any other exception. LineDown: the port or connection is gone; open again.
+        """
+
+    async def close(self) -> None:
+        """Let go of the port or connection; never raises."""
+
+
+class Signer(Protocol):
+    """Holds one private signing key."""
+
+    @property
+    def alg(self) -> str:
+        """JWS algorithm of the key, `Ed25519` or `ES256`."""
+
+    @property
+    def kid(self) -> str:
+        """RFC 7638 SHA-256 thumbprint of the public key, base64url."""
+
+    def sign(self, data: bytes) -> bytes:
+        """Sign the bytes; Ed25519 gives 64 bytes."""
+
+
+class Entropy(Protocol):
+    """Randomness for ids and jitter."""
+
+    def token(self, size: int) -> bytes:
+        """`size` unpredictable bytes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Will:
+    """What the broker says of us when the connection dies."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A new connection is up and the subscription granted. `session` is its random id."""
+
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """The connection is gone, or could not be made; `reason` is a sentence for a person."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A message on a subscribed topic."""
+
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+UplinkEvent = Connected | Disconnected | Received
+
+
+class Uplink(Protocol):
+    """The MQTT connection. Reconnects by itself for ever; keeps no queue: the journal is the only one."""
+
+    async def start(self, *, subscribe: tuple[str, ...], will: Callable[[str], Will]) -> None:
+        """Begin to connect in the background. `will(session)` is asked once for every connection attempt."""
+
+    def events(self) -> AsyncIterator[UplinkEvent]:
+        """Connections, disconnections and messages, in their order; one consumer."""
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send with QoS 1 and wait for the PUBACK.
+
+        Returns when the reason code is 0. Raises UplinkDown where there is no connection, it broke, or no PUBACK
+        came in time; UplinkRefused with the reason code for 0x10 (nobody subscribed) and every failure code.
+        """
+
+    async def stop(self) -> None:
+        """Disconnect in good order (the will is not sent)."""
