@@ -1,0 +1,67 @@
+"""What every test may use, and what happens to tests whose foreign program is missing."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.support import programs
+from tests.support.mosquitto import Mosquitto
+
+# The same examples in every run: a red run is a change, not luck. No deadline: the machines of CI are slow and shared.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("search", derandomize=False, deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("repeatable")
+
+_missing = pytest.StashKey[set[str]]()
+
+
+@pytest.fixture
+def mosquitto(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mosquitto]:
+    """A running mosquitto that keeps nothing on disk and lets everybody in."""
+    _require("mosquitto", request.config)
+    with Mosquitto(directory=tmp_path) as broker:
+        yield broker
+
+
+@pytest.fixture
+def mosquitto_on_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Mosquitto]:
+    """A running mosquitto that stores sessions and messages on every change, to be killed and started again."""
+    _require("mosquitto", request.config)
+    with Mosquitto(directory=tmp_path, persistence=True) as broker:
+        yield broker
+
+
+@pytest.fixture
+def mbpoll(request: pytest.FixtureRequest) -> Path:
+    """The path of Debian's mbpoll."""
+    _require("mbpoll", request.config)
+    path = programs.find_mbpoll()
+    assert path is not None
+    return path
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """A test marked `mosquitto` or `mbpoll` needs that program."""
+    for program in programs.PROGRAMS:
+        if item.get_closest_marker(program):
+            _require(program, item.config)
+
+
+def _require(program: str, config: pytest.Config) -> None:
+    if programs.find(program):
+        return
+    config.stash.setdefault(_missing, set()).add(program)
+    message = f"{program} is neither installed nor unpacked (`make test` fetches it)"
+    if programs.in_ci():
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say loudly what a green run has not tested."""
+    missing = config.stash.get(_missing, set[str]())
+    for program in sorted(missing):
+        line = f"WARNING: {program} is missing on this machine; the tests that need it did not run."
+        terminalreporter.write_line(line, yellow=True, bold=True)

@@ -1,0 +1,1 @@
+"""What tests share: foreign programs (mosquitto, mbpoll), child processes that cannot outlive the run, free ports."""
