@@ -1,0 +1,54 @@
+# Every target sets up what it needs; nothing has to be installed first but Python 3.11 with venv, and make.
+
+PYTHON ?= python3
+VENV := .venv/bin
+RUN := $(VENV)/python
+
+# Not "?=": bash keeps a variable of this name (the age of the shell), which must not become the length of the demo.
+SECONDS := 60
+unexport SECONDS
+
+# An upgrade of the locks is asked for: make lock UPGRADE=1
+UPGRADE :=
+PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-header \
+	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test real check format lock clean runtime development programs
+
+help: ## what can be done here
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: runtime ## a simulated factory of 26 meters, the agent, a broker and the platform for SECONDS=60
+	@$(VENV)/metering-sim demo --seconds $(SECONDS)
+
+test: development programs ## the whole test suite (ARGS="..." goes to pytest)
+	@$(RUN) -m pytest $(ARGS)
+
+real: development programs ## the long campaign: real processes, real faults (5 minutes)
+	@$(RUN) -m pytest tests/real -m real --timeout 900 $(ARGS)
+
+check: development ## style, types, layers
+	$(RUN) -m ruff check .
+	$(RUN) -m ruff format --check .
+	$(RUN) -m mypy --strict agent simulators tests
+	$(VENV)/lint-imports --no-logo
+
+format: development ## put the style right where a machine can
+	$(RUN) -m ruff check --fix .
+	$(RUN) -m ruff format .
+
+lock: development ## choose and hash the exact versions again after a change of pyproject.toml (UPGRADE=1: the newest)
+	@$(RUN) -m uv --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "uv>=0.13,<0.14"
+	$(PIP_COMPILE) --all-extras pyproject.toml -o config/locks/development.txt
+	$(PIP_COMPILE) --constraint config/locks/development.txt --no-annotate pyproject.toml -o config/locks/runtime.txt
+
+clean: ## remove the environment and everything that was made
+	rm -rf .venv .venv.lock dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	find agent simulators tests -type d -name __pycache__ -prune -exec rm -rf {} +
+
+runtime development:
+	@$(PYTHON) -I tests/support/environment.py $@
+
+programs: development
+	@$(RUN) -m tests.support.programs
