@@ -93,7 +93,8 @@ class Profile:
     `registers` is ordered as in the file. `identity` names the register that holds the serial number, None if it
     cannot be read. `fingerprint` names registers that a person can change at the meter and that change the meaning
     of its energy register. `quiet_ms` is the rest the meter needs after its answer beyond the 3.5 characters of the
-    line. `hash` is the base64url SHA-256 of the file's bytes, `confidence` 2 where two sources agree.
+    line. `hash` is the base64url SHA-256 of the file's bytes, `confidence` 2 where two sources agree. `power_max_w` is
+    the most active power the model can measure, before CT and PT, None where no source says so.
     """
 
     id: str
@@ -114,6 +115,7 @@ class Profile:
     sources: tuple[str, ...]
     examples: tuple[Example, ...]
     hash: str
+    power_max_w: int | None = None
 
     @property
     def energy(self) -> Register:
