@@ -144,7 +144,7 @@ def _install(lock: Path) -> None:
         "--disable-pip-version-check",
         "--no-input",
         "install",
-        "--quiet",
+        "-qq",
     ]
     _run(
         [*pip, "--require-hashes", *wheels, "-r", str(lock)],
