@@ -1,0 +1,197 @@
+"""The tables that there is one of: platform, signing, journal, interval, web.
+
+Each function is given a table whose values have the right types, adds what is wrong with their meaning to the list of
+faults and returns the frozen value, or None where a fault was found here or before.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from agent.settings import grammar
+from agent.settings.budget import days_to_keep, needed_mb
+from agent.settings.faultlist import FaultList, KeyPath
+from agent.settings.files import needed_directory, needed_file, secret_file
+from agent.settings.shape import (
+    IntervalShape,
+    JournalShape,
+    PlatformShape,
+    SigningShape,
+    Table,
+    WebShape,
+)
+from agent.settings.values import JournalSettings, PlatformLink, Signing
+
+T = TypeVar("T")
+
+DEFAULT_INTERVAL = "1min"
+DEFAULT_BUDGET_MB = 1_024
+DEFAULT_KEEP_DAYS = 90
+DEFAULT_TOPIC_ROOT = "kwh/v1"
+
+
+def parsed(
+    parse: Callable[[str], T], text: str | None, path: KeyPath, faults: FaultList, remedy: str = ""
+) -> T | None:
+    """What a text means; reports and returns None where it means nothing, None also where there is no text."""
+    if text is None:
+        return None
+    try:
+        return parse(text)
+    except ValueError as error:
+        faults.add(path, str(error), remedy)
+        return None
+
+
+def read_platform(table: Table[PlatformShape], base: Path, faults: FaultList) -> PlatformLink | None:
+    """`[platform]`: the broker, how to prove who we are to it, and the keys of those who acknowledge."""
+    shape = table.value
+    broker = _broker(table, faults)
+    ca_file = _file(table, "ca_file", base, faults, "ask the platform's operator for its CA certificate")
+    certificate = _file(table, "client_certificate", base, faults, "ask the platform's operator to issue it")
+    key = _file(table, "client_key", base, faults, "it was made together with the certificate", secret=True)
+    password = _file(
+        table, "password_file", base, faults, "write the password into it, nothing else", secret=True
+    )
+    _pairs(table, faults)
+    keys = _acknowledgement_keys(table, base, faults)
+    root = parsed(
+        grammar.topic_root, shape.topic_root, (*table.path, "topic_root"), faults, "the default is kwh/v1"
+    )
+    if broker is None or shape.audience is None or shape.broker is None:
+        return None
+    return PlatformLink(
+        audience=shape.audience,
+        broker_url=shape.broker,
+        broker=broker,
+        ca_file=ca_file,
+        client_certificate=certificate,
+        client_key=key,
+        username=shape.username,
+        password_file=password,
+        acknowledgement=shape.acknowledgement or "platform",
+        acknowledgement_keys=keys,
+        topic_root=root or DEFAULT_TOPIC_ROOT,
+    )
+
+
+def _broker(table: Table[PlatformShape], faults: FaultList) -> grammar.BrokerAddress | None:
+    path = (*table.path, "broker")
+    remedy = "write the user name as platform.username and the password into a platform.password_file"
+    has_account = "@" in (table.value.broker or "")
+    broker = parsed(grammar.broker_address, table.value.broker, path, faults, remedy if has_account else "")
+    if broker is None:
+        return None
+    if not broker.tls and not grammar.is_loopback(broker.host):
+        reason = f"mqtt:// to {broker.host} would send everything in clear text over the network"
+        faults.add(path, reason, "use mqtts://; mqtt:// is for a broker on this machine only")
+    if broker.tls and "ca_file" not in table.given:
+        faults.add((*table.path, "ca_file"), "is missing, but mqtts:// needs it", 'add ca_file = "ca.pem"')
+    return broker
+
+
+def _file(
+    table: Table[PlatformShape], key: str, base: Path, faults: FaultList, remedy: str, *, secret: bool = False
+) -> Path | None:
+    name = getattr(table.value, key)
+    if name is None:
+        return None
+    look = secret_file if secret else needed_file
+    return look(base, name, (*table.path, key), faults, remedy)
+
+
+def _pairs(table: Table[PlatformShape], faults: FaultList) -> None:
+    """Keys that are of no use one without the other."""
+    for key, other in (
+        ("client_certificate", "client_key"),
+        ("client_key", "client_certificate"),
+        ("password_file", "username"),
+    ):
+        if key in table.given and other not in table.given:
+            faults.add((*table.path, key), f"is of no use without {other}", f"add {other} or leave out {key}")
+
+
+def _acknowledgement_keys(table: Table[PlatformShape], base: Path, faults: FaultList) -> tuple[Path, ...]:
+    path = (*table.path, "acknowledgement_keys")
+    broker_mode = table.value.acknowledgement == "broker"
+    wrong_mode = "acknowledgement" in table.given and table.value.acknowledgement is None
+    if "acknowledgement_keys" not in table.given and not broker_mode and not wrong_mode:
+        remedy = 'add acknowledgement_keys = ["platform.pem"] with the public key of the platform'
+        faults.add(path, "is missing, so that no acknowledgement could be believed", remedy)
+    remedy = "ask the platform's operator for its public acknowledgement key"
+    files = (
+        needed_file(base, name, (*path, place), faults, remedy)
+        for place, name in enumerate(table.value.acknowledgement_keys or ())
+    )
+    return tuple(file for file in files if file is not None)
+
+
+def read_signing(table: Table[SigningShape], base: Path, faults: FaultList) -> Signing | None:
+    """`[signing]`: exactly one place of the key."""
+    shape = table.value
+    choices = table.given & {"key_file", "credential"}
+    if not choices:
+        faults.add(
+            table.path, "names no key", 'add key_file = "signing-key.pem" (or credential = "signing-key")'
+        )
+    if len(choices) == 2:
+        faults.add((*table.path, "credential"), "is given together with key_file", "leave one of them out")
+    key_file = None
+    if shape.key_file is not None:
+        remedy = f"run: metering-agent keygen --out {base / shape.key_file}"
+        key_file = secret_file(base, shape.key_file, (*table.path, "key_file"), faults, remedy)
+    if key_file is None and shape.credential is None:
+        return None
+    return Signing(key_file=key_file, credential=shape.credential)
+
+
+def read_journal(table: Table[JournalShape], base: Path, faults: FaultList) -> JournalSettings:
+    """`[journal]`: the file need not exist, its folder must."""
+    shape = table.value
+    file = base / (shape.path or "journal.db")
+    path = (*table.path, "path")
+    needed_directory(base, str(file.parent), path, faults)
+    if file.is_dir():
+        faults.add(path, f"{file} is a folder", "name a file")
+    return JournalSettings(
+        path=file,
+        budget_mb=shape.budget_mb or DEFAULT_BUDGET_MB,
+        keep_acknowledged_days=shape.keep_acknowledged_days or DEFAULT_KEEP_DAYS,
+    )
+
+
+def read_interval(table: Table[IntervalShape], faults: FaultList) -> int | None:
+    """`[interval]`: the length in ms."""
+    if "length" in table.given and table.value.length is None:  # reported with its shape
+        return None
+    remedy = "take one such as 1s, 10s, 1min, 5min, 15min or 1h"
+    text = table.value.length or DEFAULT_INTERVAL
+    return parsed(grammar.interval_ms, text, (*table.path, "length"), faults, remedy)
+
+
+def read_web(table: Table[WebShape], faults: FaultList) -> str | None:
+    """`[web]`: where metrics and status are served, None where they are not."""
+    listen = table.value.listen
+    address = parsed(grammar.web_address, listen, (*table.path, "listen"), faults)
+    return None if address is None else listen
+
+
+def check_budget(
+    table: Table[JournalShape],
+    journal: JournalSettings,
+    meters: int,
+    interval_ms: int,
+    acknowledgement: str,
+    faults: FaultList,
+) -> None:
+    """Refuse a budget that cannot hold twice the days that must be kept."""
+    if "budget_mb" in table.given and table.value.budget_mb is None:
+        return
+    needed = needed_mb(meters, interval_ms, acknowledgement)
+    if journal.budget_mb < needed:
+        days = 2 * days_to_keep(acknowledgement)
+        faults.add(
+            (*table.path, "budget_mb"),
+            f"{journal.budget_mb} MB do not hold {days} days of {meters} meters at this interval length",
+            f"give {needed} or more, or a longer interval.length",
+        )

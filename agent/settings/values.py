@@ -1,0 +1,69 @@
+"""What a site file means, as frozen values; `site.load_site` makes them, wiring and the command line read them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from agent.metering.plant import Plant
+from agent.settings.catalogue import Catalogue
+from agent.settings.grammar import BrokerAddress
+
+
+@dataclass(frozen=True, slots=True)
+class PlatformLink:
+    """To whom we report, over which broker, and whose acknowledgement lets us forget.
+
+    `broker` is `broker_url` taken apart. `acknowledgement` is `platform` or `broker`; `acknowledgement_keys` are PEM
+    files with the public keys of the platform, never empty in platform mode.
+    """
+
+    audience: str
+    broker_url: str
+    broker: BrokerAddress
+    ca_file: Path | None
+    client_certificate: Path | None
+    client_key: Path | None
+    username: str | None
+    password_file: Path | None
+    acknowledgement: str
+    acknowledgement_keys: tuple[Path, ...]
+    topic_root: str
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Where the signing key is: a file, or a credential that systemd hands to the service. Exactly one is set."""
+
+    key_file: Path | None
+    credential: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class JournalSettings:
+    """The SQLite file, how large it may grow (megabytes of 10**6 bytes), and for how long receipts stay readable."""
+
+    path: Path
+    budget_mb: int
+    keep_acknowledged_days: int
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One site file that was found to be right in every respect.
+
+    `interval_ms` divides a day. `sha256` is the hex SHA-256 of the file's bytes: another hash is another site.
+    """
+
+    path: Path
+    sha256: str
+    plant: Plant
+    platform: PlatformLink
+    signing: Signing
+    journal: JournalSettings
+    interval_ms: int
+    web_listen: str | None
+    catalogue: Catalogue
+
+    @property
+    def control_socket(self) -> Path:
+        """The Unix socket on which the running agent answers the command line; lies beside the journal."""
+        return self.journal.path.with_name(f"{self.journal.path.name}.control")
