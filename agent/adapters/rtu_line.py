@@ -1,0 +1,371 @@
+"""An RS485 line behind a serial port, a pty or a terminal server: bytes and an alarm clock for `agent.protocol.rtu`.
+
+The transaction itself is the pure state machine; this module opens the port, moves its bytes on the running event loop
+and turns every way a port can die into LineDown. The one address of pyserial in the agent. Before it come the plant
+(`agent.metering.plant.Line`) and the poll stage, after it the words go to `agent.metering.decode`.
+
+Why not pymodbus for RTU: it keeps no silence between frames and gives a late answer to the wrong question
+(see `agent.protocol.rtu`).
+"""
+
+import asyncio
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Protocol
+
+import serial
+
+from agent.errors import LineDown
+from agent.metering import plant
+from agent.metering.plant import SerialSettings, Transport
+from agent.protocol.pdu import ReadRequest
+from agent.protocol.rtu import Event, Failed, Retune, RtuMaster, Send, WaitUntil, Words
+from agent.service.ports import Reply
+
+LISTEN_MS = 250
+"""A port just opened may still deliver what a process before us was owed: so long we only listen."""
+CONNECT_SECONDS = 3
+"""Longest wait for a terminal server to accept the connection."""
+UNACKNOWLEDGED_MS = 10_000
+"""A terminal server that takes no bytes for so long is gone (TCP_USER_TIMEOUT)."""
+CHUNK_BYTES = 4096
+
+_PARITY = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
+_STOP_BITS = {1: serial.STOPBITS_ONE, 2: serial.STOPBITS_TWO}
+
+
+class _Channel(Protocol):
+    """A non-blocking way to move bytes; raises OSError when it is gone."""
+
+    def fileno(self) -> int: ...
+    def read(self) -> bytes:
+        """What has arrived, b"" for nothing."""
+
+    def write(self, data: bytes) -> None: ...
+    def retune(self, settings: SerialSettings) -> None: ...
+    def close(self) -> None: ...
+
+
+class _SerialChannel:
+    """A serial port or pty, held exclusively."""
+
+    def __init__(self, device: str, settings: SerialSettings) -> None:
+        self._serial = serial.Serial(
+            port=device,
+            baudrate=settings.baud,
+            parity=_PARITY[settings.parity],
+            stopbits=_STOP_BITS[settings.stop_bits],
+            timeout=0,
+            exclusive=True,
+        )
+        # FTDI adapters hold bytes back for 16 ms otherwise; a pty and most other drivers do not know the request.
+        try:
+            self._serial.set_low_latency_mode(True)
+        except (OSError, ValueError, NotImplementedError):
+            self.low_latency = False
+        else:
+            self.low_latency = True
+
+    def fileno(self) -> int:
+        return int(self._serial.fileno())
+
+    def read(self) -> bytes:
+        try:
+            data = os.read(self.fileno(), CHUNK_BYTES)
+        except BlockingIOError:
+            return b""
+        if not data:
+            raise OSError(errno.EIO, "the port has hung up")
+        return data
+
+    def write(self, data: bytes) -> None:
+        if os.write(self.fileno(), data) != len(data):
+            raise OSError(errno.EIO, "the port takes no more bytes")
+
+    def retune(self, settings: SerialSettings) -> None:
+        self._serial.apply_settings(
+            {
+                "baudrate": settings.baud,
+                "parity": _PARITY[settings.parity],
+                "stopbits": _STOP_BITS[settings.stop_bits],
+            }
+        )
+
+    def close(self) -> None:
+        self._serial.close()
+
+
+class _SocketChannel:
+    """A terminal server that passes the bytes of its RS485 side on unchanged."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+
+    def fileno(self) -> int:
+        return self._socket.fileno()
+
+    def read(self) -> bytes:
+        try:
+            data = self._socket.recv(CHUNK_BYTES)
+        except BlockingIOError:
+            return b""
+        if not data:
+            raise OSError(errno.ECONNRESET, "the terminal server closed the connection")
+        return data
+
+    def write(self, data: bytes) -> None:
+        if self._socket.send(data) != len(data):
+            raise OSError(errno.EIO, "the connection takes no more bytes")
+
+    def retune(self, settings: SerialSettings) -> None:
+        """A plain byte pipe has no way to say this; the terminal server's own settings hold."""
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+class RtuLine:
+    """Modbus RTU over `rs485` and `rs485-over-tcp`; implements `agent.service.ports.Line`.
+
+    `monotonic_ns` is the time of the machine, `listen_ms` how long a port just opened is only listened to.
+    """
+
+    def __init__(
+        self,
+        line: plant.Line,
+        *,
+        monotonic_ns: Callable[[], int] = time.monotonic_ns,
+        listen_ms: int = LISTEN_MS,
+    ) -> None:
+        self._line = line
+        self._monotonic_ns = monotonic_ns
+        self._listen_ns = listen_ms * 1_000_000
+        self._master = RtuMaster(line.serial)
+        self._channel: _Channel | None = None
+        self._answer: asyncio.Future[Reply] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+
+    # ------------------------------------------------------------------------------------------------------- the port
+
+    async def open(self) -> None:
+        """Claim the port or connect; an open one is let go first. Raises LineDown."""
+        await self.close()
+        if self._line.transport is Transport.RS485_OVER_TCP:
+            self._channel = await self._connect()
+        else:
+            self._channel = self._claim()
+        self._master.connected(self._monotonic_ns(), self._line.serial, listen_ns=self._listen_ns)
+        asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
+
+    async def read(
+        self,
+        request: ReadRequest,
+        *,
+        timeout_ms: int,
+        quiet_ms: int = 0,
+        settings: SerialSettings | None = None,
+    ) -> Reply:
+        """Make one read transaction; see `agent.service.ports.Line.read`.
+
+        A cancelled read leaves its unit owing an answer, which the next read of that unit takes into account.
+        """
+        if self._channel is None:
+            raise LineDown(f"line {self._line.id}: the port is not open")
+        self._drain()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        events = self._master.begin(
+            self._monotonic_ns(),
+            request,
+            timeout_ns=timeout_ms * 1_000_000,
+            quiet_ns=quiet_ms * 1_000_000,
+            settings=settings or self._line.serial,
+        )
+        self._answer = answer
+        try:
+            self._obey(events)
+            return await answer
+        finally:
+            self._answer = None
+            self._stop_alarm()
+            self._master.abandon()
+
+    async def close(self) -> None:
+        """Let go of the port; a read that is waiting ends with LineDown."""
+        self._drop("was closed")
+
+    def _claim(self) -> _Channel:
+        device = self._line.device or ""
+        try:
+            return _SerialChannel(device, self._line.serial)
+        except (OSError, ValueError) as fault:
+            raise LineDown(f"line {self._line.id}: {_why_not_open(device, fault)}") from fault
+
+    async def _connect(self) -> _Channel:
+        host, port = self._line.host or "", self._line.port or 0
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                return _SocketChannel(await _connected_socket(host, port))
+        except (OSError, TimeoutError) as fault:
+            reason = str(fault) or f"no answer in {CONNECT_SECONDS} s"
+            raise LineDown(
+                f"line {self._line.id}: cannot connect to {host}:{port}: {reason}; "
+                "check address and power of the server"
+            ) from fault
+
+    def _drop(self, reason: str) -> None:
+        """Close the channel, if any, and end the waiting read."""
+        channel, self._channel = self._channel, None
+        if channel is None:
+            return
+        asyncio.get_running_loop().remove_reader(channel.fileno())
+        self._stop_alarm()
+        self._master.abandon()
+        channel.close()
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(LineDown(f"line {self._line.id}: {reason}"))
+
+    # ---------------------------------------------------------------------------------------------- bytes and the clock
+
+    def _on_readable(self) -> None:
+        """The event loop says that bytes, or the end, have come."""
+        self._obey(self._take())
+
+    def _on_alarm(self) -> None:
+        """A wait is over. What has already arrived counts as arrived before it: the loop may be late."""
+        self._alarm = None
+        self._drain()
+        self._obey(self._master.tick(self._monotonic_ns()))
+
+    def _drain(self) -> None:
+        self._obey(self._take())
+
+    def _take(self) -> list[Event]:
+        if self._channel is None:
+            return []
+        try:
+            data = self._channel.read()
+        except OSError as fault:
+            self._drop(f"{_place(self._line)} is gone ({_text(fault)}); waiting for it to come back")
+            return []
+        return self._master.receive(self._monotonic_ns(), data) if data else []
+
+    def _obey(self, events: Iterable[Event]) -> None:
+        """Do what the machine says."""
+        for event in events:
+            match event:
+                case Send() | Retune():
+                    self._put(event)
+                case WaitUntil(at_ns):
+                    self._set_alarm(at_ns)
+                case Words(words, sent_ns, received_ns):
+                    self._finish(Reply(words, sent_ns, received_ns))
+                case Failed(error):
+                    self._finish(error)
+
+    def _put(self, event: Send | Retune) -> None:
+        if self._channel is None:
+            return
+        try:
+            if isinstance(event, Send):
+                self._channel.write(event.data)
+            else:
+                self._channel.retune(event.settings)
+        except (OSError, ValueError) as fault:
+            self._drop(f"{_place(self._line)} is gone ({_text(fault)}); waiting for it to come back")
+
+    def _finish(self, result: Reply | Exception) -> None:
+        self._stop_alarm()
+        if self._answer is None or self._answer.done():
+            return
+        if isinstance(result, Reply):
+            self._answer.set_result(result)
+        else:
+            self._answer.set_exception(result)
+
+    def _set_alarm(self, at_ns: int) -> None:
+        self._stop_alarm()
+        if self._channel is not None:
+            seconds = max(0, at_ns - self._monotonic_ns()) / 1_000_000_000
+            self._alarm = asyncio.get_running_loop().call_later(seconds, self._on_alarm)
+
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
+
+
+# ----------------------------------------------------------------------------------------------------- reasons in words
+
+
+async def _connected_socket(host: str, port: int) -> socket.socket:
+    """Try every address of the host in turn, without blocking the loop."""
+    loop = asyncio.get_running_loop()
+    refused: OSError = OSError(f"{host} has no address")
+    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+        attempt = socket.socket(family, kind, protocol)
+        attempt.setblocking(False)
+        try:
+            await loop.sock_connect(attempt, address)
+        except OSError as fault:
+            attempt.close()
+            refused = fault
+        except asyncio.CancelledError:
+            attempt.close()
+            raise
+        else:
+            return attempt
+    raise refused
+
+
+def _place(line: plant.Line) -> str:
+    if line.transport is Transport.RS485_OVER_TCP:
+        return f"the connection to {line.host}:{line.port}"
+    return f"the port {line.device}"
+
+
+def _text(fault: Exception) -> str:
+    return (fault.strerror if isinstance(fault, OSError) else None) or str(fault) or type(fault).__name__
+
+
+def _why_not_open(device: str, fault: Exception) -> str:
+    """What is wrong with a port that could not be opened, and what to do."""
+    number = fault.errno if isinstance(fault, OSError) else None
+    if number == errno.ENOENT:
+        return f"{device} does not exist; plug the adapter in, or correct `device`"
+    if number in (errno.EACCES, errno.EPERM):
+        return f"{device} may not be opened; add the user to the group of the device (often dialout)"
+    if number in (errno.EBUSY, errno.EAGAIN):
+        return f"{device} is in use{_holders(device)}; two masters on one line damage each other's answers"
+    return f"{device} cannot be opened: {_text(fault)}"
+
+
+def _holders(device: str) -> str:
+    """Name the processes that have the device open, as far as we may see them."""
+    wanted = os.path.realpath(device)
+    found = []
+    for directory in Path("/proc").glob("[0-9]*/fd"):
+        number = directory.parent.name
+        if int(number) != os.getpid() and _has_open(directory, wanted):
+            found.append(f"{_command(directory.parent)} (process {number})")
+    return f" by {', '.join(found)}" if found else "; look for another agent or master with `fuser`"
+
+
+def _has_open(directory: Path, wanted: str) -> bool:
+    try:
+        return any(os.readlink(entry) == wanted for entry in directory.iterdir())
+    except OSError:
+        return False  # a process of somebody else, or one that has just ended
+
+
+def _command(process: Path) -> str:
+    try:
+        return (process / "comm").read_text(encoding="utf-8", errors="replace").strip()
+    except OSError:
+        return "a process"
