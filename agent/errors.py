@@ -7,7 +7,9 @@
     │   ├── MeterBusy          the meter asked for time (exceptions 5 and 6)
     │   ├── FrameDamaged       an answer came that cannot be trusted: checksum, length, unit or function
     │   ├── LineDown           the adapter, port or gateway connection is gone
-    │   └── UplinkDown         the broker is away or did not acknowledge in time
+    │   ├── UplinkDown         the broker is away or did not acknowledge in time
+    │   ├── JournalFull        no room for a write; nothing was changed
+    │   └── JournalHeld        another process has the journal open
     ├── Refused              the other side understood and said no; asking again at once is useless
     │   ├── MeterRefused       Modbus exception 1, 2, 3, 4, 10 or 11
     │   └── UplinkRefused      an MQTT reason code that means "not delivered"
@@ -76,6 +78,14 @@ class LineDown(RetryLater):
 
 class UplinkDown(RetryLater):
     """The broker is away, or did not acknowledge in time."""
+
+
+class JournalFull(RetryLater):
+    """No room for a write. Nothing was changed: the next interval that can be written spans this one."""
+
+
+class JournalHeld(RetryLater):
+    """Another process has the journal open; only one agent may run on it."""
 
 
 class Refused(MeteringError):

@@ -1,0 +1,83 @@
+"""The one SQLite connection, behind a port of four methods, so that a simulated disk can crash it.
+
+SQLite's errors end here, sorted by what to do: no room for a write means that nothing was changed and polling goes on;
+anything else that comes from the disk ends the process, because after a failed sync only a new process knows what the
+file really holds (a failed commit is unknown, not undone).
+"""
+
+import sqlite3
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from agent.errors import JournalDamaged, JournalFull, JournalHeld
+
+Value = int | str | bytes | None
+Row = tuple[Value, ...]
+
+_FULL = {sqlite3.SQLITE_FULL}
+_HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+
+
+class Connection(Protocol):
+    """What the journal needs of a database."""
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Run one statement and give all its rows. Raises JournalFull or JournalDamaged."""
+
+    def script(self, sql: str) -> None:
+        """Run several statements inside the open transaction."""
+
+    def close(self) -> None:
+        """Let go of the file."""
+
+
+class StdlibConnection:
+    """The connection over Python's own sqlite3, without its implicit transactions."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        try:
+            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.2)
+        except sqlite3.Error as error:
+            raise self._meaning(error) from error
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        try:
+            return self._connection.execute(sql, parameters).fetchall()
+        except sqlite3.Error as error:
+            raise self._meaning(error) from error
+
+    def script(self, sql: str) -> None:
+        for statement in statements_of(sql):
+            self.execute(statement)
+
+    def close(self) -> None:
+        try:
+            self._connection.close()
+        except sqlite3.Error as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: sqlite3.Error) -> Exception:
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        if code in _FULL:
+            return JournalFull(f"{self._path}: no room for a write ({error}); free space on this file system")
+        if code in _HELD:
+            return JournalHeld(
+                f"{self._path}: another process has the journal open; only one metering-agent may run on it"
+                " (look for it with: systemctl status metering-agent, or pgrep -af metering-agent)"
+            )
+        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
+            return error
+        return JournalDamaged(f"{self._path}: {error}")
+
+
+def statements_of(script: str) -> list[str]:
+    """Split a schema file into its statements; knows comments and triggers through SQLite itself."""
+    found, current = [], ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            found.append(current.strip())
+            current = ""
+    return found

@@ -1,0 +1,498 @@
+"""The journal's promises over one SQLite connection.
+
+Rules (design, section 8): exclusive locking before WAL, so that there is no shared memory file and a second process is
+locked out; `synchronous=FULL`, because with less a power cut forgets batches that were already sent; explicit
+transactions; STRICT tables; numbered migrations with `user_version`, each in one transaction.
+"""
+
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from importlib import resources
+from pathlib import Path
+from typing import cast
+
+from agent.adapters.journal.connection import Connection, Row, StdlibConnection
+from agent.errors import ConfigError, Fault, JournalDamaged, JournalFull
+from agent.metering.interval import DAY_MS
+from agent.metering.ledger import Basis, Head, Point
+from agent.reporting.chain import ChainHead
+from agent.service.journal import (
+    Backlog,
+    KeptBatch,
+    KeptDescriptor,
+    Reading,
+    SealedBatch,
+    Standing,
+    State,
+)
+
+_PRAGMAS = (
+    ("locking_mode", "EXCLUSIVE", "exclusive"),
+    ("journal_mode", "WAL", "wal"),
+    ("synchronous", "FULL", None),
+    ("foreign_keys", "ON", None),
+    ("trusted_schema", "OFF", None),
+    ("cell_size_check", "ON", None),
+    ("wal_autocheckpoint", "200", 200),
+    ("journal_size_limit", "1048576", 1048576),
+)
+_BATCH = (
+    "SELECT ordinal, chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, stored_ms, superseded"
+)
+
+
+def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConnection) -> "SqliteJournal":
+    """Open the file, make or migrate its tables, and check it where the last run did not end in good order.
+
+    Raises:
+        ConfigError: written by a newer version of this program; nothing was touched.
+        JournalHeld: another process has it open.
+        JournalDamaged: not a journal, or it fails SQLite's own check.
+    """
+    connection = connect(path)
+    try:
+        fresh = connection.execute("SELECT count(*) FROM sqlite_schema")[0][0] == 0
+        if fresh:
+            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
+        for name, value, answer in _PRAGMAS:
+            rows = connection.execute(f"PRAGMA {name}={value}")
+            if answer is not None and (not rows or rows[0][0] != answer):
+                raise JournalDamaged(f"{path}: the file system does not allow {name}={value} (answer: {rows})")
+        connection.execute("BEGIN EXCLUSIVE")
+        connection.execute("COMMIT")
+        _migrate(connection, path)
+        journal = SqliteJournal(connection)
+        if not journal.state().clean:
+            _check(connection, path)
+    except BaseException:
+        connection.close()
+        raise
+    return journal
+
+
+def schema_versions() -> dict[int, str]:
+    """The migrations by number: file `NNNN.sql` takes a journal of version NNNN - 1 to NNNN."""
+    directory = resources.files(__package__) / "schema"
+    found = {int(file.name[:4]): file.read_text("utf-8") for file in directory.iterdir() if file.name.endswith(".sql")}
+    return dict(sorted(found.items()))
+
+
+def _migrate(connection: Connection, path: Path) -> None:
+    versions = schema_versions()
+    newest = max(versions)
+    present = cast(int, connection.execute("PRAGMA user_version")[0][0])
+    if present > newest:
+        reason = f"was written by a newer version (schema {present}, this program knows {newest})"
+        remedy = "install that version again; nothing was changed"
+        raise ConfigError([Fault(str(path), None, "journal", reason, remedy)])
+    for version in range(present + 1, newest + 1):
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            connection.script(versions[version])
+            connection.execute(f"PRAGMA user_version={version}")
+            connection.execute("COMMIT")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+
+
+def _check(connection: Connection, path: Path) -> None:
+    answer = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
+    if answer != ["ok"]:
+        raise JournalDamaged(f"{path}: fails its check: {'; '.join(map(str, answer))}")
+
+
+class SqliteJournal:
+    """Implements `agent.service.journal.Journal`; the methods' promises are documented there."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._db = connection
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._roll_back()
+            raise
+        try:
+            self._db.execute("COMMIT")
+        except JournalFull:
+            self._roll_back()
+            raise
+
+    def _roll_back(self) -> None:
+        """SQLite may have rolled back by itself already, after which ROLLBACK has nothing to do."""
+        try:
+            self._db.execute("ROLLBACK")
+        except JournalDamaged as error:
+            if "no transaction is active" not in str(error):
+                raise
+
+    # -- where the journal stands
+
+    def state(self) -> State:
+        row = self._db.execute(
+            "SELECT chain, seq, hash, standing, gen, ack_no, acked_chain, acked_seq, acked_hash, acked_at_ms,"
+            " site_sha256, clean FROM state"
+        )[0]
+        return State(
+            chain=_text_or_none(row[0]),
+            seq=_int(row[1]),
+            hash=_text_or_none(row[2]),
+            standing=Standing(_text(row[3])),
+            gen=_int(row[4]),
+            ack_no=_int(row[5]),
+            acked=_chain_head(row[6:9]),
+            acked_at_ms=_int(row[9]),
+            site_sha256=_text_or_none(row[10]),
+            clean=bool(row[11]),
+        )
+
+    def save_state(self, state: State) -> None:
+        acked = state.acked
+        self._db.execute(
+            "UPDATE state SET chain=?, seq=?, hash=?, standing=?, gen=?, ack_no=?, acked_chain=?, acked_seq=?,"
+            " acked_hash=?, acked_at_ms=?, site_sha256=?, clean=?",
+            (
+                state.chain,
+                state.seq,
+                state.hash,
+                state.standing.value,
+                state.gen,
+                state.ack_no,
+                acked.chain if acked else None,
+                acked.seq if acked else None,
+                acked.hash if acked else None,
+                state.acked_at_ms,
+                state.site_sha256,
+                int(state.clean),
+            ),
+        )
+
+    # -- the ledger
+
+    def heads(self) -> dict[str, Head]:
+        rows = self._db.execute(
+            "SELECT m.name, h.epoch, h.n, h.register_milliwh, h.at_ms, h.cut_ms, h.cfg, h.restored,"
+            " b.per_count, b.modulus_milliwh, b.serial FROM heads h JOIN meters m ON m.id = h.meter"
+            " JOIN bases b ON b.id = h.basis"
+        )
+        return {
+            _text(row[0]): Head(
+                meter=_text(row[0]),
+                epoch=_int(row[1]),
+                n=_int(row[2]),
+                register_milliwh=_int(row[3]),
+                at_ms=_int(row[4]),
+                cut_ms=_int(row[5]),
+                basis=_basis(row[8:11]),
+                cfg=_text(row[6]),
+                restored=bool(row[7]),
+            )
+            for row in rows
+        }
+
+    def save_head(self, head: Head) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._meter(head.meter),
+                head.epoch,
+                head.n,
+                head.register_milliwh,
+                head.at_ms,
+                head.cut_ms,
+                self._basis_id(head.basis),
+                head.cfg,
+                int(head.restored),
+            ),
+        )
+
+    def add_reading(self, reading: Reading) -> None:
+        point = reading.point
+        descriptor = self._db.execute("SELECT id FROM descriptors WHERE hash = ?", (reading.cfg,))[0][0]
+        self._db.execute(
+            "INSERT INTO readings (meter, at_ms, cut_ms, register_milliwh, words, basis, descriptor, flags, opens)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._meter(point.meter),
+                point.at_ms,
+                point.cut_ms,
+                point.register_milliwh,
+                b"".join(word.to_bytes(2, "big") for word in reading.words),
+                self._basis_id(point.basis),
+                descriptor,
+                " ".join(sorted(point.flags)),
+                point.opens,
+            ),
+        )
+
+    def points(self, meter: str, *, from_ms: int) -> list[Point]:
+        rows = self._db.execute(
+            "SELECT r.at_ms, r.cut_ms, r.register_milliwh, r.flags, r.opens, b.per_count, b.modulus_milliwh, b.serial"
+            " FROM readings r JOIN meters m ON m.id = r.meter JOIN bases b ON b.id = r.basis"
+            " WHERE m.name = ? AND r.at_ms >= ? ORDER BY r.id",
+            (meter, from_ms),
+        )
+        return [
+            Point(
+                meter=meter,
+                at_ms=_int(row[0]),
+                cut_ms=_int(row[1]),
+                register_milliwh=_int(row[2]),
+                basis=_basis(row[5:8]),
+                flags=frozenset(_text(row[3]).split()),
+                opens=_text_or_none(row[4]),
+            )
+            for row in rows
+        ]
+
+    def _meter(self, name: str) -> int:
+        found = self._db.execute("SELECT id FROM meters WHERE name = ?", (name,))
+        if not found:
+            found = self._db.execute("INSERT INTO meters (name) VALUES (?) RETURNING id", (name,))
+        return _int(found[0][0])
+
+    def _basis_id(self, basis: Basis) -> int:
+        exact = basis.per_count_milliwh
+        key = (f"{exact.numerator}/{exact.denominator}", basis.modulus_milliwh, basis.serial)
+        found = self._db.execute(
+            "SELECT id FROM bases WHERE per_count = ? AND modulus_milliwh IS ? AND serial IS ?", key
+        )
+        if not found:
+            found = self._db.execute(
+                "INSERT INTO bases (per_count, modulus_milliwh, serial) VALUES (?, ?, ?) RETURNING id", key
+            )
+        return _int(found[0][0])
+
+    # -- descriptors
+
+    def add_descriptor(self, descriptor: KeptDescriptor) -> None:
+        self._db.execute(
+            "INSERT INTO descriptors (hash, rev, jws) VALUES (?, ?, ?)",
+            (descriptor.hash, descriptor.rev, descriptor.jws),
+        )
+
+    def descriptor(self, hash: str) -> KeptDescriptor | None:
+        return _descriptor(self._db.execute("SELECT hash, rev, jws FROM descriptors WHERE hash = ?", (hash,)))
+
+    def latest_descriptor(self) -> KeptDescriptor | None:
+        return _descriptor(self._db.execute("SELECT hash, rev, jws FROM descriptors ORDER BY rev DESC LIMIT 1"))
+
+    # -- batches
+
+    def append_batch(self, batch: SealedBatch) -> None:
+        before = batch.prev_chain
+        self._db.execute(
+            "INSERT INTO batches (chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, energy_milliwh,"
+            " jws) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                batch.head.chain,
+                batch.head.seq,
+                batch.head.hash,
+                batch.prev,
+                before.chain if before else None,
+                before.seq if before else None,
+                before.hash if before else None,
+                batch.sealed_ms,
+                batch.energy_milliwh,
+                zlib.compress(batch.jws, 6),
+            ),
+        )
+
+    def batch(self, head: ChainHead) -> KeptBatch | None:
+        rows = self._db.execute(
+            f"{_BATCH}, jws FROM batches WHERE chain = ? AND seq = ? AND hash = ?", (head.chain, head.seq, head.hash)
+        )
+        return _batch(rows[0]) if rows else None
+
+    def chains_after(self, head: ChainHead | None) -> frozenset[str] | None:
+        own = self.state().head
+        if head == own:
+            return frozenset()
+        first = self._successor(head)
+        if first is None or first.jws is None:
+            return None
+        chains = {first.head.chain}
+        starts = self._db.execute(
+            f"{_BATCH}, NULL FROM batches WHERE seq = 1 AND superseded = 0 AND ordinal > ? ORDER BY ordinal",
+            (first.ordinal,),
+        )
+        for start in map(_batch, starts):
+            if start.prev_chain != self._before(start.ordinal):
+                return None
+            chains.add(start.head.chain)
+        return frozenset(chains)
+
+    def _before(self, ordinal: int) -> ChainHead | None:
+        """The batch before this one, superseded ones left out."""
+        rows = self._db.execute(
+            "SELECT chain, seq, hash FROM batches WHERE ordinal < ? AND superseded = 0 ORDER BY ordinal DESC LIMIT 1",
+            (ordinal,),
+        )
+        return _chain_head(rows[0]) if rows else None
+
+    def _successor(self, head: ChainHead | None) -> KeptBatch | None:
+        """The batch that follows a head, within its chain or as the first of the next one."""
+        if head is None:
+            rows = self._db.execute(
+                f"{_BATCH}, jws FROM batches WHERE seq = 1 AND prev_chain IS NULL AND superseded = 0"
+                " ORDER BY ordinal DESC LIMIT 1"
+            )
+        else:
+            rows = self._db.execute(
+                f"{_BATCH}, jws FROM batches WHERE superseded = 0 AND chain = ? AND seq = ? AND prev = ?",
+                (head.chain, head.seq + 1, head.hash),
+            ) or self._db.execute(
+                f"{_BATCH}, jws FROM batches WHERE superseded = 0 AND seq = 1 AND prev_chain = ? AND prev_seq = ?"
+                " AND prev_hash = ? ORDER BY ordinal LIMIT 1",
+                (head.chain, head.seq, head.hash),
+            )
+        return _batch(rows[0]) if rows else None
+
+    def queue(self, *, after_ordinal: int, limit: int) -> list[KeptBatch]:
+        rows = self._db.execute(
+            f"{_BATCH}, jws FROM batches WHERE stored_ms IS NULL AND superseded = 0 AND ordinal > ?"
+            " ORDER BY ordinal LIMIT ?",
+            (after_ordinal, limit),
+        )
+        return [_batch(row) for row in rows]
+
+    def waiting_up_to(self, ordinal: int) -> int:
+        rows = self._db.execute(
+            "SELECT count(*) FROM batches WHERE stored_ms IS NULL AND superseded = 0 AND ordinal <= ?", (ordinal,)
+        )
+        return _int(rows[0][0])
+
+    def mark_stored(self, up_to: ChainHead, stored_ms: int) -> None:
+        self._db.execute(
+            "UPDATE batches SET stored_ms = ? WHERE stored_ms IS NULL AND superseded = 0 AND ordinal <="
+            " (SELECT ordinal FROM batches WHERE chain = ? AND seq = ? AND hash = ?)",
+            (stored_ms, up_to.chain, up_to.seq, up_to.hash),
+        )
+
+    def forget_stored(self) -> None:
+        self._db.execute("UPDATE batches SET stored_ms = NULL WHERE jws IS NOT NULL AND superseded = 0")
+
+    def supersede_after(self, head: ChainHead | None) -> None:
+        own = self.batch(head) if head is not None else None
+        after = own.ordinal if own is not None else 0
+        self._db.execute(
+            "UPDATE batches SET superseded = 1 WHERE stored_ms IS NULL AND superseded = 0 AND ordinal > ?", (after,)
+        )
+
+    def backlog(self) -> Backlog:
+        row = self._db.execute(
+            "SELECT count(*), coalesce(sum(energy_milliwh), 0), min(sealed_ms) FROM batches"
+            " WHERE stored_ms IS NULL AND superseded = 0"
+        )[0]
+        return Backlog(_int(row[0]), _int(row[1]), None if row[2] is None else _int(row[2]))
+
+    def oldest(self) -> KeptBatch | None:
+        rows = self._db.execute(
+            f"{_BATCH}, NULL FROM batches WHERE jws IS NOT NULL AND superseded = 0 ORDER BY ordinal LIMIT 1"
+        )
+        return _batch(rows[0]) if rows else None
+
+    # -- what the platform said
+
+    def refuse_chain(self, chain: str) -> None:
+        self._db.execute("INSERT OR IGNORE INTO refused_chains VALUES (?)", (chain,))
+
+    def refused_chains(self) -> frozenset[str]:
+        return frozenset(_text(row[0]) for row in self._db.execute("SELECT chain FROM refused_chains"))
+
+    def keep_acknowledgement(self, jws: bytes, gen: int, ack_no: int, stored_ms: int) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO acknowledgements VALUES (?, ?, ?, ?, ?)",
+            (stored_ms // DAY_MS, gen, ack_no, stored_ms, jws),
+        )
+
+    def purge(self, *, stored_before_ms: int) -> int:
+        purged = self._db.execute(
+            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND stored_ms < ? RETURNING sealed_ms",
+            (stored_before_ms,),
+        )
+        self._db.execute(
+            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND superseded = 1 AND ordinal <"
+            " (SELECT coalesce(max(ordinal), 0) FROM batches WHERE stored_ms < ?)",
+            (stored_before_ms,),
+        )
+        if purged:
+            self._purge_readings(max(_int(row[0]) for row in purged))
+        return len(purged)
+
+    def _purge_readings(self, before_ms: int) -> None:
+        """Drop readings whose batches are gone; the first, the last and the turning points of a meter stay."""
+        self._db.execute(
+            "DELETE FROM readings AS r WHERE r.cut_ms < ? AND r.opens IS NULL AND EXISTS (SELECT 1 FROM readings AS later"
+            " WHERE later.meter = r.meter AND later.id = (SELECT min(id) FROM readings WHERE meter = r.meter AND"
+            " id > r.id) AND later.opens IS NULL)",
+            (before_ms,),
+        )
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise JournalDamaged(f"a text was expected in the journal, not {value!r}")
+    return value
+
+
+def _text_or_none(value: object) -> str | None:
+    return None if value is None else _text(value)
+
+
+def _int(value: object) -> int:
+    if not isinstance(value, int):
+        raise JournalDamaged(f"an integer was expected in the journal, not {value!r}")
+    return value
+
+
+def _chain_head(row: Row) -> ChainHead | None:
+    return None if row[0] is None else ChainHead(_text(row[0]), _int(row[1]), _text(row[2]))
+
+
+def _basis(row: Row) -> Basis:
+    modulus = None if row[1] is None else _int(row[1])
+    return Basis(Fraction(_text(row[0])), modulus, _text_or_none(row[2]))
+
+
+def _descriptor(rows: list[Row]) -> KeptDescriptor | None:
+    if not rows:
+        return None
+    hash, rev, jws = rows[0]
+    return KeptDescriptor(_text(hash), _int(rev), _bytes(jws))
+
+
+def _batch(row: Row) -> KeptBatch:
+    return KeptBatch(
+        ordinal=_int(row[0]),
+        head=ChainHead(_text(row[1]), _int(row[2]), _text(row[3])),
+        prev=_text(row[4]),
+        prev_chain=_chain_head(row[5:8]),
+        sealed_ms=_int(row[8]),
+        stored_ms=None if row[9] is None else _int(row[9]),
+        superseded=bool(row[10]),
+        jws=None if row[11] is None else _inflate(row[11]),
+    )
+
+
+def _bytes(value: object) -> bytes:
+    if not isinstance(value, bytes):
+        raise JournalDamaged(f"bytes were expected in the journal, not {value!r}")
+    return value
+
+
+def _inflate(value: object) -> bytes:
+    try:
+        return zlib.decompress(_bytes(value))
+    except zlib.error as error:
+        raise JournalDamaged(f"a stored batch cannot be inflated: {error}") from error

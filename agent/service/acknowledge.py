@@ -1,0 +1,109 @@
+"""What a signed acknowledgement changes: what may be forgotten, what has to be sent again, or where to begin anew.
+
+The only thing the network can tell this agent. Its signature, organisation and agent were checked before it comes
+here; it can release only what was really sent, because it names the hash of the batch it speaks of.
+Source: wire format, section 6, "When the edge restores" and "Purge at the edge".
+"""
+
+from dataclasses import replace
+from enum import StrEnum
+
+from agent.metering.interval import DAY_MS
+from agent.reporting.acknowledgement import Acknowledgement
+from agent.reporting.chain import ChainHead
+from agent.service.journal import Journal, Standing, State
+from agent.service.restore import Restorer
+
+KEEP_DAYS_MIN = 7
+"""Acknowledged batches are never purged earlier, whatever the site file says."""
+
+
+class Outcome(StrEnum):
+    """What an acknowledgement did."""
+
+    STALE = "stale"
+    """Older than one already taken; changed nothing."""
+    TAKEN = "taken"
+    """The platform's head was followed."""
+    WAITING = "waiting"
+    """The agent waits for heads and this brought none that answer its question."""
+    ASKING = "asking"
+    """The platform's head cannot be followed; from now on the agent asks for heads."""
+    RESTORED = "restored"
+    """A new chain was opened behind the platform's head."""
+
+
+class Acknowledger:
+    """Takes acknowledgements into the journal."""
+
+    def __init__(self, restorer: Restorer, *, keep_days: int) -> None:
+        self._restorer = restorer
+        self._keep_ms = max(keep_days, KEEP_DAYS_MIN) * DAY_MS
+
+    def take(
+        self, journal: Journal, said: Acknowledgement, jws: bytes, *, session: str | None, now_ms: int
+    ) -> Outcome:
+        """Apply a verified acknowledgement, in one transaction.
+
+        Args:
+            journal: the journal.
+            said: its content; org and agent are ours.
+            jws: its bytes, kept as the receipt.
+            session: id of the present connection; heads count only if they answer a question of this session.
+            now_ms: wall time, for events.
+        """
+        with journal.transaction():
+            state = journal.state()
+            if (said.gen, said.ack_no) <= (state.gen, state.ack_no):
+                return Outcome.STALE
+            for chain in said.refused:
+                journal.refuse_chain(chain)
+            if said.gen > state.gen:
+                journal.forget_stored()
+            state = replace(state, gen=said.gen, ack_no=said.ack_no)
+            journal.save_state(state)
+            journal.keep_acknowledgement(jws, said.gen, said.ack_no, said.stored_at_ms)
+            return self._follow(journal, state, said, session, now_ms)
+
+    def _follow(
+        self, journal: Journal, state: State, said: Acknowledgement, session: str | None, now_ms: int
+    ) -> Outcome:
+        answers = said.heads is not None and said.session is not None and said.session == session
+        if state.standing is not Standing.NORMAL and not answers:
+            return Outcome.WAITING
+        if can_follow(journal, said.head):
+            self._release(journal, said)
+            return Outcome.TAKEN
+        if not answers:
+            journal.save_state(replace(state, standing=Standing.ASKING))
+            return Outcome.ASKING
+        reason = "the journal cannot follow the platform's head"
+        assert said.heads is not None
+        self._restorer.open_chain(journal, said.head, said.heads, reason, now_ms, said.rev)
+        state = replace(journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=said.stored_at_ms)
+        journal.save_state(state)
+        return Outcome.RESTORED
+
+    def _release(self, journal: Journal, said: Acknowledgement) -> None:
+        """The head is one of ours, or what our first batch follows: mark what it covers, purge what is old enough."""
+        acked_at_ms = max(journal.state().acked_at_ms, said.stored_at_ms)
+        state = replace(
+            journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=acked_at_ms
+        )
+        journal.save_state(state)
+        if said.head is not None and journal.batch(said.head) is not None:
+            journal.mark_stored(said.head, said.stored_at_ms)
+            journal.purge(stored_before_ms=acked_at_ms - self._keep_ms)
+
+
+def can_follow(journal: Journal, head: ChainHead | None) -> bool:
+    """Whether this journal can go on behind the platform's head.
+
+    It is the own head, or the batch that follows it and every later one are kept, none of them in a refused chain,
+    and the own chain was not refused.
+    """
+    chains = journal.chains_after(head)
+    if chains is None:
+        return False
+    own = journal.state().chain
+    return not journal.refused_chains() & (chains | ({own} if own is not None else set()))

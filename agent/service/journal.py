@@ -1,0 +1,215 @@
+"""The journal's port: what is kept, and the few things the stages do with it.
+
+The journal is where the stages meet. A boundary reading, its deltas and the sealed batch are one transaction, so there
+is no state in between: after a crash every stage simply finds the rows it has not dealt with yet. The position of
+everything (chain, sequence, heads, acknowledgement) is read from the journal each time and never kept in memory past a
+transaction, because a failed commit is unknown, not undone.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol, TypeVar
+
+from agent.metering.ledger import Head, Point
+from agent.reporting.chain import ChainHead
+
+T = TypeVar("T")
+
+
+class Standing(StrEnum):
+    """Whether the agent may speak for its meters."""
+
+    NORMAL = "normal"
+    ASKING = "asking"
+    """The platform's head cannot be followed: it is asked for its heads; sealing goes on, publishing does not."""
+    CONFIRMING = "confirming"
+    """The journal may be an old copy under a changed site file: nothing is sealed either until the heads came."""
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """The one row that says where this journal stands.
+
+    `chain`, `seq` and `hash` are the own head, all None/0 before the first batch. `acked` is the platform's head by
+    its newest acknowledgement, `acked_at_ms` that one's `stored_at`. `site_sha256` is the site file applied last.
+    """
+
+    chain: str | None = None
+    seq: int = 0
+    hash: str | None = None
+    standing: Standing = Standing.NORMAL
+    gen: int = 0
+    ack_no: int = 0
+    acked: ChainHead | None = None
+    acked_at_ms: int = 0
+    site_sha256: str | None = None
+    clean: bool = True
+
+    @property
+    def head(self) -> ChainHead | None:
+        """The last batch that was sealed."""
+        return None if self.chain is None or self.hash is None else ChainHead(self.chain, self.seq, self.hash)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A point of the ledger with what it was made of. Never changed, deleted only by retention.
+
+    `words` are the raw words as they were read; with the profile that the descriptor `cfg` names they give the counts
+    again.
+    """
+
+    point: Point
+    words: tuple[int, ...]
+    cfg: str
+
+
+@dataclass(frozen=True, slots=True)
+class SealedBatch:
+    """One signed batch as it is sent, with what the journal has to find it by.
+
+    `prev` and `prev_chain` are those of the payload; `energy_milliwh` is the sum of its deltas.
+    """
+
+    head: ChainHead
+    prev: str
+    prev_chain: ChainHead | None
+    sealed_ms: int
+    energy_milliwh: int
+    jws: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class KeptBatch:
+    """A batch in the journal. `ordinal` orders all batches; `jws` is None once it was purged.
+
+    `stored_ms` is the platform's `stored_at` that covered it, None while it is unacknowledged. `superseded` batches
+    were sealed while the platform could not be followed; a later chain tells their energy, they are never sent.
+    """
+
+    ordinal: int
+    head: ChainHead
+    prev: str
+    prev_chain: ChainHead | None
+    sealed_ms: int
+    stored_ms: int | None
+    superseded: bool
+    jws: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeptDescriptor:
+    """A signed meter map."""
+
+    hash: str
+    rev: int
+    jws: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Backlog:
+    """What the platform has not acknowledged yet. `since_ms` is when the oldest was sealed."""
+
+    batches: int
+    energy_milliwh: int
+    since_ms: int | None
+
+
+class Journal(Protocol):
+    """The SQLite file, or something that keeps its promises. Not thread-safe: one owner.
+
+    Any method may raise JournalFull (nothing was changed; the next interval spans this one) or JournalDamaged (the
+    process has to end and read the file anew).
+    """
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing; on disk when the block is left without an exception."""
+
+    def state(self) -> State:
+        """Where the journal stands."""
+
+    def save_state(self, state: State) -> None:
+        """Replace it."""
+
+    def heads(self) -> dict[str, Head]:
+        """The ledger's position of every meter ever read."""
+
+    def save_head(self, head: Head) -> None:
+        """Move one meter's position."""
+
+    def add_reading(self, reading: Reading) -> None:
+        """Keep a reading. One that opens an epoch is kept for ever, and so is the one before it."""
+
+    def points(self, meter: str, *, from_ms: int) -> list[Point]:
+        """The meter's points read at or after a time, oldest first."""
+
+    def add_descriptor(self, descriptor: KeptDescriptor) -> None:
+        """Keep a descriptor, for ever."""
+
+    def descriptor(self, hash: str) -> KeptDescriptor | None:
+        """A descriptor by its hash."""
+
+    def latest_descriptor(self) -> KeptDescriptor | None:
+        """The one with the highest revision."""
+
+    def append_batch(self, batch: SealedBatch) -> None:
+        """Keep a sealed batch as the new end of the queue."""
+
+    def batch(self, head: ChainHead) -> KeptBatch | None:
+        """The batch at exactly this chain, sequence and hash."""
+
+    def chains_after(self, head: ChainHead | None) -> frozenset[str] | None:
+        """Whether the platform's head can be followed, and through which chains.
+
+        The chains of all batches that follow `head`: from the one whose `prev` or `prev_chain` is `head` to the own
+        head, superseded ones left out, each following the one before. Empty if `head` is the own head. None if
+        that run of batches is not all kept.
+        """
+
+    def queue(self, *, after_ordinal: int, limit: int) -> list[KeptBatch]:
+        """Unacknowledged batches in their order, oldest first, with their text."""
+
+    def waiting_up_to(self, ordinal: int) -> int:
+        """How many unacknowledged batches there are up to and including this one."""
+
+    def mark_stored(self, up_to: ChainHead, stored_ms: int) -> None:
+        """The platform's acknowledged head covers this batch and all before it."""
+
+    def forget_stored(self) -> None:
+        """The platform was restored from an older backup: nothing counts as acknowledged."""
+
+    def supersede_after(self, head: ChainHead | None) -> None:
+        """A new chain begins behind `head`: unacknowledged batches after it are never sent again.
+
+        Where `head` is not an own batch, all unacknowledged ones.
+        """
+
+    def refuse_chain(self, chain: str) -> None:
+        """Remember, for ever, that the platform refused a chain."""
+
+    def refused_chains(self) -> frozenset[str]:
+        """All chains that were ever refused."""
+
+    def keep_acknowledgement(self, jws: bytes, gen: int, ack_no: int, stored_ms: int) -> None:
+        """Keep the receipt: the newest of each day, by its `stored_at`, is kept for ever."""
+
+    def purge(self, *, stored_before_ms: int) -> int:
+        """Drop the text of batches acknowledged before a time, and readings that old; their hashes stay.
+
+        The first and last point of every epoch stay too. Returns the number of batches purged.
+        """
+
+    def backlog(self) -> Backlog:
+        """What is still to be acknowledged."""
+
+    def oldest(self) -> KeptBatch | None:
+        """The oldest batch whose text is kept."""
+
+
+class Storage(Protocol):
+    """Runs work on the journal, one piece after the other, off the event loop."""
+
+    async def run(self, work: Callable[[Journal], T]) -> T:
+        """Do the work and give its result; its exceptions come through."""

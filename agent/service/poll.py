@@ -1,0 +1,319 @@
+"""Reading meters: one worker owns each line and makes one read after the other.
+
+At a boundary the worker sweeps the energy registers of all its meters first, so that they are read close together; in
+between it reads what the live view and plausibility need, one meter at a time, so that a boundary never waits for more
+than one transaction. Samples go to `close`; live values stay in memory.
+
+A sick meter costs the others little: after three failures in a row it is asked again only now and then. A sick line
+costs other lines nothing, because each has its own worker; it is opened again for ever.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from agent.errors import LineDown, MeteringError, MeterRefused, RetryLater
+from agent.metering import plant
+from agent.metering.decode import Decoded, NoValue, decode
+from agent.metering.plan import Block, BusCost, plan_reads
+from agent.metering.plant import Meter, Transport
+from agent.metering.profile import Register
+from agent.protocol.pdu import ReadRequest
+from agent.service.close import Sample
+from agent.service.ports import Clock, Line, Reply
+
+log = logging.getLogger(__name__)
+
+LIVE_REGISTERS = ("energy_import", "power_active_total", "voltage_l1", "current_l1")
+"""What is read between boundaries, as far as the profile has it."""
+REPLY_MS = {Transport.RS485: 500, Transport.RS485_OVER_TCP: 1000, Transport.MODBUS_TCP: 1000}
+"""Longest wait for the beginning of an answer."""
+TOLERATED_FAILURES = 3
+"""So many failures in a row are retried at every occasion; after that a meter is probed with growing pauses."""
+PROBE_PAUSE_MAX_S = 60
+TYPICAL_TURNAROUND_NS = 10_000_000
+"""A serial meter's pause before it answers, for planning reads until it is learned."""
+TYPICAL_ROUND_TRIP_NS = 2_000_000
+"""The same for a meter on Modbus TCP."""
+REOPEN_S = (0.2, 5.0)
+"""First and longest pause before a line is opened again."""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveValue:
+    """A register's decoded value, in raw counts, and when it was read (monotonic)."""
+
+    register: Register
+    value: Decoded
+    at_ns: int
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is known of one meter since the line was opened."""
+
+    meter: Meter
+    serial: str | None = None
+    identified: bool = False
+    failures: int = 0
+    retry_at_ns: int = 0
+    reads: int = 0
+    failed_reads: int = 0
+    last_error: str | None = None
+    live: dict[str, LiveValue] = field(default_factory=dict)
+    sampled_ns: int | None = None
+
+    def may_be_asked(self, now_ns: int) -> bool:
+        """Whether it is healthy, or its pause is over."""
+        return now_ns >= self.retry_at_ns
+
+
+@dataclass(slots=True)
+class LineHealth:
+    """What is known of one line."""
+
+    open: bool = False
+    last_error: str | None = None
+    busy_ns: int = 0
+    rounds_skipped: int = 0
+    sweeps_skipped: int = 0
+    last_sweep_ns: int | None = None
+
+
+class Sweep:
+    """The reading of all energy registers of one line for one boundary; filled by the worker, taken by `close`."""
+
+    def __init__(self) -> None:
+        self.samples: list[Sample] = []
+        self.done = asyncio.Event()
+
+    def finish(self) -> None:
+        """Nothing more will come."""
+        self.done.set()
+
+
+class LineWorker:
+    """Owns one line."""
+
+    def __init__(self, line: plant.Line, meters: Sequence[Meter], port: Line, clock: Clock) -> None:
+        self.line = line
+        self.health = LineHealth()
+        self.watches = {meter.id: Watch(meter) for meter in meters}
+        self._port = port
+        self._clock = clock
+        self._sweep: Sweep | None = None
+        self._wake = asyncio.Event()
+        self._blocks = {meter.id: _live_blocks(line, meter) for meter in meters}
+
+    def sweep(self) -> Sweep:
+        """Ask for a sweep now. One that was still waiting or running ends with what it has."""
+        if self._sweep is not None:
+            self.health.sweeps_skipped += 1
+            self._sweep.finish()
+        self._sweep = Sweep()
+        self._wake.set()
+        return self._sweep
+
+    async def run(self) -> None:
+        """Serve the line for ever."""
+        pause_s = REOPEN_S[0]
+        while True:
+            try:
+                await self._port.open()
+                self._note_opened()
+                pause_s = REOPEN_S[0]
+                await self._serve()
+            except LineDown as error:
+                self._note_down(error)
+            finally:
+                await self._port.close()
+            await self._clock.sleep(pause_s)
+            pause_s = min(REOPEN_S[1], 2 * pause_s)
+
+    def _note_opened(self) -> None:
+        """After every event of the line the meters have to say again who they are."""
+        if self.health.last_error is not None:
+            log.info("line %s is open again", self.line.id)
+        self.health.open = True
+        self.health.last_error = None
+        for watch in self.watches.values():
+            watch.identified = False
+            watch.retry_at_ns = 0
+
+    def _note_down(self, error: LineDown) -> None:
+        if self.health.last_error != str(error):
+            log.error("line %s is down: %s", self.line.id, error)
+        self.health.open = False
+        self.health.last_error = str(error)
+        if self._sweep is not None:
+            self._sweep.finish()
+            self._sweep = None
+
+    async def _serve(self) -> None:
+        """Sweeps first, then live reads in rounds of the poll period."""
+        period_ns = self.line.poll_ms * 1_000_000
+        due_ns = self._clock.monotonic_ns()
+        pending: Iterator[Watch] = iter(())
+        while True:
+            if self._sweep is not None:
+                await self._make(self._sweep)
+                continue
+            watch = next(pending, None)
+            if watch is not None:
+                await self._read_live(watch)
+                continue
+            now_ns = self._clock.monotonic_ns()
+            if now_ns < due_ns:
+                await self._wait((due_ns - now_ns) / 1e9)
+                continue
+            pending = iter(self.watches.values())
+            missed = (now_ns - due_ns) // period_ns
+            self.health.rounds_skipped += missed
+            due_ns += (missed + 1) * period_ns
+
+    async def _wait(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._wake.clear()
+
+    async def _make(self, sweep: Sweep) -> None:
+        begun_ns = self._clock.monotonic_ns()
+        for watch in self.watches.values():
+            if sweep.done.is_set():
+                break
+            sample = await self._sample(watch)
+            if sample is not None and not sweep.done.is_set():
+                sweep.samples.append(sample)
+        sweep.finish()
+        self.health.last_sweep_ns = self._clock.monotonic_ns() - begun_ns
+        if self._sweep is sweep:
+            self._sweep = None
+
+    async def _sample(self, watch: Watch) -> Sample | None:
+        """Read the energy register, with one retry; None if the meter gave nothing sound."""
+        if not watch.may_be_asked(self._clock.monotonic_ns()) or not await self._identify(watch):
+            return None
+        register = watch.meter.profile.energy
+        retries = 0 if watch.failures else 1
+        for attempt in range(retries + 1):
+            reply = await self._read(watch, _request(watch.meter, register))
+            if reply is not None:
+                watch.sampled_ns = reply.received_ns
+                return Sample(watch.meter.id, reply.words, self._wall_ms(reply), watch.serial, attempt > 0)
+        return None
+
+    async def _identify(self, watch: Watch) -> bool:
+        """Confirm who answers at this address, once after every event of the line."""
+        if watch.identified:
+            return True
+        name = watch.meter.profile.identity
+        if name is not None:
+            register = watch.meter.profile.registers[name]
+            reply = await self._read(watch, _request(watch.meter, register), optional=True)
+            if reply is None:
+                return False
+            watch.serial = serial_text(decode(register, reply.words)) if reply.words else None
+        watch.identified = True
+        return True
+
+    async def _read_live(self, watch: Watch) -> None:
+        if not watch.may_be_asked(self._clock.monotonic_ns()):
+            return
+        for block in self._blocks[watch.meter.id]:
+            reply = await self._read(watch, _block_request(watch.meter, block))
+            if reply is None:
+                return
+            for register in block.registers:
+                value = decode(register, block.words_of(register, reply.words))
+                watch.live[register.name] = LiveValue(register, value, reply.received_ns)
+
+    async def _read(self, watch: Watch, request: ReadRequest, *, optional: bool = False) -> Reply | None:
+        """One transaction, its outcome noted; None if it failed. LineDown comes through.
+
+        An `optional` register that the meter says it does not have gives a reply without words.
+        """
+        begun_ns = self._clock.monotonic_ns()
+        try:
+            reply = await self._port.read(
+                request,
+                timeout_ms=REPLY_MS[self.line.transport],
+                quiet_ms=watch.meter.profile.quiet_ms,
+                settings=watch.meter.serial_settings,
+            )
+        except LineDown:
+            raise
+        except MeterRefused as error:
+            if optional:
+                return Reply((), begun_ns, begun_ns)
+            self._note_failure(watch, error)
+            return None
+        except RetryLater as error:
+            self._note_failure(watch, error)
+            return None
+        finally:
+            self.health.busy_ns += self._clock.monotonic_ns() - begun_ns
+        watch.reads += 1
+        if watch.failures >= TOLERATED_FAILURES:
+            log.info("meter %s answers again after %d failed reads", watch.meter.id, watch.failures)
+        watch.failures = 0
+        watch.last_error = None
+        return reply
+
+    def _note_failure(self, watch: Watch, error: MeteringError) -> None:
+        watch.failed_reads += 1
+        watch.failures += 1
+        watch.last_error = str(error)
+        if watch.failures < TOLERATED_FAILURES:
+            return
+        if watch.failures == TOLERATED_FAILURES:
+            log.warning(
+                "line %s, address %s (%s): %s; check power, wiring and address, or run: metering-agent read --site SITE %s",
+                self.line.id,
+                watch.meter.address,
+                watch.meter.id,
+                error,
+                watch.meter.id,
+            )
+        watch.identified = False
+        pause_s = min(PROBE_PAUSE_MAX_S, 2 ** min(watch.failures - TOLERATED_FAILURES, 6))
+        watch.retry_at_ns = self._clock.monotonic_ns() + pause_s * 1_000_000_000
+
+    def _wall_ms(self, reply: Reply) -> int:
+        """When the last byte of a reply had arrived, by the wall clock."""
+        return self._clock.wall_ms() - (self._clock.monotonic_ns() - reply.received_ns) // 1_000_000
+
+
+def serial_text(value: Decoded) -> str | None:
+    """A serial number as people write it; None where the meter has none to give."""
+    if isinstance(value, NoValue) or value == 0 or value == "":
+        return None
+    return str(value)
+
+
+def _request(meter: Meter, register: Register) -> ReadRequest:
+    return ReadRequest(_unit(meter), register.function, register.address, register.words)
+
+
+def _block_request(meter: Meter, block: Block) -> ReadRequest:
+    return ReadRequest(_unit(meter), block.function, block.address, block.count)
+
+
+def _unit(meter: Meter) -> int:
+    if not isinstance(meter.address, int):
+        raise TypeError(f"meter {meter.id} has no Modbus address")
+    return meter.address
+
+
+def _live_blocks(line: plant.Line, meter: Meter) -> tuple[Block, ...]:
+    wanted = [meter.profile.registers[name] for name in LIVE_REGISTERS if name in meter.profile.registers]
+    if line.transport is Transport.MODBUS_TCP:
+        cost = BusCost.tcp(TYPICAL_ROUND_TRIP_NS)
+    else:
+        serial = meter.serial_settings or line.serial
+        cost = BusCost.serial(serial, TYPICAL_TURNAROUND_NS, meter.profile.quiet_ms)
+    limits = meter.profile
+    return plan_reads(wanted, read_limit=limits.read_limit, alignment=limits.alignment, cost=cost)

@@ -1,0 +1,142 @@
+"""Sending what is sealed: stored bytes, oldest first, within a window; live and backlog are the same queue.
+
+The journal is the only queue. What was sent but is not yet acknowledged by the platform lies between the platform's
+head and a pointer that lives in memory only: losing it means sending some batches twice, which is harmless. A PUBACK
+releases nothing; only `acknowledge` does.
+"""
+
+import asyncio
+import logging
+
+from agent.errors import UplinkDown, UplinkRefused
+from agent.reporting import topics
+from agent.service.journal import Journal, KeptBatch, Standing, Storage
+from agent.service.ports import Clock, Entropy, Uplink
+from agent.service.seal import Identity
+
+log = logging.getLogger(__name__)
+
+AT_ONCE = 8
+"""Publishes without a PUBACK."""
+AHEAD_MAX = 256
+"""Batches sent beyond the platform's head before waiting for it."""
+RESEND_S = 30
+"""Without progress of the platform's head for this long, plus a random part of as much again, sending starts over."""
+REFUSED_S = 60
+"""Pause after the broker refused a message."""
+IDLE_S = 1.0
+"""How often the queue is looked at when nothing wakes us."""
+
+
+class Publisher:
+    """Keeps the platform fed while there is a connection."""
+
+    def __init__(
+        self, identity: Identity, storage: Storage, uplink: Uplink, clock: Clock, entropy: Entropy
+    ) -> None:
+        self._topic = topics.batch(identity.org, identity.agent)
+        self._storage = storage
+        self._uplink = uplink
+        self._clock = clock
+        self._entropy = entropy
+        self._wake = asyncio.Event()
+        self._connected = False
+        self._sent_up_to = 0
+        self._progress_ns = 0
+        self._patience_ns = 0
+        self.refusal: str | None = None
+        """Why the broker refused the last message, None while it takes them."""
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._wake.set()
+
+    def connection(self, up: bool) -> None:
+        """The connection came up (and the platform answered, or had its chance to) or went away."""
+        self._connected = up
+        self.start_over()
+
+    def start_over(self) -> None:
+        """Send again from the platform's head on."""
+        self._sent_up_to = 0
+        self._note_progress()
+        self.wake()
+
+    def acknowledged(self) -> None:
+        """The platform's head moved."""
+        self._note_progress()
+        self.wake()
+
+    async def run(self) -> None:
+        """Publish for ever."""
+        while True:
+            if not await self._send_some():
+                await self._pause(IDLE_S)
+
+    async def drain(self, seconds: float) -> bool:
+        """Before a stop: wait until the broker took everything once, at most this long; whether it did."""
+        deadline_ns = self._clock.monotonic_ns() + int(seconds * 1_000_000_000)
+        while self._connected and self._clock.monotonic_ns() < deadline_ns:
+            if not await self._storage.run(self._due):
+                return True
+            await self._clock.sleep(0.05)
+        return False
+
+    async def _send_some(self) -> bool:
+        """Send the next few batches; False if there was nothing to do now."""
+        if not self._connected:
+            return False
+        self._resend_if_stuck()
+        due = await self._storage.run(self._due)
+        if not due:
+            return False
+        results = await asyncio.gather(
+            *(self._uplink.publish(self._topic, batch.jws or b"") for batch in due), return_exceptions=True
+        )
+        return await self._note_results(due, results)
+
+    def _due(self, journal: Journal) -> list[KeptBatch]:
+        if journal.state().standing is not Standing.NORMAL:
+            return []
+        room = AHEAD_MAX
+        if self._sent_up_to:
+            room -= journal.waiting_up_to(self._sent_up_to)
+        return journal.queue(after_ordinal=self._sent_up_to, limit=max(0, min(AT_ONCE, room)))
+
+    async def _note_results(self, due: list[KeptBatch], results: list[None | BaseException]) -> bool:
+        """Move the pointer over what the broker took; stop at the first that it did not."""
+        for batch, result in zip(due, results, strict=True):
+            if isinstance(result, UplinkDown):
+                return False
+            if isinstance(result, UplinkRefused):
+                await self._wait_after_refusal(batch, result)
+                return False
+            if result is not None:
+                raise result
+            self._sent_up_to = batch.ordinal
+        self.refusal = None
+        return True
+
+    async def _wait_after_refusal(self, batch: KeptBatch, refused: UplinkRefused) -> None:
+        if self.refusal is None:
+            log.error("broker refused batch %s/%s: %s", batch.head.chain, batch.head.seq, refused)
+        self.refusal = str(refused)
+        await self._clock.sleep(REFUSED_S)
+
+    def _note_progress(self) -> None:
+        jitter = int.from_bytes(self._entropy.token(2), "big")
+        self._progress_ns = self._clock.monotonic_ns()
+        self._patience_ns = RESEND_S * 1_000_000_000 * (65_536 + jitter) // 65_536
+
+    def _resend_if_stuck(self) -> None:
+        """Sent, but not acknowledged for too long: the broker may have lost it."""
+        if self._sent_up_to and self._clock.monotonic_ns() - self._progress_ns > self._patience_ns:
+            self.start_over()
+
+    async def _pause(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._wake.wait(), seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._wake.clear()

@@ -1,0 +1,169 @@
+"""Sealing: what is to be said becomes signed batches at the end of the chain, in the caller's transaction.
+
+The only place that moves the own head. A batch is built, signed and kept in one go and never touched again; what was
+sealed is what is sent, hashed and archived.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from agent.metering.plant import Meter
+from agent.reporting import chain as chains
+from agent.reporting import envelope, strictjson
+from agent.reporting.batch import Batch, Delta, pack
+from agent.reporting.batch import Clock as ClockMember
+from agent.reporting.chain import ChainHead
+from agent.reporting.descriptor import Descriptor, describe, in_parts
+from agent.reporting.event import Event
+from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
+from agent.service.ports import Clock, Entropy, Signer
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who speaks to whom: organisation, agent and platform, and the version of this program."""
+
+    org: str
+    agent: str
+    audience: str
+    sw: str
+
+
+@dataclass(frozen=True, slots=True)
+class Map:
+    """The meter map in force: its kept form and its meaning."""
+
+    kept: KeptDescriptor
+    descriptor: Descriptor
+
+    @property
+    def hash(self) -> str:
+        """What batches quote as `cfg`."""
+        return self.kept.hash
+
+
+def read_map(kept: KeptDescriptor) -> Map:
+    """Read a descriptor that this journal keeps; its signature was made here and is not checked again."""
+    payload = kept.jws.split(b".")[1]
+    body = strictjson.loads(
+        envelope.base64url_decode(payload.decode("ascii")), size_max=envelope.SIZE_MAX[envelope.DESCRIPTOR]
+    )
+    return Map(kept, Descriptor.from_payload(body))
+
+
+class Sealer:
+    """Signs batches and descriptors in the name of one agent."""
+
+    def __init__(self, identity: Identity, signer: Signer, entropy: Entropy, clock: Clock) -> None:
+        self.identity = identity
+        self._signer = signer
+        self._entropy = entropy
+        self._clock = clock
+
+    @property
+    def signer(self) -> Signer:
+        """The key that signs."""
+        return self._signer
+
+    def clock_is_trusted(self) -> bool:
+        """Whether times of readings may be believed without a flag."""
+        return self._clock.quality().sync != "U"
+
+    def map_in_force(
+        self, journal: Journal, meters: Iterable[Meter], serials: Mapping[str, str], *, rev_above: int = 0
+    ) -> tuple[Map, list[Event]]:
+        """The descriptor of the plant as it is now; a new revision where it says something else than the last one.
+
+        Args:
+            journal: inside a transaction.
+            meters: the plant's meters.
+            serials: the serial numbers that are known.
+            rev_above: revision the platform knows; a new one is made where the own latest is not above it, because a
+                journal that was lost or rolled back would otherwise use a revision twice.
+
+        Returns:
+            The map, and the events that carry it where it is new to the chain (else none).
+        """
+        now_ms = self._clock.wall_ms()
+        latest = journal.latest_descriptor()
+        described = tuple(describe(meter, serials.get(meter.id)) for meter in meters)
+        rev = max(0 if latest is None else latest.rev, rev_above) + 1
+        who = self.identity
+        wanted = Descriptor(who.org, who.agent, rev, now_ms, who.sw, described)
+        if latest is not None:
+            present = read_map(latest)
+            if latest.rev >= rev_above and present.descriptor.same_meaning(wanted):
+                return present, []
+        jws = envelope.seal(envelope.DESCRIPTOR, wanted.to_payload(), self._signer)
+        kept = KeptDescriptor(envelope.signing_input_hash(jws), rev, jws)
+        journal.add_descriptor(kept)
+        return Map(kept, wanted), self.map_events(kept)
+
+    def map_events(self, kept: KeptDescriptor) -> list[Event]:
+        """The events that carry a descriptor inside the chain."""
+        return in_parts(kept.jws, kept.rev, self._clock.wall_ms())
+
+    def open_chain(self, journal: Journal) -> None:
+        """Forget the own head: the next batch is number 1 of a new chain."""
+        fresh = chains.new_chain(self._clock.wall_ms(), self._entropy.token(10))
+        journal.save_state(replace(journal.state(), chain=fresh, seq=0, hash=None))
+
+    def seal(
+        self,
+        journal: Journal,
+        cfg: str,
+        events: Sequence[Event],
+        deltas: Sequence[Delta],
+        *,
+        prev_chain: ChainHead | None = None,
+    ) -> int:
+        """Append as many batches as it takes to say this, in the order of taking effect; returns how many.
+
+        `cfg` is the hash of the descriptor in force for every delta. `prev_chain` is what a new chain's first batch
+        follows.
+        """
+        portions = pack(events, deltas)
+        for some_events, some_deltas in portions:
+            self._append(journal, cfg, some_events, some_deltas, prev_chain)
+        return len(portions)
+
+    def _append(
+        self,
+        journal: Journal,
+        cfg: str,
+        events: tuple[Event, ...],
+        deltas: tuple[Delta, ...],
+        prev_chain: ChainHead | None,
+    ) -> None:
+        if journal.state().chain is None:
+            self.open_chain(journal)
+        state = journal.state()
+        assert state.chain is not None
+        seq = state.seq + 1
+        before = prev_chain if seq == 1 else None
+        prev = state.hash if state.hash is not None else cfg
+        who, now_ms, quality = self.identity, self._clock.wall_ms(), self._clock.quality()
+        batch = Batch(
+            org=who.org,
+            agent=who.agent,
+            aud=who.audience,
+            chain=state.chain,
+            seq=seq,
+            prev=prev,
+            prev_chain=before,
+            iat_ms=now_ms,
+            clock=ClockMember(quality.sync, quality.err_ms),
+            sw=who.sw,
+            cfg=cfg,
+            deltas=deltas,
+            events=events,
+        )
+        jws = envelope.seal(envelope.BATCH, batch.to_payload(), self._signer)
+        head = ChainHead(state.chain, seq, envelope.signing_input_hash(jws))
+        energy = sum(delta.delta for delta in deltas)
+        journal.append_batch(SealedBatch(head, prev, before, now_ms, energy, jws))
+        journal.save_state(_moved(state, head))
+
+
+def _moved(state: State, head: ChainHead) -> State:
+    return replace(state, chain=head.chain, seq=head.seq, hash=head.hash)
