@@ -96,6 +96,13 @@ def test_environment_is_made_once_completed_and_made_anew(
     environment.make("development")  # was not brought up to date with the other
     assert "installing" in capfd.readouterr().out
 
+    stamp.unlink()  # somebody made it by hand: completed and kept
+    environment.make("development")
+    said = capfd.readouterr().out
+    assert "installing" in said
+    assert "making" not in said
+    assert mark.exists()
+
     stamp.write_text(json.dumps(json.loads(stamp.read_text()) | {"place": "/somewhere/else"}))
     environment.make("runtime")
     assert "making .venv" in capfd.readouterr().out
