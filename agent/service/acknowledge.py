@@ -77,6 +77,8 @@ class Acknowledger:
         if not answers:
             journal.save_state(replace(state, standing=Standing.ASKING))
             return Outcome.ASKING
+        if said.head is not None:
+            journal.mark_stored(said.head, said.stored_at_ms)
         reason = "the journal cannot follow the platform's head"
         assert said.heads is not None
         self._restorer.open_chain(journal, said.head, said.heads, reason, now_ms, said.rev)

@@ -47,19 +47,21 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """All that was read for one boundary, or for a start or stop."""
+    """All that was read for one boundary, or for a start or stop, and how the wall clock was set since the last."""
 
     cut_ms: int
     samples: tuple[Sample, ...]
-    events: tuple[Event, ...] = ()
+    clock_steps_ms: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Closed:
-    """What became of a cut: batches sealed, deltas booked, and what was not booked, by meter."""
+    """What became of a cut: batches sealed, deltas booked, whether the meter map is a new one, and why a meter's
+    reading was not booked."""
 
     batches: int
     deltas: int
+    map_changed: bool
     held: dict[str, str]
 
 
@@ -86,7 +88,7 @@ class Closer:
         """
         with journal.transaction():
             if journal.state().standing is Standing.CONFIRMING:
-                return Closed(0, 0, {})
+                return Closed(0, 0, False, {})
             return _Closing(journal, self._meters, self._sealer, self._interval_ms, cut).run()
 
 
@@ -109,16 +111,22 @@ class _Closing:
         self._held: dict[str, str] = {}
 
     def run(self) -> Closed:
+        map_changed = bool(self._map_events)
         current = self._portions[self._map.hash]
         if self._journal.state().chain is None:
             self._map_events = self._sealer.map_events(self._map.kept)
-        current.events.extend([*self._map_events, *self._cut.events])
+        current.events.extend([*self._map_events, *self._clock_events()])
         for sample in self._cut.samples:
             self._book(sample)
         former = [cfg for cfg in self._portions if cfg != self._map.hash]
         batches = sum(self._seal(cfg) for cfg in [*former, self._map.hash])
         deltas = sum(len(portion.deltas) for portion in self._portions.values())
-        return Closed(batches, deltas, self._held)
+        return Closed(batches, deltas, map_changed, self._held)
+
+    def _clock_events(self) -> list[Event]:
+        """Steps of the wall clock are declared; what they mean for batches already sealed is not known here."""
+        last_seq = max(1, self._journal.state().seq)
+        return [self._sealer.clock_stepped(self._cut.cut_ms, last_seq) for _ in self._cut.clock_steps_ms]
 
     def _seal(self, cfg: str) -> int:
         portion = self._portions[cfg]
@@ -217,7 +225,7 @@ class _Closing:
         flags = set()
         if sample.retried:
             flags.add("comm")
-        if not self._sealer.clock_is_trusted():
+        if self._cut.clock_steps_ms or not self._sealer.clock_is_trusted():
             flags.add("clock")
         register = meter.profile.energy
         is_float = register.type in (WordType.F32, WordType.F64)

@@ -74,6 +74,19 @@ class Line(Protocol):
         """Let go of the port or connection; never raises."""
 
 
+class Schedule(Protocol):
+    """Ticks at whole multiples of a period of UTC, whatever the wall clock does; no burst and no silence after a step."""
+
+    def every(self, period_ms: int, tick: Callable[[int], None]) -> None:
+        """Call `tick(boundary_ms)` at each multiple of the period."""
+
+    def start(self) -> None:
+        """Begin to tick."""
+
+    async def stop(self) -> None:
+        """No tick comes after this."""
+
+
 class Signer(Protocol):
     """Holds one private signing key."""
 

@@ -47,6 +47,11 @@ class Publisher:
         self.refusal: str | None = None
         """Why the broker refused the last message, None while it takes them."""
 
+    @property
+    def connected(self) -> bool:
+        """Whether it may send."""
+        return self._connected
+
     def wake(self) -> None:
         """There may be something to send."""
         self._wake.set()

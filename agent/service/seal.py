@@ -14,7 +14,7 @@ from agent.reporting.batch import Batch, Delta, pack
 from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor, describe, in_parts
-from agent.reporting.event import Event
+from agent.reporting.event import Event, clock_event
 from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
 from agent.service.ports import Clock, Entropy, Signer
 
@@ -54,8 +54,12 @@ def read_map(kept: KeptDescriptor) -> Map:
 class Sealer:
     """Signs batches and descriptors in the name of one agent."""
 
-    def __init__(self, identity: Identity, signer: Signer, entropy: Entropy, clock: Clock) -> None:
+    def __init__(
+        self, identity: Identity, signer: Signer, entropy: Entropy, clock: Clock, *, boot: str = "unknown"
+    ) -> None:
+        """`boot` identifies this start of the machine, for `clock` events."""
         self.identity = identity
+        self._boot = boot
         self._signer = signer
         self._entropy = entropy
         self._clock = clock
@@ -68,6 +72,20 @@ class Sealer:
     def clock_is_trusted(self) -> bool:
         """Whether times of readings may be believed without a flag."""
         return self._clock.quality().sync != "U"
+
+    def clock_stepped(self, at_ms: int, last_seq: int) -> Event:
+        """Declare that somebody set the wall clock after batch `last_seq` was sealed."""
+        quality = self._clock.quality()
+        return clock_event(
+            at_ms,
+            boot=self._boot,
+            seq_from=last_seq,
+            seq_to=last_seq,
+            offset_ms=None,
+            err_ms=quality.err_ms,
+            state_from=quality.sync,
+            state_to=quality.sync,
+        )
 
     def map_in_force(
         self, journal: Journal, meters: Iterable[Meter], serials: Mapping[str, str], *, rev_above: int = 0

@@ -5,7 +5,7 @@ numbered migrations, `thread` takes the journal off the event loop.
 """
 
 from agent.adapters.journal.connection import Connection, StdlibConnection
-from agent.adapters.journal.sqlite import SqliteJournal, open_journal
+from agent.adapters.journal.sqlite import SqliteJournal, open_journal, open_or_replace
 from agent.adapters.journal.thread import JournalThread
 
-__all__ = ["Connection", "JournalThread", "SqliteJournal", "StdlibConnection", "open_journal"]
+__all__ = ["Connection", "JournalThread", "SqliteJournal", "StdlibConnection", "open_journal", "open_or_replace"]

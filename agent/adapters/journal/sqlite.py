@@ -72,6 +72,30 @@ def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConne
     return journal
 
 
+def open_or_replace(
+    path: Path, wall_ms: int, connect: Callable[[Path], Connection] = StdlibConnection
+) -> tuple["SqliteJournal", Path | None]:
+    """Open the journal; one that is damaged is moved aside, never deleted, and a new one begun.
+
+    The registers are in the meters and the platform knows where it stands, so a new journal costs resolution of what
+    was not yet acknowledged, and no energy.
+
+    Returns:
+        the journal, and where the damaged file was moved to, None if it was sound.
+    """
+    try:
+        return open_journal(path, connect), None
+    except JournalDamaged:
+        if not path.is_file():
+            raise
+        aside = path.with_name(f"{path.name}.damaged-{wall_ms}")
+        for suffix in ("-wal", "-shm", ""):
+            part = path.with_name(path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+        return open_journal(path, connect), aside
+
+
 def schema_versions() -> dict[int, str]:
     """The migrations by number: file `NNNN.sql` takes a journal of version NNNN - 1 to NNNN."""
     directory = resources.files(__package__) / "schema"

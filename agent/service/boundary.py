@@ -1,0 +1,102 @@
+"""At each boundary: ask every line for a sweep, wait a bounded time, hand what came to the closer.
+
+Comes between `poll` and `close`. A meter that was not read in time is missing from the cut; its next delta spans both
+intervals. A boundary that comes while the one before is still at work is skipped and counted, never queued.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from agent.errors import JournalFull
+from agent.service.close import Closed, Closer, Cut, Sample
+from agent.service.journal import Storage
+from agent.service.poll import LineWorker, Sweep
+from agent.service.ports import Clock
+
+log = logging.getLogger(__name__)
+
+SWEEP_S_MAX = 20
+"""No cut waits longer for a slow line."""
+
+
+class Boundary:
+    """Makes the cuts."""
+
+    def __init__(
+        self,
+        workers: Sequence[LineWorker],
+        closer: Closer,
+        storage: Storage,
+        clock: Clock,
+        interval_ms: int,
+        *,
+        sealed: Callable[[Closed], None],
+    ) -> None:
+        """`sealed` is told after every commit."""
+        self._workers = workers
+        self._closer = closer
+        self._storage = storage
+        self._clock = clock
+        self._patience_s = min(SWEEP_S_MAX, interval_ms * 4 / 5 / 1000)
+        self._sealed = sealed
+        self._due: asyncio.Queue[int] = asyncio.Queue(maxsize=1)
+        self._clock_steps_ms: list[int] = []
+        self.skipped = 0
+        self.last: Closed | None = None
+        self.last_cut_ms: int | None = None
+        self.last_error: str | None = None
+
+    def tick(self, boundary_ms: int) -> None:
+        """A boundary was reached."""
+        try:
+            self._due.put_nowait(boundary_ms)
+        except asyncio.QueueFull:
+            self.skipped += 1
+            log.warning("a boundary was skipped: the sweep of the one before has not ended")
+
+    def clock_stepped(self, offset_ms: int) -> None:
+        """Somebody set the wall clock."""
+        self._clock_steps_ms.append(offset_ms)
+
+    async def run(self) -> None:
+        """Close intervals for ever, beginning at once: the first cut ends what happened while nobody looked."""
+        await self.cut(self._clock.wall_ms())
+        while True:
+            await self.cut(await self._due.get())
+
+    async def cut(self, cut_ms: int, *, patience_s: float | None = None) -> None:
+        """Read all energy registers now and seal them as of this moment; lines that are slower than that are left."""
+        sweeps = [worker.sweep() for worker in self._workers]
+        samples = await self._collect(sweeps, self._patience_s if patience_s is None else patience_s)
+        steps, self._clock_steps_ms = tuple(self._clock_steps_ms), []
+        cut = Cut(cut_ms, samples, steps)
+        try:
+            closed = await self._storage.run(lambda journal: self._closer.close(journal, cut))
+        except JournalFull as error:
+            self._clock_steps_ms[:0] = steps
+            self._note_full(error)
+            return
+        self._note(cut_ms, closed)
+
+    async def _collect(self, sweeps: Sequence[Sweep], patience_s: float) -> tuple[Sample, ...]:
+        waits = [asyncio.create_task(sweep.done.wait()) for sweep in sweeps]
+        if waits:
+            await asyncio.wait(waits, timeout=patience_s)
+        for sweep, wait in zip(sweeps, waits, strict=True):
+            sweep.finish()
+            wait.cancel()
+        return tuple(sample for sweep in sweeps for sample in sweep.samples)
+
+    def _note_full(self, error: JournalFull) -> None:
+        if self.last_error is None:
+            log.error("%s; polling goes on, the next interval that can be written spans this one", error)
+        self.last_error = str(error)
+
+    def _note(self, cut_ms: int, closed: Closed) -> None:
+        before = {} if self.last is None else self.last.held
+        for meter, reason in closed.held.items():
+            if before.get(meter) != reason:
+                log.warning("meter %s: reading not booked (%s)", meter, reason)
+        self.last, self.last_cut_ms, self.last_error = closed, cut_ms, None
+        self._sealed(closed)

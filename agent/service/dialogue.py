@@ -1,0 +1,269 @@
+"""The conversation with the platform beside the batches: status and descriptor up, acknowledgements down.
+
+On every connection the agent says where it stands and gives the platform a moment to answer before it publishes, so
+that a journal which is an old copy learns of it before it says anything twice. The only thing it listens to is a
+signed acknowledgement on its own topic (promise I12); anything else is counted and dropped.
+"""
+
+import asyncio
+import logging
+from dataclasses import dataclass
+
+from agent.errors import Refused, UplinkDown
+from agent.reporting import envelope, topics
+from agent.reporting.acknowledgement import Acknowledgement
+from agent.reporting.batch import Clock as ClockMember
+from agent.reporting.status import Backlog, Oldest, Status
+from agent.reporting.wire import WireError
+from agent.service.acknowledge import Acknowledger, Outcome
+from agent.service.journal import Journal, KeptBatch, KeptDescriptor, Standing, State, Storage
+from agent.service.journal import Backlog as KeptBacklog
+from agent.service.ports import Clock, Connected, Disconnected, Received, Signer, Uplink, Will
+from agent.service.publish import Publisher
+from agent.service.seal import Identity
+
+log = logging.getLogger(__name__)
+
+STATUS_S = 60
+"""How often the agent says where it stands; each status is answered."""
+ANSWER_S = 2.0
+"""How long a new connection waits for the platform's answer before it publishes."""
+ASK_S = (2.0, 60.0)
+"""First and longest pause between two requests for heads."""
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """What a status says of the journal."""
+
+    state: State
+    backlog: KeptBacklog
+    oldest: KeptBatch | None
+    descriptor: KeptDescriptor | None
+
+
+def position_of(journal: Journal) -> Position:
+    """Read it."""
+    return Position(journal.state(), journal.backlog(), journal.oldest(), journal.latest_descriptor())
+
+
+class Dialogue:
+    """Talks with the platform and takes its acknowledgements."""
+
+    def __init__(
+        self,
+        identity: Identity,
+        signer: Signer,
+        platform_keys: envelope.KeyRing,
+        storage: Storage,
+        uplink: Uplink,
+        clock: Clock,
+        acknowledger: Acknowledger,
+        publisher: Publisher,
+        *,
+        mode: str,
+    ) -> None:
+        """`mode` is `platform` or `broker`: who acknowledges."""
+        self._identity = identity
+        self._signer = signer
+        self._platform_keys = platform_keys
+        self._storage = storage
+        self._uplink = uplink
+        self._clock = clock
+        self._acknowledger = acknowledger
+        self._publisher = publisher
+        self._mode = mode
+        self._session: str | None = None
+        self._answered = asyncio.Event()
+        self._tell_now = asyncio.Event()
+        self._told_descriptor: str | None = None
+        self._position: Position | None = None
+        self.connection_problem: str | None = "not connected yet"
+        self.rejected = 0
+        """Messages on our topics that were not taken: bad signature, malformed, or meant for somebody else."""
+        self.last_acknowledged_ms: int | None = None
+
+    @property
+    def position(self) -> Position | None:
+        """Where the journal stood when it was last looked at."""
+        return self._position
+
+    async def begin(self) -> None:
+        """Start to connect."""
+        await self._look()
+        who = self._identity
+        await self._uplink.start(subscribe=(topics.acknowledgement(who.org, who.agent),), will=self._will)
+
+    async def listen(self) -> None:
+        """Take what the uplink reports, for ever."""
+        async for event in self._uplink.events():
+            match event:
+                case Connected(session):
+                    self._greet(session)
+                case Disconnected(reason):
+                    self._part(reason)
+                case Received(topic, payload, _):
+                    await self._take(topic, payload)
+
+    async def tell(self) -> None:
+        """Say where we stand: on a new connection, when asked to, and regularly. For ever."""
+        pause_s = ASK_S[0]
+        while True:
+            asking = self._position is not None and self._position.state.standing is not Standing.NORMAL
+            pause_s = min(ASK_S[1], 2 * pause_s) if asking else ASK_S[0]
+            await self._wait_to_tell(pause_s if asking else STATUS_S)
+            if self._session is not None:
+                await self._say("online")
+
+    def map_changed(self) -> None:
+        """A new descriptor was sealed: the retained copy is brought up to date."""
+        self._tell_now.set()
+
+    async def farewell(self) -> None:
+        """The last status before a clean stop."""
+        if self._session is not None:
+            await self._say("offline")
+
+    # -- the connection
+
+    def _greet(self, session: str) -> None:
+        self._session = session
+        self.connection_problem = None
+        self._told_descriptor = None
+        self._answered.clear()
+        self._tell_now.set()
+        log.info("connected to the broker")
+
+    def _part(self, reason: str) -> None:
+        if self.connection_problem != reason:
+            log.warning("no connection to the broker: %s", reason)
+        self.connection_problem = reason
+        self._session = None
+        self._publisher.connection(up=False)
+
+    async def _wait_to_tell(self, seconds: float) -> None:
+        try:
+            await asyncio.wait_for(self._tell_now.wait(), seconds)
+        except TimeoutError:
+            return
+        finally:
+            self._tell_now.clear()
+
+    async def _say(self, state: str) -> None:
+        """Publish the status, and the descriptor where it is news; then the batches may flow."""
+        session = self._session
+        if session is None:
+            return
+        position = await self._look()
+        try:
+            await self._publish_descriptor(position.descriptor)
+            who = self._identity
+            payload = self._status(position, session, state)
+            await self._uplink.publish(topics.status(who.org, who.agent), payload, retain=True)
+        except UplinkDown:
+            return
+        except Refused as error:
+            log.warning("the broker does not take our status: %s", error)
+        if state == "online":
+            await self._begin_to_publish(session)
+
+    async def _begin_to_publish(self, session: str) -> None:
+        if self._mode == "platform":
+            try:
+                await asyncio.wait_for(self._answered.wait(), ANSWER_S)
+            except TimeoutError:
+                log.debug("the platform did not answer at once; publishing begins")
+        if self._session == session and not self._publisher.connected:
+            self._publisher.connection(up=True)
+
+    async def _publish_descriptor(self, descriptor: KeptDescriptor | None) -> None:
+        if descriptor is None or descriptor.hash == self._told_descriptor:
+            return
+        who = self._identity
+        await self._uplink.publish(topics.descriptor(who.org, who.agent), descriptor.jws, retain=True)
+        self._told_descriptor = descriptor.hash
+
+    async def _look(self) -> Position:
+        self._position = await self._storage.run(position_of)
+        return self._position
+
+    # -- what we say
+
+    def _will(self, session: str) -> Will:
+        assert self._position is not None
+        who = self._identity
+        return Will(topics.status(who.org, who.agent), self._status(self._position, session, "offline"))
+
+    def _status(self, position: Position, session: str, state: str) -> bytes:
+        who, own, quality, oldest = self._identity, position.state, self._clock.quality(), position.oldest
+        status = Status(
+            org=who.org,
+            agent=who.agent,
+            at_ms=self._clock.wall_ms(),
+            state=state,
+            session=session,
+            sw=who.sw,
+            kid=self._signer.kid,
+            cfg=position.descriptor.hash if position.descriptor else None,
+            chain=own.chain,
+            head=(own.seq, own.hash) if own.hash is not None else None,
+            oldest=Oldest(oldest.head.chain, oldest.head.seq, oldest.prev) if oldest else None,
+            backlog=Backlog(
+                position.backlog.batches, position.backlog.energy_milliwh, position.backlog.since_ms
+            ),
+            clock=ClockMember(quality.sync, quality.err_ms),
+            mode=self._mode,
+            need_heads=own.standing is not Standing.NORMAL,
+        )
+        return envelope.seal(envelope.STATUS, status.to_payload(), self._signer)
+
+    # -- what we hear
+
+    async def _take(self, topic: str, payload: bytes) -> None:
+        said = self._verified(topic, payload)
+        if said is None:
+            return
+        session, now_ms = self._session, self._clock.wall_ms()
+        outcome = await self._storage.run(
+            lambda journal: self._acknowledger.take(journal, said, payload, session=session, now_ms=now_ms)
+        )
+        await self._follow_up(outcome, said)
+
+    def _verified(self, topic: str, payload: bytes) -> Acknowledgement | None:
+        """An acknowledgement for us with the platform's signature, or None."""
+        who = self._identity
+        try:
+            opened = envelope.open_sealed(payload, envelope.ACKNOWLEDGEMENT, self._platform_keys)
+            said = Acknowledgement.from_payload(opened.payload)
+        except (envelope.EnvelopeError, WireError) as error:
+            self._reject(topic, str(error))
+            return None
+        if (said.org, said.agent) != (who.org, who.agent) or topic != topics.acknowledgement(who.org, who.agent):
+            self._reject(topic, f"speaks to {said.org}/{said.agent}")
+            return None
+        return said
+
+    def _reject(self, topic: str, reason: str) -> None:
+        self.rejected += 1
+        log.error("a message on %s was not taken: %s", topic, reason)
+
+    async def _follow_up(self, outcome: Outcome, said: Acknowledgement) -> None:
+        if outcome is Outcome.STALE:
+            return
+        if outcome is not Outcome.WAITING:
+            self.last_acknowledged_ms = said.stored_at_ms
+        if said.session is not None and said.session == self._session:
+            self._answered.set()
+        match outcome:
+            case Outcome.TAKEN:
+                self._publisher.acknowledged()
+            case Outcome.ASKING:
+                log.warning("the platform's head is not one we can follow; asking where it stands")
+                self._answered.clear()
+                self._tell_now.set()
+            case Outcome.RESTORED:
+                log.warning("a new chain was opened behind the platform's head %s", said.head)
+                self._told_descriptor = None
+                self._publisher.start_over()
+                self._tell_now.set()
+        await self._look()

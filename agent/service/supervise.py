@@ -1,0 +1,163 @@
+"""Starting, watching and stopping the stages.
+
+The stages run side by side until somebody asks the agent to stop, or one of them fails in a way that only a new
+process can put right (a damaged journal). A stop reads the meters once more, so that the last interval is not lost,
+sends what it can in a few seconds, and marks the journal as left in good order.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from agent.service.boundary import Boundary
+from agent.service.dialogue import Dialogue, position_of
+from agent.service.journal import Journal, Standing, Storage
+from agent.service.overview import overview
+from agent.service.poll import LineWorker
+from agent.service.ports import Clock, Schedule, Uplink
+from agent.service.publish import Publisher
+
+log = logging.getLogger(__name__)
+
+LAST_SWEEP_S = 5
+LAST_SEND_S = 5
+
+
+class Notifier(Protocol):
+    """Tells the service manager how we are."""
+
+    def ready(self) -> None:
+        """Start-up is finished."""
+
+    def status(self, text: str) -> None:
+        """One line for a person."""
+
+    def watchdog(self) -> None:
+        """Still making progress."""
+
+    def stopping(self) -> None:
+        """The stop has begun."""
+
+    def watchdog_interval_s(self) -> float | None:
+        """How often `watchdog` has to be called, None if nobody waits for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """All parts of one agent, wired."""
+
+    workers: Sequence[LineWorker]
+    boundary: Boundary
+    dialogue: Dialogue
+    publisher: Publisher
+    schedule: Schedule
+    storage: Storage
+    uplink: Uplink
+    clock: Clock
+    notifier: Notifier
+    interval_ms: int
+
+    async def overview(self) -> dict[str, object]:
+        """What the control socket answers."""
+        position = await self.storage.run(position_of)
+        return overview(self.workers, self.boundary, self.dialogue, self.publisher, self.clock, position)
+
+
+def mark_started(
+    journal: Journal, site_sha256: str, *, applied_sha256: str | None, platform_answers: bool
+) -> Standing:
+    """Note that the journal is in use under this site file; says how the agent stands.
+
+    Args:
+        journal: just opened.
+        site_sha256: the site file of this start.
+        applied_sha256: the site file applied last as it is known outside the journal, None if unknown.
+        platform_answers: whether there is a platform that can confirm a head.
+
+    A journal under another site file than this one, which was not left in good order or is older than what is known
+    outside it, may be an old copy from before a change of the map. A closing read under its descriptor would be
+    wrong, so the head has to be confirmed first (wire format, section 6, "Limit").
+    """
+    with journal.transaction():
+        state = journal.state()
+        differs = state.site_sha256 is not None and state.site_sha256 != site_sha256
+        doubtful = differs and (not state.clean or applied_sha256 == site_sha256)
+        if doubtful and platform_answers and state.head is not None:
+            state = replace(state, standing=Standing.CONFIRMING)
+        journal.save_state(replace(state, clean=False, site_sha256=site_sha256))
+        return state.standing
+
+
+def mark_stopped(journal: Journal) -> None:
+    """The journal is left in good order."""
+    with journal.transaction():
+        journal.save_state(replace(journal.state(), clean=True))
+
+
+async def run_until(stages: Stages, stop: asyncio.Event) -> None:
+    """Run all stages until `stop` is set; raises what makes one of them impossible."""
+    await stages.dialogue.begin()
+    tasks = [_start(f"line {worker.line.id}", worker.run) for worker in stages.workers]
+    closing = _start("close", stages.boundary.run)
+    tasks += [
+        closing,
+        _start("publish", stages.publisher.run),
+        _start("listen", stages.dialogue.listen),
+        _start("tell", stages.dialogue.tell),
+        _start("watchdog", lambda: _feed_watchdog(stages)),
+    ]
+    stages.schedule.every(stages.interval_ms, stages.boundary.tick)
+    stages.schedule.start()
+    stages.notifier.ready()
+    waiting = _start("stop", stop.wait)
+    try:
+        done, _ = await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        if waiting not in done:
+            raise _failure_of(done)
+        await _wind_down(stages, closing)
+    finally:
+        await stages.schedule.stop()
+        await _cancel([*tasks, waiting])
+        await stages.uplink.stop()
+
+
+async def _wind_down(stages: Stages, closing: "asyncio.Task[object]") -> None:
+    """The last boundary, the last messages, and the mark that all is in order."""
+    stages.notifier.stopping()
+    log.info("stopping: reading the meters once more")
+    await stages.schedule.stop()
+    await _cancel([closing])
+    await stages.boundary.cut(stages.clock.wall_ms(), patience_s=LAST_SWEEP_S)
+    await stages.publisher.drain(LAST_SEND_S)
+    await stages.dialogue.farewell()
+    await stages.storage.run(mark_stopped)
+
+
+def _start(name: str, run: Callable[[], Coroutine[object, object, object]]) -> "asyncio.Task[object]":
+    return asyncio.get_running_loop().create_task(run(), name=name)
+
+
+async def _cancel(tasks: Sequence["asyncio.Task[object]"]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _failure_of(done: set["asyncio.Task[object]"]) -> BaseException:
+    for task in done:
+        error = task.exception()
+        if error is not None:
+            return error
+    names = ", ".join(sorted(task.get_name() for task in done))
+    return RuntimeError(f"a stage that runs for ever has ended: {names}")
+
+
+async def _feed_watchdog(stages: Stages) -> None:
+    """Only an event loop that turns and a journal that answers feed the watchdog."""
+    interval_s = stages.notifier.watchdog_interval_s()
+    while True:
+        await stages.clock.sleep(5 if interval_s is None else interval_s / 3)
+        await stages.storage.run(lambda journal: journal.state())
+        stages.notifier.watchdog()

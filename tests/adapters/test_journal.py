@@ -1,0 +1,158 @@
+"""The journal file: locked, durable, refusing what it does not know, and keeping what must be kept for ever."""
+
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.journal import open_journal, open_or_replace
+from agent.adapters.journal.sqlite import schema_versions
+from agent.errors import ConfigError, JournalDamaged, JournalFull, JournalHeld
+from agent.metering.ledger import Basis, Head, Point
+from agent.reporting.chain import ChainHead
+from agent.service.journal import KeptDescriptor, Reading, SealedBatch
+
+CHAIN = "01ARZ3NDEKTSV4RRFFQ69G5FAV"
+BASIS = Basis(Fraction(10_000), None, "100")
+
+
+def batch(seq: int, *, sealed_ms: int = 0, size: int = 200) -> SealedBatch:
+    return SealedBatch(
+        ChainHead(CHAIN, seq, f"{seq:043d}"), f"{seq - 1:043d}", None, sealed_ms, 5, bytes(range(200)) * (size // 200)
+    )
+
+
+def test_what_was_committed_survives_the_death_of_the_process(tmp_path: Path) -> None:
+    """A process that is killed right after its commit, without closing anything."""
+    program = f"""
+import os, signal, sys
+from pathlib import Path
+from agent.adapters.journal import open_journal
+from tests.adapters.test_journal import batch
+journal = open_journal(Path({str(tmp_path / "j.db")!r}))
+for seq in range(1, 21):
+    with journal.transaction():
+        journal.append_batch(batch(seq))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
+    kept = open_journal(tmp_path / "j.db").queue(after_ordinal=0, limit=100)
+    assert [each.head.seq for each in kept] == list(range(1, 21))
+
+
+def test_the_rules_of_the_file_hold(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "j.db")
+    answers = {
+        name: journal._db.execute(f"PRAGMA {name}")[0][0]
+        for name in ("locking_mode", "journal_mode", "synchronous", "foreign_keys", "auto_vacuum")
+    }
+    assert answers == {
+        "locking_mode": "exclusive",
+        "journal_mode": "wal",
+        "synchronous": 2,
+        "foreign_keys": 1,
+        "auto_vacuum": 2,
+    }
+    assert not (tmp_path / "j.db-shm").exists()
+    tables = journal._db.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict = 0")
+    assert {name for (name,) in tables} <= {"sqlite_schema", "sqlite_sequence"}
+
+
+def test_a_second_process_is_locked_out_at_once_and_told_why(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "j.db")
+    with pytest.raises(JournalHeld, match="only one metering-agent"):
+        open_journal(tmp_path / "j.db")
+    with journal.transaction():
+        journal.append_batch(batch(1))
+
+
+def test_a_journal_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    open_journal(path).close()
+    with sqlite3.connect(path) as raw:
+        raw.execute("PRAGMA user_version = 99")
+    raw.close()
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="newer version"):
+        open_or_replace(path, 0)
+    assert path.read_bytes() == before
+
+
+def test_migrations_are_numbered_without_a_gap() -> None:
+    assert list(schema_versions()) == list(range(1, len(schema_versions()) + 1))
+
+
+def test_a_file_that_is_no_journal_is_moved_aside_and_kept(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    path.write_bytes(b"this is not a database, " * 500)
+    with pytest.raises(JournalDamaged):
+        open_journal(path)
+    journal, aside = open_or_replace(path, 17)
+    assert aside == tmp_path / "j.db.damaged-17" and aside.read_bytes().startswith(b"this is not")
+    assert journal.state().head is None
+
+
+def test_damage_is_found_after_an_unclean_stop(tmp_path: Path) -> None:
+    path = tmp_path / "j.db"
+    journal = open_journal(path)
+    with journal.transaction():
+        journal.save_state(replace(journal.state(), clean=False))
+        for seq in range(1, 400):
+            journal.append_batch(batch(seq, size=2000))
+    journal.close()
+    data = bytearray(path.read_bytes())
+    for page in range(8, len(data) // 4096, 3):
+        data[page * 4096 : page * 4096 + 64] = b"\x55" * 64
+    path.write_bytes(data)
+    with pytest.raises(JournalDamaged, match="check"):
+        open_journal(path)
+
+
+def test_a_full_disk_changes_nothing_and_the_journal_stays_usable(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "j.db")
+    pages = journal._db.execute("PRAGMA page_count")[0][0]
+    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(JournalFull), journal.transaction():
+        for seq in range(1, 2000):
+            journal.append_batch(batch(seq))
+    assert journal.queue(after_ordinal=0, limit=5) == []
+    journal._db.execute("PRAGMA max_page_count = 100000")
+    with journal.transaction():
+        journal.append_batch(batch(1))
+    assert len(journal.queue(after_ordinal=0, limit=5)) == 1
+
+
+def test_an_exception_in_a_transaction_leaves_nothing_behind(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "j.db")
+    with pytest.raises(ValueError, match="on purpose"), journal.transaction():
+        journal.append_batch(batch(1))
+        raise ValueError("on purpose")
+    assert journal.queue(after_ordinal=0, limit=5) == []
+
+
+def test_purge_keeps_the_turning_points_of_the_register_for_ever(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "j.db")
+    cfg = "d" * 43
+    opens = {3: "exchange"}
+    with journal.transaction():
+        journal.add_descriptor(KeptDescriptor(cfg, 1, b"jws"))
+        for at in range(1, 8):
+            mark = "first" if at == 1 else opens.get(at)
+            journal.add_reading(Reading(Point("m1", at, at, at * 10, BASIS, opens=mark), (0, at), cfg))
+            journal.append_batch(batch(at, sealed_ms=at))
+        journal.mark_stored(batch(6).head, 1000)
+        assert journal.purge(stored_before_ms=2000) == 6
+    assert [point.at_ms for point in journal.points("m1", from_ms=0)] == [1, 2, 3, 6, 7]
+
+
+def test_positions_come_back_as_they_were(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path / "j.db")
+    head = Head("m1", 2, 7, 2**53 - 1, 5, 4, Basis(Fraction(1, 3), 10**10, None), "c" * 43, restored=True)
+    with journal.transaction():
+        journal.save_head(head)
+        journal.save_head(replace(head, n=8))
+    assert journal.heads() == {"m1": replace(head, n=8)}

@@ -1,0 +1,137 @@
+"""Closing an interval: everything or nothing, and what was used before a change belongs to the old map."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from agent.errors import JournalFull
+from agent.metering.plant import Share
+from tests.service.bench import Bench, two_meters, with_ratio
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def test_the_first_reading_books_nothing_and_the_second_the_difference(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000, "wave-1": 5})
+    assert bench.deltas("reflow-1") == []
+    bench.read({"reflow-1": 1003, "wave-1": 5})
+    assert bench.deltas("reflow-1") == [30_000_000 // 1000]
+    assert bench.deltas("wave-1") == [0]
+
+
+def test_one_interval_is_one_batch_in_an_unbroken_chain_that_begins_with_the_descriptor(bench: Bench) -> None:
+    for count in range(5):
+        bench.read({"reflow-1": 1000 + count, "wave-1": 7})
+    batches = bench.batches()
+    assert [head.seq for head, _ in batches] == [1, 2, 3, 4, 5]
+    assert {head.chain for head, _ in batches} == {batches[0][0].chain}
+    assert batches[0][1].events[0].type == "descriptor"
+    assert batches[0][1].prev == batches[0][1].cfg and batches[0][1].prev_chain is None
+    for (before, _), (_, after) in zip(batches, batches[1:], strict=False):
+        assert after.prev == before.hash
+
+
+def test_a_missed_boundary_makes_a_spanning_delta_that_says_so(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000, "wave-1": 7})
+    bench.read({"wave-1": 7})
+    bench.read({"reflow-1": 1010, "wave-1": 7})
+    last = bench.batches()[-1][1]
+    flags = {delta.meter: delta.q for delta in last.deltas}
+    assert flags == {"reflow-1": ("first", "gap"), "wave-1": ()}
+    assert [event.type for event in last.events] == ["gap"]
+
+
+def test_a_fall_is_reported_and_never_booked(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000, "wave-1": 7})
+    closed = bench.read({"reflow-1": 3, "wave-1": 7})
+    assert "reflow-1" in closed.held
+    last = bench.batches()[-1][1]
+    assert [event.type for event in last.events] == ["refused"]
+    bench.read({"reflow-1": 1002, "wave-1": 7})
+    assert bench.deltas("reflow-1") == [20_000]
+
+
+def test_a_rollover_near_a_known_modulus_is_booked_with_its_roll(bench: Bench) -> None:
+    bench.read({"reflow-1": 999_999})
+    bench.read({"reflow-1": 2})
+    delta = bench.batches()[-1][1].deltas[0]
+    assert (delta.delta, delta.roll) == (30_000, 10**10)
+    assert "roll" in delta.q
+
+
+def test_a_meter_with_another_serial_number_than_the_site_file_says_is_not_booked(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000})
+    closed = bench.read({"reflow-1": 1001}, serials={"reflow-1": "999"})
+    assert "999" in closed.held["reflow-1"]
+    assert bench.deltas("reflow-1") == []
+
+
+def test_an_untrusted_clock_is_said_on_every_delta(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000})
+    bench.clock.sync = "U"
+    bench.read({"reflow-1": 1001})
+    batch = bench.batches()[-1][1]
+    assert batch.clock.sync == "U" and "clock" in batch.deltas[0].q
+
+
+def test_a_change_of_ratio_closes_under_the_old_descriptor_and_opens_an_epoch(tmp_path: Path) -> None:
+    reflow, wave = two_meters()
+    bench = Bench(tmp_path, (with_ratio(reflow, "10"), wave))
+    bench.read({"reflow-1": 100, "wave-1": 7})
+    old_cfg = bench.batches()[-1][1].cfg
+    bench.wire((with_ratio(reflow, "20"), wave))
+    bench.read({"reflow-1": 103, "wave-1": 7})
+    closing, opening = (batch for _, batch in bench.batches()[-2:])
+    assert closing.cfg == old_cfg and [d.delta for d in closing.deltas if d.meter == "reflow-1"] == [300_000]
+    assert opening.cfg != old_cfg and opening.deltas == ()
+    epoch = next(event for event in opening.events if event.type == "epoch")
+    assert (epoch.body["reason"], epoch.body["last"], epoch.body["first"]) == ("ratio", 10_300_000, 20_600_000)
+    bench.read({"reflow-1": 104, "wave-1": 7})
+    last = next(d for d in bench.batches()[-1][1].deltas if d.meter == "reflow-1")
+    assert (last.delta, last.epoch, last.n) == (200_000, 2, 1)
+
+
+def test_a_change_of_step_cuts_there_and_opens_no_epoch(tmp_path: Path) -> None:
+    reflow, wave = two_meters()
+    bench = Bench(tmp_path, (reflow, wave))
+    bench.read({"reflow-1": 100, "wave-1": 7})
+    moved = replace(reflow, shares=(Share("another_step", Fraction(1)),))
+    bench.wire((moved, wave))
+    bench.read({"reflow-1": 110, "wave-1": 7})
+    bench.read({"reflow-1": 115, "wave-1": 7})
+    deltas = [d for _, batch in bench.batches() for d in batch.deltas if d.meter == "reflow-1"]
+    assert [(d.step, d.delta, d.epoch, d.n) for d in deltas] == [
+        (reflow.step, 100_000, 1, 1),
+        ("another_step", 50_000, 1, 2),
+    ]
+
+
+def test_a_write_that_fails_changes_nothing_and_the_next_interval_spans_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.read({"reflow-1": 1000, "wave-1": 7})
+    before = bench.journal.state()
+
+    def full(*_: object) -> None:
+        raise JournalFull("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "append_batch", full)
+        with pytest.raises(JournalFull):
+            bench.read({"reflow-1": 1004, "wave-1": 7})
+    assert bench.journal.state() == before
+    bench.read({"reflow-1": 1009, "wave-1": 8})
+    assert bench.deltas("reflow-1") == [90_000]
+
+
+def test_the_journal_says_after_a_restart_what_it_said_before(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000, "wave-1": 7})
+    bench.read({"reflow-1": 1001, "wave-1": 7})
+    state, heads, batches = bench.journal.state(), bench.journal.heads(), bench.batches()
+    bench.restart()
+    assert (bench.journal.state(), bench.journal.heads(), bench.batches()) == (state, heads, batches)
