@@ -123,9 +123,9 @@ def _need_venv_module() -> None:
     if os.geteuid() != 0 or not shutil.which("apt-get"):
         raise SetUpFailed(f"Python has no venv module; on Debian: sudo apt-get install {package}")
     print(f"set-up: installing {package}", flush=True)
-    _run(["apt-get", "-q", "update"], "apt-get update failed")
+    _run(["apt-get", "-qq", "update"], "apt-get update failed")
     _run(
-        ["apt-get", "-q", "install", "-y", "--no-install-recommends", package],
+        ["apt-get", "-qq", "install", "-y", "--no-install-recommends", package],
         f"{package} could not be installed",
     )
 
