@@ -1,0 +1,231 @@
+"""`metering-agent verify`: what an auditor types, years later, with nothing but an export and the public keys.
+
+Reads one JWS a line, prints the four verdicts and the totals. The judging is in `agent.reporting.verify`; here are the
+files, the keys and the words. Exit 0 only if signature, chain and conservation hold, 1 if not, 2 if it was not asked
+properly.
+"""
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from fractions import Fraction
+from pathlib import Path
+from typing import BinaryIO
+
+import click
+
+from agent.adapters.keys import PublicKeys, load_public_key, public_key_of_jwk
+from agent.errors import ConfigError
+from agent.metering.quantity import format_kwh
+from agent.reporting.envelope import KeyRing
+from agent.reporting.utc import text_of_ms
+from agent.reporting.verdict import Report, Verdict
+from agent.reporting.verify import LINE_BYTES_MAX, Verifier
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+_SUBJECT = {
+    "signature": "every message is signed by a key that was given",
+    "chain": "no batch is missing, moved, repeated or cut off",
+    "conservation": "the deltas of every meter add up to its registers",
+    "quality": "reported only, decides nothing",
+}
+
+
+@click.command()
+@click.option(
+    "--key",
+    "keys",
+    type=_FILE,
+    multiple=True,
+    required=True,
+    help="Public key of the agent, PEM; may be repeated.",
+)
+@click.option(
+    "--acknowledgement-key", "ack_keys", type=_FILE, multiple=True, help="Public key of the platform, PEM."
+)
+@click.option(
+    "--descriptor",
+    "descriptors",
+    type=_FILE,
+    multiple=True,
+    help="A signed descriptor that FILE does not carry.",
+)
+@click.option(
+    "--excerpt", is_flag=True, help="FILE is meant to begin in mid-chain; do not count that as a finding."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, energy in 0.001 Wh.")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, allow_dash=True, path_type=Path))
+@click.pass_context
+def verify(
+    context: click.Context,
+    keys: tuple[Path, ...],
+    ack_keys: tuple[Path, ...],
+    descriptors: tuple[Path, ...],
+    excerpt: bool,
+    as_json: bool,
+    file: Path,
+) -> None:
+    """Prove that no kWh in FILE was lost, doubled or edited.
+
+    FILE holds one signed message a line: batches in the order of their chain, descriptors and acknowledgements
+    anywhere ("-" reads standard input). Exit status: 0 if signature, chain and conservation hold, 1 if one does not,
+    2 if a file or key cannot be used.
+    """
+    verifier = Verifier(
+        _ring(keys, "--key"),
+        _ring(ack_keys, "--acknowledgement-key") if ack_keys else None,
+        descriptors=[path.read_bytes() for path in descriptors],
+        admit=_ring_of_jwk,
+        excerpt=excerpt,
+    )
+    for number, line in _lines(file):
+        verifier.feed(number, line)
+    report = verifier.report()
+    click.echo(
+        json.dumps(_as_json(report), indent=2, ensure_ascii=False) if as_json else _as_text(str(file), report)
+    )
+    context.exit(0 if report.ok else 1)
+
+
+def _ring(paths: tuple[Path, ...], option: str) -> PublicKeys:
+    try:
+        return PublicKeys(load_public_key(path) for path in paths)
+    except ConfigError as error:
+        raise click.BadParameter("; ".join(map(str, error.faults)), param_hint=option) from error
+
+
+def _ring_of_jwk(jwk: Mapping[str, object]) -> KeyRing:
+    return PublicKeys([public_key_of_jwk(jwk)])
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Numbered lines; of a line that is too long only as much as shows that it is."""
+    standard_input = str(path) == "-"
+    with nullcontext(sys.stdin.buffer) if standard_input else path.open("rb") as file:
+        number = 0
+        while line := file.readline(LINE_BYTES_MAX + 2):
+            number += 1
+            yield number, line
+            if not line.endswith(b"\n"):
+                _skip_line(file)
+
+
+def _skip_line(file: BinaryIO) -> None:
+    while (rest := file.readline(LINE_BYTES_MAX)) and not rest.endswith(b"\n"):
+        pass
+
+
+# ------------------------------------------------------------------------------------------------------------ for people
+
+
+def _as_text(name: str, report: Report) -> str:
+    parts = [_heading(name, report), _verdicts(report)]
+    if report.batches:
+        parts.append(_totals(report))
+    failed = [name for name, verdict in report.verdicts.items() if not verdict.ok and name != "quality"]
+    parts.append("VERIFIED" if report.ok else f"NOT VERIFIED: {', '.join(failed)}")
+    return "\n\n".join(parts)
+
+
+def _heading(name: str, report: Report) -> str:
+    lines = [
+        f"{name}: {report.batches} batches, {report.deltas} deltas, {report.descriptors} descriptors, "
+        f"{report.acknowledgements} acknowledgements"
+    ]
+    if report.org is not None:
+        lines.append(
+            f"gateway {report.org}/{report.agent}" + (f", sent to {report.aud}" if report.aud else "")
+        )
+    if report.period_ms is not None:
+        lines.append(f"from {text_of_ms(report.period_ms[0])} to {text_of_ms(report.period_ms[1])}")
+    lines += [f"chain {span.chain}, seq {span.seq_first} to {span.seq_last}" for span in report.chains]
+    if report.acknowledged is not None:
+        lines.append(f"acknowledged up to chain {report.acknowledged.chain}, seq {report.acknowledged.seq}")
+    if report.acknowledgements_unchecked:
+        lines.append(
+            f"{report.acknowledgements_unchecked} acknowledgements were not read: give --acknowledgement-key"
+        )
+    return "\n".join(lines)
+
+
+def _verdicts(report: Report) -> str:
+    lines = []
+    for name, verdict in report.verdicts.items():
+        lines.append(f"{name:<13} {_word(name, verdict):<14} {_SUBJECT[name]}")
+        lines += [f"    {finding}" for finding in verdict.findings]
+        if verdict.count > len(verdict.findings):
+            lines.append(f"    and {verdict.count - len(verdict.findings)} more")
+    if report.holes.count:
+        unbounded = f", {report.holes.unbounded} without a bound" if report.holes.unbounded else ""
+        bound = format_kwh(report.holes.bound_milliwh)
+        lines.append(f"{report.holes.count} epoch changes declare at most {bound} kWh unmetered{unbounded}")
+    if report.flags:
+        lines.append("flags: " + ", ".join(f"{flag} {count}" for flag, count in report.flags.items()))
+    return "\n".join(lines)
+
+
+def _word(name: str, verdict: Verdict) -> str:
+    if name == "quality":
+        return f"{verdict.count} remark{'' if verdict.count == 1 else 's'}"
+    return "holds" if verdict.ok else "FAILS"
+
+
+def _totals(report: Report) -> str:
+    meters = [(meter, format_kwh(energy)) for meter, energy in report.by_meter.items()]
+    steps = [(step, _kwh(energy)) for step, energy in report.by_step.items()]
+    width = max(len(name) for name, _ in [*meters, *steps, ("unassigned", "")])
+    columns = max(len(kwh) for _, kwh in [*meters, *steps, ("", _kwh(report.unassigned)), ("", "kWh")])
+
+    def table(title: str, rows: list[tuple[str, str]]) -> str:
+        return "\n".join(f"{name:<{width}}  {kwh:>{columns}}" for name, kwh in [(title, "kWh"), *rows])
+
+    return f"{table('meter', meters)}\n\n{table('step', [*steps, ('unassigned', _kwh(report.unassigned))])}"
+
+
+def _kwh(energy_milliwh: Fraction) -> str:
+    """An exact share as kWh, rounded to six places for the eye only."""
+    return format_kwh(round(energy_milliwh))
+
+
+# ---------------------------------------------------------------------------------------------------------- for programs
+
+
+def _as_json(report: Report) -> dict[str, object]:
+    """The report as JSON; energy by step as text, because shares can be fractions such as 7/3."""
+    return {
+        "ok": report.ok,
+        "verdicts": {name: _verdict_as_json(verdict) for name, verdict in report.verdicts.items()},
+        "org": report.org,
+        "agent": report.agent,
+        "aud": report.aud,
+        "batches": report.batches,
+        "duplicates": report.duplicates,
+        "deltas": report.deltas,
+        "descriptors": report.descriptors,
+        "acknowledgements": report.acknowledgements,
+        "acknowledgements_unchecked": report.acknowledgements_unchecked,
+        "balances_unchecked": report.balances_unchecked,
+        "acknowledged": None if report.acknowledged is None else report.acknowledged.to_payload(),
+        "chains": [
+            {"chain": span.chain, "seq_first": span.seq_first, "seq_last": span.seq_last, "hash": span.hash}
+            for span in report.chains
+        ],
+        "period": None if report.period_ms is None else [text_of_ms(ms) for ms in report.period_ms],
+        "energy_unit": "0.001Wh",
+        "by_meter": dict(report.by_meter),
+        "by_step": {step: str(energy) for step, energy in report.by_step.items()},
+        "unassigned": str(report.unassigned),
+        "holes": {
+            "count": report.holes.count,
+            "bound": report.holes.bound_milliwh,
+            "unbounded": report.holes.unbounded,
+        },
+        "flags": dict(report.flags),
+        "events": dict(report.events),
+    }
+
+
+def _verdict_as_json(verdict: Verdict) -> dict[str, object]:
+    findings = [{"line": found.line, "place": found.place, "text": found.text} for found in verdict.findings]
+    return {"ok": verdict.ok, "count": verdict.count, "findings": findings}
