@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from agent.errors import ConfigError, Fault
-from agent.metering.plant import Plant
+from agent.metering.plant import Line, Meter, Plant
 from agent.metering.profile import Profile
 from agent.resources import config_path
 from agent.settings import shape
 from agent.settings.catalogue import Catalogue, load_catalogue
 from agent.settings.faultlist import FaultList
 from agent.settings.files import needed_directory, needed_file
+from agent.settings.forecast import forecast, format_s
 from agent.settings.profiles import load_profiles
 from agent.settings.sections import (
     check_budget,
@@ -171,6 +172,8 @@ class _Reader:
         if interval_ms is not None:
             mode = platform.value.acknowledgement or "platform"
             check_budget(journal_table, journal, len(meter_tables), interval_ms, mode, faults)
+            if not faults:
+                self._check_fit(lines, meters, interval_ms)
         org, agent = gateway.value.org, gateway.value.agent
         if org is None or agent is None or link is None or signing is None:
             return None
@@ -187,6 +190,18 @@ class _Reader:
             web_listen=web_listen,
             catalogue=catalogue,
         )
+
+    def _check_fit(self, lines: tuple[Line, ...], meters: tuple[Meter, ...], interval_ms: int) -> None:
+        """Refuse a line that cannot read all its meters within one interval; only asked of an otherwise right file."""
+        plant = Plant(org="", agent="", lines=lines, meters=meters)
+        for place, line in enumerate(forecast(plant)):
+            if not line.fits(interval_ms):
+                self._faults.add(
+                    ("lines", place),
+                    f"one reading of its {line.meters} meters takes at least {format_s(line.sweep_ns)}, "
+                    f"longer than the interval",
+                    "raise the baud rate, move meters to another line, or give a longer interval.length",
+                )
 
     def _check_table_names(self) -> None:
         known = (*_TABLES, *_LISTS)

@@ -1,0 +1,89 @@
+"""The command `metering-agent` itself: which commands there are, and how they end."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import click
+
+from agent import __version__
+from agent.cli.exits import code_of, explain
+from agent.errors import MeteringError
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Where a command is defined (`module:attribute`) and its line in the list of commands."""
+
+    target: str
+    help: str
+
+
+COMMANDS: Mapping[str, Entry] = {
+    "run": Entry("agent.cli.run:run", "Read the meters, seal the energy, report it. The service itself."),
+    "check": Entry("agent.cli.check:check", "Say what a site file means, or everything that is wrong in it."),
+    "keygen": Entry("agent.cli.keygen:keygen", "Make the signing key of this gateway."),
+    "read": Entry(
+        "agent.cli.read:read", "Read one meter once, through the real line, and show every register."
+    ),
+    "verify": Entry(
+        "agent.cli.verify:verify", "Prove from a file of batches that no kWh was lost or changed."
+    ),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a command when it is used, and ends every command by its exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """The commands in the order in which an installer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import a command; None where there is none of that name."""
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        module, _, attribute = entry.target.partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if not isinstance(command, click.Command):
+            raise TypeError(f"{entry.target} is not a command")
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; a mistyped one is answered with the nearest."""
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            from agent.settings.suggest import did_you_mean
+
+            question = did_you_mean(args[0], COMMANDS) or f"there are {', '.join(COMMANDS)}"
+            ctx.fail(f'There is no command "{args[0]}"; {question}')
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items()])
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run a command; an error of ours becomes a sentence and an exit code, a bug keeps its traceback."""
+        try:
+            return super().invoke(ctx)
+        except MeteringError as error:
+            explain(error)
+            ctx.exit(code_of(error, ctx.invoked_subcommand))
+
+
+@click.group(
+    cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.version_option(__version__, prog_name="metering-agent", message="%(prog)s %(version)s")
+def main() -> None:
+    """Read electricity meters and report signed kWh: none lost, none doubled.
+
+    A new gateway: write site.toml, run keygen, then check, then read for each meter, then run.
+
+    Exit codes: 0 yes; 1 no; 2 wrong command line or file; 74 damaged data; 75 try again later; 78 run with a wrong
+    site file.
+    """
