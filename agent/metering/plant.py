@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from agent.metering.profile import Profile
+from agent.metering.profile import Profile, Register
 from agent.metering.quantity import MILLIWH_PER_UNIT
 
 
@@ -97,8 +97,17 @@ class Meter:
     def per_count_milliwh(self) -> Fraction:
         """How many 0.001 Wh one raw count of the energy register is, CT and PT applied where it counts behind them."""
         register = self.profile.energy
-        transformer = self.ct_ratio * self.pt_ratio if register.secondary else Fraction(1)
-        return register.per_count * MILLIWH_PER_UNIT[register.unit] * transformer
+        return register.per_count * MILLIWH_PER_UNIT[register.unit] * self.transformer_ratio(register)
+
+    def transformer_ratio(self, register: Register) -> Fraction:
+        """What a register's value is multiplied by: CT x PT for energy and power, PT for V, CT for A, else 1."""
+        if not register.secondary:
+            return Fraction(1)
+        if register.unit == "V":
+            return self.pt_ratio
+        if register.unit == "A":
+            return self.ct_ratio
+        return self.ct_ratio * self.pt_ratio
 
     @property
     def modulus_milliwh(self) -> int | None:

@@ -47,8 +47,9 @@ class Register:
 
     `address` is the zero-based protocol address, `function` the Modbus function code that reads it (3 or 4), `words`
     its length. `per_count` is how many `unit` one raw count is. `secondary` says that the value counts behind the
-    transformers and has to be multiplied by the site's CT and PT ratio. `modulus_counts` is the first count the
-    register cannot show, None where nobody knows it. `invalid` lists raw unsigned values that mean "no value".
+    transformers and has to be multiplied by the site's ratios (`plant.Meter.transformer_ratio`). `modulus_counts` is
+    the first count the register cannot show, None where nobody knows it. `invalid` lists raw unsigned values that mean
+    "no value".
     """
 
     name: str
@@ -92,7 +93,8 @@ class Profile:
 
     `registers` is ordered as in the file. `identity` names the register that holds the serial number, None if it
     cannot be read. `fingerprint` names registers that a person can change at the meter and that change the meaning
-    of its energy register. `quiet_ms` is the rest the meter needs after its answer beyond the 3.5 characters of the
+    of its energy register; a meter that answers exception 2 for one does not have it, which is as good as a value.
+    `quiet_ms` is the rest the meter needs after its answer beyond the 3.5 characters of the
     line. `hash` is the base64url SHA-256 of the file's bytes, `confidence` 2 where two sources agree. `power_max_w` is
     the most active power the model can measure, before CT and PT, None where no source says so.
     """
