@@ -16,11 +16,12 @@ from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.status import Backlog, Oldest, Status
 from agent.reporting.wire import WireError
 from agent.service.acknowledge import Acknowledger, Outcome
-from agent.service.journal import Journal, KeptBatch, KeptDescriptor, Standing, State, Storage
 from agent.service.journal import Backlog as KeptBacklog
+from agent.service.journal import Journal, KeptBatch, KeptDescriptor, Standing, State, Storage
 from agent.service.ports import Clock, Connected, Disconnected, Received, Signer, Uplink, Will
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
+from agent.service.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -142,12 +143,8 @@ class Dialogue:
         self._publisher.connection(up=False)
 
     async def _wait_to_tell(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._tell_now.wait(), seconds)
-        except TimeoutError:
-            return
-        finally:
-            self._tell_now.clear()
+        await happens(self._tell_now, seconds)
+        self._tell_now.clear()
 
     async def _say(self, state: str) -> None:
         """Publish the status, and the descriptor where it is news; then the batches may flow."""
@@ -168,11 +165,8 @@ class Dialogue:
             await self._begin_to_publish(session)
 
     async def _begin_to_publish(self, session: str) -> None:
-        if self._mode == "platform":
-            try:
-                await asyncio.wait_for(self._answered.wait(), ANSWER_S)
-            except TimeoutError:
-                log.debug("the platform did not answer at once; publishing begins")
+        if self._mode == "platform" and not await happens(self._answered, ANSWER_S):
+            log.debug("the platform did not answer at once; publishing begins")
         if self._session == session and not self._publisher.connected:
             self._publisher.connection(up=True)
 

@@ -22,6 +22,7 @@ from agent.metering.profile import Register
 from agent.protocol.pdu import ReadRequest
 from agent.service.close import Sample
 from agent.service.ports import Clock, Line, Reply
+from agent.service.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -173,12 +174,8 @@ class LineWorker:
             due_ns += (missed + 1) * period_ns
 
     async def _wait(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
-        finally:
-            self._wake.clear()
+        await happens(self._wake, seconds)
+        self._wake.clear()
 
     async def _make(self, sweep: Sweep) -> None:
         begun_ns = self._clock.monotonic_ns()

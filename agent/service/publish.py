@@ -13,6 +13,7 @@ from agent.reporting import topics
 from agent.service.journal import Journal, KeptBatch, Standing, Storage
 from agent.service.ports import Clock, Entropy, Uplink
 from agent.service.seal import Identity
+from agent.service.waiting import happens
 
 log = logging.getLogger(__name__)
 
@@ -139,9 +140,5 @@ class Publisher:
             self.start_over()
 
     async def _pause(self, seconds: float) -> None:
-        try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
-        except TimeoutError:
-            return
-        finally:
-            self._wake.clear()
+        await happens(self._wake, seconds)
+        self._wake.clear()

@@ -1,0 +1,193 @@
+"""The one module that knows both the stages and the adapters: it makes a running agent out of a site.
+
+Nothing is decided here; every choice is in the site file, in a stage or in an adapter.
+"""
+
+import asyncio
+import logging
+import signal
+from collections.abc import Iterable
+from pathlib import Path
+
+from agent import __version__
+from agent.adapters import logs
+from agent.adapters.applied import read_applied, write_applied
+from agent.adapters.clock import SystemClock, boot_id
+from agent.adapters.control import ControlSocket
+from agent.adapters.entropy import SystemEntropy
+from agent.adapters.journal import JournalThread, open_or_replace
+from agent.adapters.keys import (
+    Ed25519Signer,
+    PublicKeys,
+    load_credential_signer,
+    load_public_key,
+    load_signer,
+)
+from agent.adapters.modbus_tcp import ModbusTcpLine
+from agent.adapters.notify import SystemdNotifier
+from agent.adapters.rtu_line import RtuLine
+from agent.adapters.schedule import AlignedSchedule
+from agent.adapters.uplink import MqttUplink, TlsFiles
+from agent.errors import ConfigError, Fault, JournalDamaged, JournalHeld
+from agent.metering import plant
+from agent.metering.plant import Transport
+from agent.service.acknowledge import Acknowledger
+from agent.service.boundary import Boundary
+from agent.service.close import Closed, Closer
+from agent.service.dialogue import Dialogue
+from agent.service.journal import Standing
+from agent.service.poll import LineWorker
+from agent.service.ports import Clock, Line, Signer
+from agent.service.publish import Publisher
+from agent.service.restore import Restorer
+from agent.service.seal import Identity, Sealer
+from agent.service.supervise import Stages, mark_started, run_until
+from agent.settings.site import Site
+
+log = logging.getLogger(__name__)
+
+EXIT_TRY_AGAIN = 75
+"""The world is briefly unavailable: the service manager starts the agent again."""
+
+
+def open_line(line: plant.Line) -> Line:
+    """The port of a line, by its transport; not opened yet."""
+    if line.transport is Transport.MODBUS_TCP:
+        return ModbusTcpLine(line)
+    return RtuLine(line)
+
+
+def signer_of(site: Site) -> Ed25519Signer:
+    """The signing key that the site file names. Raises ConfigError."""
+    if site.signing.key_file is not None:
+        return load_signer(site.signing.key_file)
+    assert site.signing.credential is not None
+    return load_credential_signer(site.signing.credential)
+
+
+def run_agent(site: Site) -> int:
+    """Run until SIGTERM or SIGINT; gives the exit code.
+
+    0 after a stop in good order, 75 where a new process should try again (another one holds the journal, or the
+    journal failed and has to be read anew). Raises ConfigError where a person has to edit something first.
+    """
+    logs.set_up()
+    signer = signer_of(site)
+    platform_keys = PublicKeys(load_public_key(path) for path in site.platform.acknowledgement_keys)
+    try:
+        asyncio.run(_run(site, signer, platform_keys))
+    except (JournalHeld, JournalDamaged) as error:
+        log.critical("%s", error)
+        return EXIT_TRY_AGAIN
+    return 0
+
+
+async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    clock = SystemClock()
+    storage = JournalThread(lambda: _open_journal(site.journal.path, clock))
+    await storage.open()
+    try:
+        await _mark_started(site, storage)
+        stages = _wire(site, signer, platform_keys, storage, clock)
+        control = ControlSocket(site.control_socket, {"status": stages.overview})
+        await control.open()
+        try:
+            await run_until(stages, stop)
+        finally:
+            await control.close()
+    finally:
+        await storage.close()
+
+
+def _open_journal(path: Path, clock: Clock) -> "object":
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        remedy = "give the service a folder it may write to"
+        raise ConfigError([Fault(str(path.parent), None, "journal.path", f"cannot be made: {error}", remedy)]) from None
+    journal, aside = open_or_replace(path, clock.wall_ms())
+    if aside is not None:
+        log.critical("the journal was damaged; it was moved to %s and a new one was begun", aside)
+    return journal
+
+
+async def _mark_started(site: Site, storage: JournalThread) -> None:
+    applied = read_applied(site.journal.path)
+    answers = site.platform.acknowledgement == "platform"
+    standing = await storage.run(
+        lambda journal: mark_started(journal, site.sha256, applied_sha256=applied, platform_answers=answers)
+    )
+    write_applied(site.journal.path, site.sha256)
+    if standing is Standing.CONFIRMING:
+        log.warning(
+            "the site file changed and the journal was not left in good order: nothing is sealed until the platform "
+            "has confirmed where it stands"
+        )
+
+
+def _wire(site: Site, signer: Signer, platform_keys: PublicKeys, storage: JournalThread, clock: Clock) -> Stages:
+    who = Identity(site.plant.org, site.plant.agent, site.platform.audience, __version__)
+    entropy = SystemEntropy()
+    meters = site.plant.meters
+    sealer = Sealer(who, signer, entropy, clock, boot=boot_id() or "unknown")
+    uplink = _uplink(site)
+    publisher = Publisher(who, storage, uplink, clock, entropy)
+    acknowledger = Acknowledger(
+        Restorer(meters, sealer, site.interval_ms), keep_days=site.journal.keep_acknowledged_days
+    )
+    dialogue = Dialogue(
+        who,
+        signer,
+        platform_keys,
+        storage,
+        uplink,
+        clock,
+        acknowledger,
+        publisher,
+        mode=site.platform.acknowledgement,
+    )
+
+    def sealed(closed: Closed) -> None:
+        publisher.wake()
+        if closed.map_changed:
+            dialogue.map_changed()
+
+    workers = [_worker(site, line, clock) for line in site.plant.lines]
+    closer = Closer(meters, sealer, site.interval_ms)
+    boundary = Boundary(workers, closer, storage, clock, site.interval_ms, sealed=sealed)
+    schedule = AlignedSchedule(clock, on_step=boundary.clock_stepped)
+    return Stages(
+        workers,
+        boundary,
+        dialogue,
+        publisher,
+        schedule,
+        storage,
+        uplink,
+        clock,
+        SystemdNotifier(),
+        site.interval_ms,
+    )
+
+
+def _worker(site: Site, line: plant.Line, clock: Clock) -> LineWorker:
+    return LineWorker(line, site.plant.meters_on(line.id), open_line(line), clock)
+
+
+def _uplink(site: Site) -> MqttUplink:
+    link = site.platform
+    tls = None
+    if link.broker.tls:
+        assert link.ca_file is not None
+        tls = TlsFiles(link.ca_file, link.client_certificate, link.client_key)
+    password = link.password_file.read_text("utf-8").strip() if link.password_file is not None else None
+    return MqttUplink(
+        link.broker_url,
+        client_id=f"{site.plant.org}/{site.plant.agent}",
+        tls=tls,
+        username=link.username,
+        password=password,
+    )
