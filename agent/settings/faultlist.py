@@ -12,6 +12,10 @@ KeyPath = tuple[str | int, ...]
 """Where a value is in the file: names of tables and keys, and the 0-based places in lists of tables."""
 
 
+NAME_MAX = 200
+"""Longest name of a key in a message; a quoted TOML key may hold anything, line breaks included."""
+
+
 class FaultList:
     """The faults found so far, in one file.
 
@@ -48,7 +52,8 @@ class FaultList:
                 words.append(self._names.get(path[: place + 1], f"#{part + 1}"))
             else:
                 words.append(part)
-        return ".".join(words)
+        name = ".".join(words)
+        return "".join(sign if sign.isprintable() else "?" for sign in name)[:NAME_MAX]
 
     def __bool__(self) -> bool:
         return bool(self._faults)

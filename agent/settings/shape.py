@@ -174,9 +174,7 @@ class LineShape(Shape):
         '"rs485", "modbus-tcp" or "rs485-over-tcp"', '"rs485"'
     )
     device: Text | None = _key("the name of a serial device, as text", '"/dev/serial/by-id/..."')
-    host: Annotated[str, Field(min_length=1, max_length=260)] | None = _key(
-        "a host name or IP address, as text", '"10.0.8.20"'
-    )
+    host: Text | None = _key("a host name or IP address, as text", '"10.0.8.20"')
     port: Annotated[int, Field(ge=1, le=65_535)] | None = _key("a port; ports are 1 to 65535", "502")
     baud: Baud | None = _key(_A_BAUD, "9600")
     parity: Parity | None = _key('"none", "even" or "odd"', '"none"')
@@ -239,9 +237,7 @@ class Table(Generic[S]):
 def read_table(kind: type[S], table: object, path: KeyPath, faults: FaultList) -> Table[S]:
     """Check the shape of one table and report what is wrong with it; never raises."""
     if not isinstance(table, dict):
-        faults.add(
-            path, f"{shown(table)} is not a table", f"write [{'.'.join(map(str, path))}] and its keys below"
-        )
+        faults.add(path, f"{shown(table)} is not a table", f"write {_header(path)} and its keys below")
         return Table(path, kind(), frozenset(kind.model_fields))
     given = frozenset(table)
     try:
@@ -254,6 +250,12 @@ def read_table(kind: type[S], table: object, path: KeyPath, faults: FaultList) -
             example = kind.model_fields[key].examples or [""]
             faults.add((*path, key), "is missing", f"add {key} = {example[0]}")
     return Table(path, value, given)
+
+
+def _header(path: KeyPath) -> str:
+    """How a table begins: `[journal]`, and `[[meters]]` in a list."""
+    name = ".".join(str(part) for part in path if isinstance(part, str))
+    return f"[[{name}]]" if isinstance(path[-1], int) else f"[{name}]"
 
 
 def _report(

@@ -22,7 +22,7 @@ from agent.metering.quantity import EXACT_MAX
 from agent.settings import grammar
 from agent.settings.faultlist import FaultList, KeyPath
 from agent.settings.sections import parsed
-from agent.settings.shape import ID_PATTERN, LineShape, MeterShape, Table
+from agent.settings.shape import ID_PATTERN, LineShape, MeterShape, Table, shown
 from agent.settings.suggest import did_you_mean
 
 DEFAULT_BAUD, DEFAULT_PARITY, DEFAULT_STOP_BITS = 9600, "none", 1
@@ -205,22 +205,18 @@ def _check_address(
         return
     if speaks_dlt645:
         if not isinstance(address, str) or not _DLT645_ADDRESS.fullmatch(address):
-            reason = f"{address!r} is not a DL/T 645 address".replace("'", '"')
+            reason = f"{shown(address)} is not a DL/T 645 address"
             faults.add(path, reason, 'write its 12 digits as text, such as "000012345678"')
     elif not isinstance(address, int):
-        reason = f'"{address[:40]}" is text, but {table.value.profile} speaks Modbus'
+        reason = f"{shown(address)} is text, but {table.value.profile or 'the meter'} speaks Modbus"
         faults.add(path, reason, "write a number from 1 to 247, without quotes")
     elif not 1 <= address <= ADDRESS_MAX:
-        faults.add(path, f"{_number(address)} is not a Modbus address", "it must be 1 to 247")
+        faults.add(path, f"{shown(address)} is not a Modbus address", "it must be 1 to 247")
 
 
 def is_dlt645(profile: Profile) -> bool:
     """Whether the meter speaks DL/T 645; every other protocol is a kind of Modbus."""
     return profile.protocol.startswith("dlt645")
-
-
-def _number(value: int) -> str:
-    return str(value) if abs(value) < 10**20 else "a number of more than 20 digits"
 
 
 def _attribution(table: Table[MeterShape], known: Known, faults: FaultList) -> tuple[Role, tuple[Share, ...]]:
@@ -353,7 +349,7 @@ def _check_shared_address(table: Table[MeterShape], other: Table[MeterShape], fa
     if any("circuit" in one.given and one.value.circuit is None for one in (table, other)):
         return  # reported with its shape
     if shape.circuit is None or earlier.circuit is None or shape.circuit == earlier.circuit:
-        reason = f"address {shape.address} of {shape.line} is {_named(other.path, faults)} already"
+        reason = f"address {shown(shape.address)} of {shape.line} is {_named(other.path, faults)} already"
         remedy = "give each meter its own address, or each circuit of one meter its own number: circuit = 1"
         faults.add((*table.path, "address"), reason, remedy)
     elif None not in (shape.profile, earlier.profile) and shape.profile != earlier.profile:
