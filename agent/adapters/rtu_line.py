@@ -11,6 +11,7 @@ Why not pymodbus for RTU: it keeps no silence between frames and gives a late an
 import asyncio
 import errno
 import os
+import select
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -78,9 +79,15 @@ class _SerialChannel:
             data = os.read(self.fileno(), CHUNK_BYTES)
         except BlockingIOError:
             return b""
-        if not data:
+        # pyserial sets VMIN to 0, so that nothing to read and nobody there look alike.
+        if not data and self._hung_up():
             raise OSError(errno.EIO, "the port has hung up")
         return data
+
+    def _hung_up(self) -> bool:
+        state = select.poll()
+        state.register(self.fileno(), select.POLLIN)
+        return any(events & (select.POLLHUP | select.POLLERR) for _, events in state.poll(0))
 
     def write(self, data: bytes) -> None:
         if os.write(self.fileno(), data) != len(data):
@@ -176,9 +183,9 @@ class RtuLine:
 
         A cancelled read leaves its unit owing an answer, which the next read of that unit takes into account.
         """
-        if self._channel is None:
-            raise LineDown(f"line {self._line.id}: the port is not open")
         self._drain()
+        if self._channel is None:
+            raise LineDown(f"line {self._line.id}: {_place(self._line)} is not open")
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         events = self._master.begin(
             self._monotonic_ns(),
