@@ -6,7 +6,6 @@ Nothing is decided here; every choice is in the site file, in a stage or in an a
 import asyncio
 import logging
 import signal
-from collections.abc import Iterable
 from pathlib import Path
 
 from agent import __version__
@@ -15,7 +14,7 @@ from agent.adapters.applied import read_applied, write_applied
 from agent.adapters.clock import SystemClock, boot_id
 from agent.adapters.control import ControlSocket
 from agent.adapters.entropy import SystemEntropy
-from agent.adapters.journal import JournalThread, open_or_replace
+from agent.adapters.journal import JournalThread, SqliteJournal, open_or_replace
 from agent.adapters.keys import (
     Ed25519Signer,
     PublicKeys,
@@ -102,12 +101,14 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
         await storage.close()
 
 
-def _open_journal(path: Path, clock: Clock) -> "object":
+def _open_journal(path: Path, clock: Clock) -> SqliteJournal:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         remedy = "give the service a folder it may write to"
-        raise ConfigError([Fault(str(path.parent), None, "journal.path", f"cannot be made: {error}", remedy)]) from None
+        raise ConfigError(
+            [Fault(str(path.parent), None, "journal.path", f"cannot be made: {error}", remedy)]
+        ) from None
     journal, aside = open_or_replace(path, clock.wall_ms())
     if aside is not None:
         log.critical("the journal was damaged; it was moved to %s and a new one was begun", aside)
@@ -128,7 +129,9 @@ async def _mark_started(site: Site, storage: JournalThread) -> None:
         )
 
 
-def _wire(site: Site, signer: Signer, platform_keys: PublicKeys, storage: JournalThread, clock: Clock) -> Stages:
+def _wire(
+    site: Site, signer: Signer, platform_keys: PublicKeys, storage: JournalThread, clock: Clock
+) -> Stages:
     who = Identity(site.plant.org, site.plant.agent, site.platform.audience, __version__)
     entropy = SystemEntropy()
     meters = site.plant.meters

@@ -82,16 +82,16 @@ class Acknowledger:
         reason = "the journal cannot follow the platform's head"
         assert said.heads is not None
         self._restorer.open_chain(journal, said.head, said.heads, reason, now_ms, said.rev)
-        state = replace(journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=said.stored_at_ms)
+        state = replace(
+            journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=said.stored_at_ms
+        )
         journal.save_state(state)
         return Outcome.RESTORED
 
     def _release(self, journal: Journal, said: Acknowledgement) -> None:
         """The head is one of ours, or what our first batch follows: mark what it covers, purge what is old enough."""
         acked_at_ms = max(journal.state().acked_at_ms, said.stored_at_ms)
-        state = replace(
-            journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=acked_at_ms
-        )
+        state = replace(journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=acked_at_ms)
         journal.save_state(state)
         if said.head is not None and journal.batch(said.head) is not None:
             journal.mark_stored(said.head, said.stored_at_ms)

@@ -174,7 +174,11 @@ class _Closing:
         """
         former = self._former_map(head.cfg)
         described = former.descriptor.by_meter().get(head.meter) if former is not None else None
-        if former is None or described is None or described.profile_hash != self._meters[head.meter].profile.hash:
+        if (
+            former is None
+            or described is None
+            or described.profile_hash != self._meters[head.meter].profile.hash
+        ):
             return
         if head.basis.serial is not None and point.basis.serial != head.basis.serial:
             return

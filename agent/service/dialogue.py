@@ -232,7 +232,9 @@ class Dialogue:
         except (envelope.EnvelopeError, WireError) as error:
             self._reject(topic, str(error))
             return None
-        if (said.org, said.agent) != (who.org, who.agent) or topic != topics.acknowledgement(who.org, who.agent):
+        if (said.org, said.agent) != (who.org, who.agent) or topic != topics.acknowledgement(
+            who.org, who.agent
+        ):
             self._reject(topic, f"speaks to {said.org}/{said.agent}")
             return None
         return said

@@ -54,7 +54,9 @@ def _line(worker: LineWorker) -> dict[str, object]:
         "open": health.open,
         "problem": health.last_error,
         "meters": len(worker.watches),
-        "meters_answering": sum(1 for watch in watches if watch.sampled_ns is not None and not watch.failures),
+        "meters_answering": sum(
+            1 for watch in watches if watch.sampled_ns is not None and not watch.failures
+        ),
         "reads": sum(watch.reads for watch in watches),
         "failed_reads": sum(watch.failed_reads for watch in watches),
         "last_sweep_ms": None if health.last_sweep_ns is None else health.last_sweep_ns // 1_000_000,

@@ -268,7 +268,8 @@ class LineWorker:
             return
         if watch.failures == TOLERATED_FAILURES:
             log.warning(
-                "line %s, address %s (%s): %s; check power, wiring and address, or run: metering-agent read --site SITE %s",
+                "line %s, address %s (%s): %s; check power, wiring and address,"
+                " or stop the agent and run: metering-agent read --site SITE %s",
                 self.line.id,
                 watch.meter.address,
                 watch.meter.id,

@@ -55,7 +55,12 @@ class Line(Protocol):
         """Claim the port or connect. Raises LineDown."""
 
     async def read(
-        self, request: ReadRequest, *, timeout_ms: int, quiet_ms: int = 0, settings: SerialSettings | None = None
+        self,
+        request: ReadRequest,
+        *,
+        timeout_ms: int,
+        quiet_ms: int = 0,
+        settings: SerialSettings | None = None,
     ) -> Reply:
         """Make one read transaction.
 
@@ -75,7 +80,7 @@ class Line(Protocol):
 
 
 class Schedule(Protocol):
-    """Ticks at whole multiples of a period of UTC, whatever the wall clock does; no burst and no silence after a step."""
+    """Ticks at whole multiples of a period of UTC; no burst and no silence when the wall clock is set."""
 
     def every(self, period_ms: int, tick: Callable[[int], None]) -> None:
         """Call `tick(boundary_ms)` at each multiple of the period."""

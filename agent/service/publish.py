@@ -109,7 +109,7 @@ class Publisher:
             room -= journal.waiting_up_to(self._sent_up_to)
         return journal.queue(after_ordinal=self._sent_up_to, limit=max(0, min(AT_ONCE, room)))
 
-    async def _note_results(self, due: list[KeptBatch], results: list[None | BaseException]) -> bool:
+    async def _note_results(self, due: list[KeptBatch], results: list[BaseException | None]) -> bool:
         """Move the pointer over what the broker took; stop at the first that it did not."""
         for batch, result in zip(due, results, strict=True):
             if isinstance(result, UplinkDown):

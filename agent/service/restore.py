@@ -111,13 +111,18 @@ class Restorer:
 def reopen(position: Head, point: Point, cfg: str) -> Opened:
     """A new epoch at a point that cannot continue the position."""
     after = Head(
-        point.meter, position.epoch + 1, 0, point.register_milliwh, point.at_ms, point.cut_ms, point.basis, cfg
+        point.meter,
+        position.epoch + 1,
+        0,
+        point.register_milliwh,
+        point.at_ms,
+        point.cut_ms,
+        point.basis,
+        cfg,
     )
     return Opened(position, after, "restore")
 
 
 def _position(meter: str, said: MeterHead, cfg: str) -> Head:
     basis = Basis(Fraction(said.num, said.den), said.modulus, said.serial)
-    return Head(
-        meter, said.epoch, said.n, said.register, said.end_ms, said.end_ms, basis, cfg, restored=True
-    )
+    return Head(meter, said.epoch, said.n, said.register, said.end_ms, said.end_ms, basis, cfg, restored=True)

@@ -22,7 +22,12 @@ BASIS = Basis(Fraction(10_000), None, "100")
 
 def batch(seq: int, *, sealed_ms: int = 0, size: int = 200) -> SealedBatch:
     return SealedBatch(
-        ChainHead(CHAIN, seq, f"{seq:043d}"), f"{seq - 1:043d}", None, sealed_ms, 5, bytes(range(200)) * (size // 200)
+        ChainHead(CHAIN, seq, f"{seq:043d}"),
+        f"{seq - 1:043d}",
+        None,
+        sealed_ms,
+        5,
+        bytes(range(200)) * (size // 200),
     )
 
 
@@ -59,7 +64,7 @@ def test_the_rules_of_the_file_hold(tmp_path: Path) -> None:
     }
     assert not (tmp_path / "j.db-shm").exists()
     tables = journal._db.execute("SELECT name FROM pragma_table_list WHERE schema = 'main' AND strict = 0")
-    assert {name for (name,) in tables} <= {"sqlite_schema", "sqlite_sequence"}
+    assert {row[0] for row in tables} <= {"sqlite_schema", "sqlite_sequence"}
 
 
 def test_a_second_process_is_locked_out_at_once_and_told_why(tmp_path: Path) -> None:
@@ -115,7 +120,7 @@ def test_damage_is_found_after_an_unclean_stop(tmp_path: Path) -> None:
 def test_a_full_disk_changes_nothing_and_the_journal_stays_usable(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "j.db")
     pages = journal._db.execute("PRAGMA page_count")[0][0]
-    journal._db.execute(f"PRAGMA max_page_count = {pages}")
+    journal._db.execute(f"PRAGMA max_page_count = {pages!r}")
     with pytest.raises(JournalFull), journal.transaction():
         for seq in range(1, 2000):
             journal.append_batch(batch(seq))

@@ -21,7 +21,9 @@ def head(register: int, at: int = 0, *, epoch: int = 1, n: int = 0, basis: Basis
     return Head("m1", epoch, n, register, at, at, basis, CFG)
 
 
-def run(points: list[Point], start: Head | None, rise_max: int | None = 5_000_000) -> tuple[Head | None, list[object]]:
+def run(
+    points: list[Point], start: Head | None, rise_max: int | None = 5_000_000
+) -> tuple[Head | None, list[object]]:
     outcomes: list[object] = []
     for each in points:
         outcome = advance(start, each, cfg=CFG, rise_max_milliwh=rise_max)

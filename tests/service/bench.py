@@ -85,7 +85,9 @@ class Bench:
     def wire(self, meters: tuple[Meter, ...]) -> None:
         """Apply another site: the same journal, other meters."""
         self.meters = meters
-        sealer = Sealer(Identity("org", "gw01", "carbon.example", "0.1.0"), self.signer, self.dice, self.clock)
+        sealer = Sealer(
+            Identity("org", "gw01", "carbon.example", "0.1.0"), self.signer, self.dice, self.clock
+        )
         self.closer = Closer(meters, sealer, MINUTE_MS)
         self.acknowledger = Acknowledger(Restorer(meters, sealer, MINUTE_MS), keep_days=90)
 
@@ -94,7 +96,13 @@ class Bench:
         self.clock.now_ms += MINUTE_MS
         by_id = {each.id: each for each in self.meters}
         samples = tuple(
-            Sample(id, encode(by_id[id].profile.energy, count), self.clock.now_ms + 40, (serials or {}).get(id), False)
+            Sample(
+                id,
+                encode(by_id[id].profile.energy, count),
+                self.clock.now_ms + 40,
+                (serials or {}).get(id),
+                False,
+            )
             for id, count in counts.items()
         )
         return self.closer.close(self.journal, Cut(self.clock.now_ms, samples))
@@ -111,7 +119,9 @@ class Bench:
 
     def deltas(self, meter_id: str) -> list[int]:
         """The deltas of one meter in all batches that would be sent, 0.001 Wh."""
-        return [delta.delta for _, batch in self.batches() for delta in batch.deltas if delta.meter == meter_id]
+        return [
+            delta.delta for _, batch in self.batches() for delta in batch.deltas if delta.meter == meter_id
+        ]
 
     def acknowledge(
         self,

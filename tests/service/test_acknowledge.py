@@ -43,7 +43,9 @@ def test_an_older_acknowledgement_changes_nothing(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("change", [{"hash": "y" * 43}, {"seq": 99}, {"chain": FOREIGN.chain}])
-def test_a_head_that_is_not_ours_purges_nothing_and_makes_us_ask(bench: Bench, change: dict[str, object]) -> None:
+def test_a_head_that_is_not_ours_purges_nothing_and_makes_us_ask(
+    bench: Bench, change: dict[str, object]
+) -> None:
     sealed = heads_of(bench)
     wrong = replace(sealed[3], **change)  # type: ignore[arg-type]
     assert bench.acknowledge(wrong, number=1) is Outcome.ASKING
@@ -90,7 +92,9 @@ def test_a_platform_that_holds_nothing_is_sent_everything(bench: Bench) -> None:
     assert heads_of(bench) == sealed
 
 
-def test_a_lost_journal_continues_the_platforms_registers_in_a_new_chain(bench: Bench, tmp_path: Path) -> None:
+def test_a_lost_journal_continues_the_platforms_registers_in_a_new_chain(
+    bench: Bench, tmp_path: Path
+) -> None:
     last = heads_of(bench)[-1]
     said = {meter.id: bench.meter_head(meter.id) for meter in bench.meters}
     fresh = Bench(tmp_path, clock=bench.clock, dice=bench.dice, name="fresh.db")
@@ -121,7 +125,11 @@ def test_a_lost_journal_without_a_serial_number_declares_the_hole(tmp_path: Path
     fresh.read({"reflow-1": 1100})
     assert fresh.acknowledge(last, number=2, heads=said, session="s") is Outcome.RESTORED
     epoch = next(event for event in fresh.batches()[0][1].events if event.type == "epoch")
-    assert (epoch.body["last"], epoch.body["first"], epoch.body["reason"]) == (10_100_000, 11_000_000, "restore")
+    assert (epoch.body["last"], epoch.body["first"], epoch.body["reason"]) == (
+        10_100_000,
+        11_000_000,
+        "restore",
+    )
     assert fresh.deltas("reflow-1") == []
 
 

@@ -1,5 +1,6 @@
 """Closing an interval: everything or nothing, and what was used before a change belongs to the old map."""
 
+import itertools
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -32,7 +33,7 @@ def test_one_interval_is_one_batch_in_an_unbroken_chain_that_begins_with_the_des
     assert {head.chain for head, _ in batches} == {batches[0][0].chain}
     assert batches[0][1].events[0].type == "descriptor"
     assert batches[0][1].prev == batches[0][1].cfg and batches[0][1].prev_chain is None
-    for (before, _), (_, after) in zip(batches, batches[1:], strict=False):
+    for (before, _), (_, after) in itertools.pairwise(batches):
         assert after.prev == before.hash
 
 
@@ -90,7 +91,11 @@ def test_a_change_of_ratio_closes_under_the_old_descriptor_and_opens_an_epoch(tm
     assert closing.cfg == old_cfg and [d.delta for d in closing.deltas if d.meter == "reflow-1"] == [300_000]
     assert opening.cfg != old_cfg and opening.deltas == ()
     epoch = next(event for event in opening.events if event.type == "epoch")
-    assert (epoch.body["reason"], epoch.body["last"], epoch.body["first"]) == ("ratio", 10_300_000, 20_600_000)
+    assert (epoch.body["reason"], epoch.body["last"], epoch.body["first"]) == (
+        "ratio",
+        10_300_000,
+        20_600_000,
+    )
     bench.read({"reflow-1": 104, "wave-1": 7})
     last = next(d for d in bench.batches()[-1][1].deltas if d.meter == "reflow-1")
     assert (last.delta, last.epoch, last.n) == (200_000, 2, 1)

@@ -16,7 +16,9 @@ from agent.service.poll import LineWorker, Sweep
 from agent.service.ports import Reply
 from tests.metering.examples import meter, profile, register
 
-LINE = plant.Line("hall-a", Transport.RS485, "/dev/null", None, None, SerialSettings(9600, "none", 1), 3_600_000)
+LINE = plant.Line(
+    "hall-a", Transport.RS485, "/dev/null", None, None, SerialSettings(9600, "none", 1), 3_600_000
+)
 SERIAL = register(WordType.U32, name="serial_number", address=100, function=3)
 ENERGY = register(WordType.U32)
 
@@ -33,7 +35,12 @@ class ScriptedLine:
         self.opened += 1
 
     async def read(
-        self, request: ReadRequest, *, timeout_ms: int, quiet_ms: int = 0, settings: SerialSettings | None = None
+        self,
+        request: ReadRequest,
+        *,
+        timeout_ms: int,
+        quiet_ms: int = 0,
+        settings: SerialSettings | None = None,
     ) -> Reply:
         self.asked.append(request)
         await asyncio.sleep(0)
@@ -70,6 +77,15 @@ async def working(port: ScriptedLine, *meters: Meter) -> AsyncIterator[LineWorke
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
+
+
+async def eventually(condition: Callable[[], bool]) -> None:
+    """Give the worker turns until something holds."""
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.005)
+    raise AssertionError("it did not happen")
 
 
 async def swept(worker: LineWorker) -> Sweep:
@@ -134,8 +150,7 @@ async def test_one_failed_try_is_retried_and_said() -> None:
         return counting(10)(request)
 
     async with working(ScriptedLine({1: answer}), metered(1)) as worker:
-        while tries < 1:
-            await asyncio.sleep(0)
+        await eventually(lambda: tries >= 1)
         sweep = await swept(worker)
     assert [sample.retried for sample in sweep.samples] == [True]
 
@@ -155,9 +170,8 @@ async def test_a_line_that_went_down_is_opened_again_and_identities_are_asked_ag
         await swept(worker)
         down = True
         lost = await swept(worker)
-        assert lost.samples == [] and not worker.health.open
-        while not worker.health.open:
-            await asyncio.sleep(0.01)
+        assert lost.samples == []
+        await eventually(lambda: worker.health.open)
         back = await swept(worker)
     assert len(back.samples) == 1 and port.opened == 2
     assert sum(request.address == SERIAL.address for request in port.asked) == 2

@@ -8,4 +8,11 @@ from agent.adapters.journal.connection import Connection, StdlibConnection
 from agent.adapters.journal.sqlite import SqliteJournal, open_journal, open_or_replace
 from agent.adapters.journal.thread import JournalThread
 
-__all__ = ["Connection", "JournalThread", "SqliteJournal", "StdlibConnection", "open_journal", "open_or_replace"]
+__all__ = [
+    "Connection",
+    "JournalThread",
+    "SqliteJournal",
+    "StdlibConnection",
+    "open_journal",
+    "open_or_replace",
+]

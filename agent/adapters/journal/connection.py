@@ -38,7 +38,9 @@ class StdlibConnection:
     def __init__(self, path: Path) -> None:
         self._path = path
         try:
-            self._connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=0.2)
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=0.2
+            )
         except sqlite3.Error as error:
             raise self._meaning(error) from error
 

@@ -38,9 +38,7 @@ _PRAGMAS = (
     ("wal_autocheckpoint", "200", 200),
     ("journal_size_limit", "1048576", 1048576),
 )
-_BATCH = (
-    "SELECT ordinal, chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, stored_ms, superseded"
-)
+_BATCH = "SELECT ordinal, chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, stored_ms, superseded"
 
 
 def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConnection) -> "SqliteJournal":
@@ -59,7 +57,9 @@ def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConne
         for name, value, answer in _PRAGMAS:
             rows = connection.execute(f"PRAGMA {name}={value}")
             if answer is not None and (not rows or rows[0][0] != answer):
-                raise JournalDamaged(f"{path}: the file system does not allow {name}={value} (answer: {rows})")
+                raise JournalDamaged(
+                    f"{path}: the file system does not allow {name}={value} (answer: {rows})"
+                )
         connection.execute("BEGIN EXCLUSIVE")
         connection.execute("COMMIT")
         _migrate(connection, path)
@@ -99,7 +99,11 @@ def open_or_replace(
 def schema_versions() -> dict[int, str]:
     """The migrations by number: file `NNNN.sql` takes a journal of version NNNN - 1 to NNNN."""
     directory = resources.files(__package__) / "schema"
-    found = {int(file.name[:4]): file.read_text("utf-8") for file in directory.iterdir() if file.name.endswith(".sql")}
+    found = {
+        int(file.name[:4]): file.read_text("utf-8")
+        for file in directory.iterdir()
+        if file.name.endswith(".sql")
+    }
     return dict(sorted(found.items()))
 
 
@@ -309,7 +313,9 @@ class SqliteJournal:
         return _descriptor(self._db.execute("SELECT hash, rev, jws FROM descriptors WHERE hash = ?", (hash,)))
 
     def latest_descriptor(self) -> KeptDescriptor | None:
-        return _descriptor(self._db.execute("SELECT hash, rev, jws FROM descriptors ORDER BY rev DESC LIMIT 1"))
+        return _descriptor(
+            self._db.execute("SELECT hash, rev, jws FROM descriptors ORDER BY rev DESC LIMIT 1")
+        )
 
     # -- batches
 
@@ -334,7 +340,8 @@ class SqliteJournal:
 
     def batch(self, head: ChainHead) -> KeptBatch | None:
         rows = self._db.execute(
-            f"{_BATCH}, jws FROM batches WHERE chain = ? AND seq = ? AND hash = ?", (head.chain, head.seq, head.hash)
+            f"{_BATCH}, jws FROM batches WHERE chain = ? AND seq = ? AND hash = ?",
+            (head.chain, head.seq, head.hash),
         )
         return _batch(rows[0]) if rows else None
 
@@ -392,7 +399,8 @@ class SqliteJournal:
 
     def waiting_up_to(self, ordinal: int) -> int:
         rows = self._db.execute(
-            "SELECT count(*) FROM batches WHERE stored_ms IS NULL AND superseded = 0 AND ordinal <= ?", (ordinal,)
+            "SELECT count(*) FROM batches WHERE stored_ms IS NULL AND superseded = 0 AND ordinal <= ?",
+            (ordinal,),
         )
         return _int(rows[0][0])
 
@@ -410,7 +418,8 @@ class SqliteJournal:
         own = self.batch(head) if head is not None else None
         after = own.ordinal if own is not None else 0
         self._db.execute(
-            "UPDATE batches SET superseded = 1 WHERE stored_ms IS NULL AND superseded = 0 AND ordinal > ?", (after,)
+            "UPDATE batches SET superseded = 1 WHERE stored_ms IS NULL AND superseded = 0 AND ordinal > ?",
+            (after,),
         )
 
     def backlog(self) -> Backlog:
@@ -457,9 +466,9 @@ class SqliteJournal:
     def _purge_readings(self, before_ms: int) -> None:
         """Drop readings whose batches are gone; the first, the last and the turning points of a meter stay."""
         self._db.execute(
-            "DELETE FROM readings AS r WHERE r.cut_ms < ? AND r.opens IS NULL AND EXISTS (SELECT 1 FROM readings AS later"
-            " WHERE later.meter = r.meter AND later.id = (SELECT min(id) FROM readings WHERE meter = r.meter AND"
-            " id > r.id) AND later.opens IS NULL)",
+            "DELETE FROM readings AS r WHERE r.cut_ms < ? AND r.opens IS NULL AND EXISTS ("
+            "SELECT 1 FROM readings AS later WHERE later.meter = r.meter AND later.opens IS NULL"
+            " AND later.id = (SELECT min(id) FROM readings WHERE meter = r.meter AND id > r.id))",
             (before_ms,),
         )
 
