@@ -12,6 +12,8 @@ from agent.settings.faultlist import FaultList, KeyPath
 SECRET_MODE_MAX = 0o600
 """Widest permissions of a file with a secret."""
 
+_PASSWORD_MAX = 1_000
+
 
 def needed_file(base: Path, name: str, path: KeyPath, faults: FaultList, remedy: str) -> Path | None:
     """The path of a file that has to exist; reports and returns None where it does not or cannot be read."""
@@ -45,6 +47,22 @@ def secret_file(base: Path, name: str, path: KeyPath, faults: FaultList, remedy:
         faults.add(
             path, f"{file} is readable or writable by others (mode {mode:04o})", f"run: chmod 600 {file}"
         )
+        return None
+    return file
+
+
+def password_file(base: Path, name: str, path: KeyPath, faults: FaultList, remedy: str) -> Path | None:
+    """The same for a file with a password, which is text."""
+    file = secret_file(base, name, path, faults, remedy)
+    if file is None:
+        return None
+    try:
+        with file.open(encoding="utf-8") as text:
+            password = text.read(_PASSWORD_MAX + 1).strip()
+    except (OSError, UnicodeDecodeError):
+        password = ""
+    if not 0 < len(password) <= _PASSWORD_MAX:
+        faults.add(path, f"{file} holds no password: it is empty, no UTF-8 text, or too long", remedy)
         return None
     return file
 

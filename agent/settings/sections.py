@@ -11,7 +11,7 @@ from typing import TypeVar
 from agent.settings import grammar
 from agent.settings.budget import days_to_keep, needed_mb
 from agent.settings.faultlist import FaultList, KeyPath
-from agent.settings.files import needed_directory, needed_file, secret_file
+from agent.settings.files import needed_directory, needed_file, password_file, secret_file
 from agent.settings.shape import (
     IntervalShape,
     JournalShape,
@@ -23,6 +23,9 @@ from agent.settings.shape import (
 from agent.settings.values import JournalSettings, PlatformLink, Signing
 
 T = TypeVar("T")
+
+LookAt = Callable[[Path, str, KeyPath, FaultList, str], Path | None]
+"""How a file is looked at; one of the functions of `files`."""
 
 DEFAULT_INTERVAL = "1min"
 DEFAULT_BUDGET_MB = 1_024
@@ -47,11 +50,15 @@ def read_platform(table: Table[PlatformShape], base: Path, faults: FaultList) ->
     """`[platform]`: the broker, how to prove who we are to it, and the keys of those who acknowledge."""
     shape = table.value
     broker = _broker(table, faults)
-    ca_file = _file(table, "ca_file", base, faults, "ask the platform's operator for its CA certificate")
-    certificate = _file(table, "client_certificate", base, faults, "ask the platform's operator to issue it")
-    key = _file(table, "client_key", base, faults, "it was made together with the certificate", secret=True)
+    ca_file = _file(
+        table, "ca_file", base, faults, needed_file, "ask the platform's operator for its CA certificate"
+    )
+    certificate = _file(
+        table, "client_certificate", base, faults, needed_file, "ask the platform's operator to issue it"
+    )
+    key = _file(table, "client_key", base, faults, secret_file, "it was made together with the certificate")
     password = _file(
-        table, "password_file", base, faults, "write the password into it, nothing else", secret=True
+        table, "password_file", base, faults, password_file, "write the password into it, nothing else"
     )
     _pairs(table, faults)
     keys = _acknowledgement_keys(table, base, faults)
@@ -91,13 +98,10 @@ def _broker(table: Table[PlatformShape], faults: FaultList) -> grammar.BrokerAdd
 
 
 def _file(
-    table: Table[PlatformShape], key: str, base: Path, faults: FaultList, remedy: str, *, secret: bool = False
+    table: Table[PlatformShape], key: str, base: Path, faults: FaultList, look: LookAt, remedy: str
 ) -> Path | None:
     name = getattr(table.value, key)
-    if name is None:
-        return None
-    look = secret_file if secret else needed_file
-    return look(base, name, (*table.path, key), faults, remedy)
+    return None if name is None else look(base, name, (*table.path, key), faults, remedy)
 
 
 def _pairs(table: Table[PlatformShape], faults: FaultList) -> None:

@@ -354,6 +354,15 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path, name: str, mod
     assert fault.remedy == f"run: chmod 600 {tmp_path / name}"
 
 
+@pytest.mark.parametrize("password", [b"", b" \n", b"\xff", b"x" * 2_000])
+def test_a_password_file_without_a_password_is_refused(tmp_path: Path, password: bytes) -> None:
+    (tmp_path / "password").write_bytes(password)
+    (tmp_path / "password").chmod(0o600)
+    changes = {"platform": {"username": "gw01", "password_file": "password"}}
+    (fault,) = _faults_of(write_site(tmp_path, changes=changes))
+    assert "holds no password" in fault.reason
+
+
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 def test_a_file_that_this_user_may_not_read_is_named(tmp_path: Path) -> None:
     site_file = write_site(tmp_path)
