@@ -27,7 +27,7 @@ from agent.adapters.notify import SystemdNotifier
 from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
 from agent.adapters.uplink import MqttUplink, TlsFiles
-from agent.errors import ConfigError, Fault, JournalDamaged, JournalHeld
+from agent.errors import ConfigError, Fault
 from agent.metering import plant
 from agent.metering.plant import Transport
 from agent.service.acknowledge import Acknowledger
@@ -44,10 +44,6 @@ from agent.service.supervise import Stages, mark_started, run_until
 from agent.settings.site import Site
 
 log = logging.getLogger(__name__)
-
-EXIT_TRY_AGAIN = 75
-"""The world is briefly unavailable: the service manager starts the agent again."""
-
 
 def open_line(line: plant.Line) -> Line:
     """The port of a line, by its transport; not opened yet."""
@@ -67,17 +63,14 @@ def signer_of(site: Site) -> Ed25519Signer:
 def run_agent(site: Site) -> int:
     """Run until SIGTERM or SIGINT; gives the exit code.
 
-    0 after a stop in good order, 75 where a new process should try again (another one holds the journal, or the
-    journal failed and has to be read anew). Raises ConfigError where a person has to edit something first.
+    0 after a stop in good order. Raises ConfigError where a person has to edit something first, JournalHeld where
+    another process has the journal open, JournalDamaged where the disk failed and only a new process can tell what
+    the file really holds.
     """
     logs.set_up()
     signer = signer_of(site)
     platform_keys = PublicKeys(load_public_key(path) for path in site.platform.acknowledgement_keys)
-    try:
-        asyncio.run(_run(site, signer, platform_keys))
-    except (JournalHeld, JournalDamaged) as error:
-        log.critical("%s", error)
-        return EXIT_TRY_AGAIN
+    asyncio.run(_run(site, signer, platform_keys))
     return 0
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from agent.metering.gates import Held, compare
+from agent.metering.interval import DAY_MS
 from agent.metering.quantity import Counts, to_milliwh
 
 
@@ -73,12 +74,26 @@ def point_of(
 
 
 @dataclass(frozen=True, slots=True)
+class Run:
+    """The deltas of an epoch since the last balance: what the next `balance` event will sum up.
+
+    `n_first` is the first one's number, `register_milliwh` its `reg_start`, `roll_milliwh` the rollovers so far,
+    `day` the UTC day (since 1970) in which it began.
+    """
+
+    n_first: int
+    register_milliwh: int
+    roll_milliwh: int
+    day: int
+
+
+@dataclass(frozen=True, slots=True)
 class Head:
     """Where the ledger of a meter stands: the last register that was booked, or that opened its epoch.
 
     `n` is 0 until the epoch's first delta. `cfg` is the hash of the descriptor the register was read under.
     `restored` says that this position was taken over from the platform and not yet continued: then only a proven
-    basis continues the epoch.
+    basis continues the epoch. `run` is None where no delta was booked since the last balance.
     """
 
     meter: str
@@ -90,6 +105,7 @@ class Head:
     basis: Basis
     cfg: str
     restored: bool = False
+    run: Run | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +160,14 @@ def advance(
     after = _head_at(point, epoch=head.epoch, n=head.n + 1, cfg=cfg)
     if after.basis.serial is None and head.basis.serial is not None:
         after = replace(after, basis=head.basis)
+    after = replace(after, run=_run_on(head, move.roll_milliwh or 0))
     return Advanced(head, after, move.delta_milliwh, move.roll_milliwh)
+
+
+def _run_on(head: Head, roll_milliwh: int) -> Run:
+    """The run with one more delta, which begins at the head."""
+    run = head.run or Run(head.n + 1, head.register_milliwh, 0, head.cut_ms // DAY_MS)
+    return replace(run, roll_milliwh=run.roll_milliwh + roll_milliwh)
 
 
 def _break(head: Head, point: Point) -> str | None:

@@ -15,14 +15,14 @@ from fractions import Fraction
 
 from agent.metering.decode import NoValue, decode, resolution
 from agent.metering.gates import Held, RefusedReading, admit, power_max_w, rise_max, step_milliwh
-from agent.metering.interval import misses_boundaries
+from agent.metering.interval import DAY_MS, misses_boundaries
 from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.metering.profile import WordType
 from agent.metering.quantity import to_milliwh
 from agent.reporting.batch import Delta
 from agent.reporting.descriptor import MeterDescription
-from agent.reporting.event import Event, epoch_event, gap_event, refused_event
+from agent.reporting.event import Event, balance_event, epoch_event, gap_event, refused_event
 from agent.service.journal import Journal, Reading, Standing
 from agent.service.seal import Map, Sealer, read_map
 
@@ -207,12 +207,16 @@ class _Closing:
             case Opened(before, after, reason):
                 point = replace(point, opens=reason)
                 if before is not None:
+                    portion.events.extend(balance_of(before))
                     portion.events.append(epoch_opening(before, after, reason, bound))
-            case Advanced():
+            case Advanced(_, after):
                 description = under.descriptor.by_meter()[point.meter]
                 portion.deltas.append(delta_of(outcome, description, point.flags, self._interval_ms))
                 portion.events.extend(gap_of(outcome, self._interval_ms))
-        self._keep_head(outcome.head)
+                if after.run is not None and after.cut_ms // DAY_MS > after.run.day:
+                    portion.events.extend(balance_of(after))
+                    after = replace(after, run=None)
+        self._keep_head(after)
         self._journal.add_reading(Reading(point, sample.words, under.hash))
 
     def _keep_head(self, head: Head) -> None:
@@ -282,6 +286,27 @@ def gap_of(advanced: Advanced, interval_ms: int) -> list[Event]:
         return []
     reason = "no reading at one or more boundaries; energy exact, profile unknown"
     return [gap_event(head.at_ms, meter=head.meter, from_ms=before.at_ms, to_ms=head.at_ms, reason=reason)]
+
+
+def balance_of(head: Head) -> list[Event]:
+    """The sum of the deltas since the last balance, at the end of a day or of an epoch (rule V5)."""
+    run = head.run
+    if run is None:
+        return []
+    total = head.register_milliwh - run.register_milliwh + run.roll_milliwh
+    return [
+        balance_event(
+            head.at_ms,
+            meter=head.meter,
+            epoch=head.epoch,
+            n_first=run.n_first,
+            n_last=head.n,
+            reg_first=run.register_milliwh,
+            reg_last=head.register_milliwh,
+            sum_milliwh=total,
+            roll=run.roll_milliwh,
+        )
+    ]
 
 
 def epoch_opening(before: Head, after: Head, reason: str, bound: int | None) -> Event:

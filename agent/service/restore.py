@@ -18,7 +18,7 @@ from agent.reporting.acknowledgement import MeterHead
 from agent.reporting.batch import Delta
 from agent.reporting.chain import ChainHead
 from agent.reporting.event import Event, restart_event
-from agent.service.close import delta_of, epoch_opening, gap_of
+from agent.service.close import balance_of, delta_of, epoch_opening, gap_of
 from agent.service.journal import Journal
 from agent.service.seal import Map, Sealer
 
@@ -95,6 +95,7 @@ class Restorer:
                 pass
             case Opened(before, after, _):
                 assert before is not None
+                tale.events.extend(balance_of(before))
                 tale.events.append(epoch_opening(before, after, "restore", bound))
             case Advanced():
                 description = in_force.descriptor.by_meter()[meter.id]

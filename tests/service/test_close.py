@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from agent.errors import JournalFull
+from agent.metering.interval import DAY_MS
 from agent.metering.plant import Share
-from tests.service.bench import Bench, two_meters, with_ratio
+from tests.service.bench import MINUTE_MS, Bench, two_meters, with_ratio
 
 
 @pytest.fixture
@@ -140,3 +141,15 @@ def test_the_journal_says_after_a_restart_what_it_said_before(bench: Bench) -> N
     state, heads, batches = bench.journal.state(), bench.journal.heads(), bench.batches()
     bench.restart()
     assert (bench.journal.state(), bench.journal.heads(), bench.batches()) == (state, heads, batches)
+
+
+def test_a_balance_at_the_end_of_the_day_sums_the_days_deltas(bench: Bench) -> None:
+    midnight = (bench.clock.now_ms // DAY_MS + 1) * DAY_MS
+    bench.clock.now_ms = midnight - 4 * MINUTE_MS
+    for count in (1000, 1002, 1005, 1009, 1014):
+        bench.read({"reflow-1": count})
+    balances = [event for _, batch in bench.batches() for event in batch.events if event.type == "balance"]
+    assert [
+        (event.integer("n_first"), event.integer("n_last"), event.integer("sum")) for event in balances
+    ] == [(1, 3, 90_000)]
+    assert balances[0].at_ms // DAY_MS == midnight // DAY_MS

@@ -16,7 +16,7 @@ from typing import cast
 from agent.adapters.journal.connection import Connection, Row, StdlibConnection
 from agent.errors import ConfigError, Fault, JournalDamaged, JournalFull
 from agent.metering.interval import DAY_MS
-from agent.metering.ledger import Basis, Head, Point
+from agent.metering.ledger import Basis, Head, Point, Run
 from agent.reporting.chain import ChainHead
 from agent.service.journal import (
     Backlog,
@@ -210,7 +210,8 @@ class SqliteJournal:
     def heads(self) -> dict[str, Head]:
         rows = self._db.execute(
             "SELECT m.name, h.epoch, h.n, h.register_milliwh, h.at_ms, h.cut_ms, h.cfg, h.restored,"
-            " b.per_count, b.modulus_milliwh, b.serial FROM heads h JOIN meters m ON m.id = h.meter"
+            " b.per_count, b.modulus_milliwh, b.serial, h.run_n, h.run_milliwh, h.run_roll_milliwh, h.run_day"
+            " FROM heads h JOIN meters m ON m.id = h.meter"
             " JOIN bases b ON b.id = h.basis"
         )
         return {
@@ -224,13 +225,15 @@ class SqliteJournal:
                 basis=_basis(row[8:11]),
                 cfg=_text(row[6]),
                 restored=bool(row[7]),
+                run=_run(row[11:15]),
             )
             for row in rows
         }
 
     def save_head(self, head: Head) -> None:
+        run = head.run
         self._db.execute(
-            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._meter(head.meter),
                 head.epoch,
@@ -241,6 +244,10 @@ class SqliteJournal:
                 self._basis_id(head.basis),
                 head.cfg,
                 int(head.restored),
+                run.n_first if run else None,
+                run.register_milliwh if run else None,
+                run.roll_milliwh if run else None,
+                run.day if run else None,
             ),
         )
 
@@ -496,6 +503,10 @@ def _chain_head(row: Row) -> ChainHead | None:
 def _basis(row: Row) -> Basis:
     modulus = None if row[1] is None else _int(row[1])
     return Basis(Fraction(_text(row[0])), modulus, _text_or_none(row[2]))
+
+
+def _run(row: Row) -> Run | None:
+    return None if row[0] is None else Run(_int(row[0]), _int(row[1]), _int(row[2]), _int(row[3]))
 
 
 def _descriptor(rows: list[Row]) -> KeptDescriptor | None:

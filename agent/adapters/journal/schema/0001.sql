@@ -47,7 +47,11 @@ CREATE TABLE heads (
     cut_ms           INTEGER NOT NULL,
     basis            INTEGER NOT NULL REFERENCES bases (id),
     cfg              TEXT NOT NULL,
-    restored         INTEGER NOT NULL CHECK (restored IN (0, 1))
+    restored         INTEGER NOT NULL CHECK (restored IN (0, 1)),
+    run_n            INTEGER,               -- what the next balance will sum up: its first delta,
+    run_milliwh      INTEGER,               -- the register where that began,
+    run_roll_milliwh INTEGER,               -- the rollovers since,
+    run_day          INTEGER                -- and the day in which it began
 ) STRICT;
 
 CREATE TABLE readings (
