@@ -4,7 +4,7 @@ The promise behind it: what is not acknowledged is kept, and what is acknowledge
 broker mode, where nobody can acknowledge). A budget below twice that would lengthen intervals in ordinary weeks, so a
 site file with such a budget is refused (wire format, section 6).
 
-The estimate is an upper one, so that a site that passes has room to spare:
+The estimate is an upper one; `tests/settings/test_budget.py` compares it with the journal's own tables:
 
     bytes a day = intervals a day x (batches x STORED_BYTES_PER_BATCH + meters x STORED_BYTES_PER_DELTA)
     batches     = meters / 64, rounded up
@@ -12,11 +12,11 @@ The estimate is an upper one, so that a site that passes has room to spare:
 
 from agent.settings.grammar import DAY_MS
 
-STORED_BYTES_PER_BATCH = 1_000
-"""Header, signature and fixed members of a batch as base64, its row and its share of the index."""
+STORED_BYTES_PER_BATCH = 1_700
+"""The row of a batch with header, signature and fixed members, and the rest of the SQLite page it leaves empty."""
 
-STORED_BYTES_PER_DELTA = 420
-"""A delta with long ids and 12-digit registers is 240 bytes of JSON, 320 as base64; the rest is boundary readings."""
+STORED_BYTES_PER_DELTA = 165
+"""A delta deflated within its batch (76 bytes among 26 others) and its boundary reading with index (55 bytes)."""
 
 DELTAS_PER_BATCH = 64
 DAYS_PLATFORM, DAYS_BROKER = 7, 30
