@@ -1,0 +1,153 @@
+"""The model of one RS485 pair: characters that occupy it for their time, and meters that listen for silence.
+
+No I/O and no clock: `master_sends` puts characters on the line, `advance` says what the master has received by then,
+`next_ns` when to look again. All times are monotonic nanoseconds. As on a real line
+
+- a character takes (start + 8 + parity + stop) / baud, and two that overlap damage each other;
+- a frame is what lies between two silences of 3.5 characters, so that a request begun too early is lost together with
+  what it was begun behind;
+- the meter answers its turnaround after the last character of the request, never before the silence is over.
+"""
+
+import heapq
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from agent.metering.plant import SerialSettings
+from agent.protocol.rtu import character_ns, is_sound, silence_ns
+from simulators.meters.faults import Transmission
+
+Hear = Callable[[bytes], list[Transmission]]
+"""A whole sound frame was heard: what the meters answer, timed from its last character."""
+
+
+@dataclass(order=True, slots=True)
+class _Character:
+    """One character on the pair; sorted by when it ends."""
+
+    end_ns: int
+    serial_number: int
+    start_ns: int = field(compare=False)
+    value: int = field(compare=False)
+    from_master: bool = field(compare=False)
+    damaged: bool = field(compare=False, default=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A character as the master's receiver sees it."""
+
+    at_ns: int
+    value: int
+
+
+class Rs485Line:
+    """One pair with the meters behind `hear`.
+
+    `echo` gives the master its own characters back (two-wire adapters without receive disable). `flip_every`
+    damages on average one character in so many; 0 is a clean line.
+    """
+
+    def __init__(
+        self,
+        settings: SerialSettings,
+        hear: Hear,
+        *,
+        echo: bool = False,
+        flip_every: int = 0,
+        seed: int = 0,
+    ) -> None:
+        self.settings = settings
+        self.echo = echo
+        self.flip_every = flip_every
+        self.begun_too_early = 0
+        self.collisions = 0
+        self.requests_heard = 0
+        self._hear = hear
+        self._chance = random.Random(seed)
+        self._on_line: list[_Character] = []
+        self._heard = bytearray()
+        self._heard_master_only = True
+        self._last_end_ns = 0
+        self._master_free_ns = 0
+        self._count = 0
+
+    def master_sends(self, now_ns: int, data: bytes) -> None:
+        """Bytes leave the master's transmitter one after the other, from now or when it is free."""
+        start_ns = max(now_ns, self._master_free_ns)
+        before_ns = max([self._last_end_ns, *(c.end_ns for c in self._on_line if c.start_ns < start_ns)])
+        if before_ns != self._master_free_ns and start_ns < before_ns + silence_ns(self.settings):
+            self.begun_too_early += 1
+        self._master_free_ns = self._put(start_ns, data, from_master=True)
+
+    def babble(self, now_ns: int, count: int) -> None:
+        """Some device talks without being asked: `count` random characters from now on."""
+        self._put(now_ns, self._chance.randbytes(count), from_master=False)
+
+    def next_ns(self) -> int | None:
+        """When something happens next; None while the line is idle."""
+        times = [self._on_line[0].end_ns] if self._on_line else []
+        if self._frame_is_over():
+            times.append(self._frame_end_ns())
+        return min(times, default=None)
+
+    def advance(self, now_ns: int) -> list[Delivery]:
+        """Let the line run up to now; the characters that the master has received since."""
+        received: list[Delivery] = []
+        while (due_ns := self.next_ns()) is not None and due_ns <= now_ns:
+            if self._frame_is_over() and due_ns == self._frame_end_ns():
+                self._end_of_frame()
+            else:
+                self._arrive(heapq.heappop(self._on_line), received)
+        return received
+
+    # ---------------------------------------------------------------------------------------------------- characters
+
+    def _put(self, start_ns: int, data: bytes, *, from_master: bool) -> int:
+        """Occupy the line; returns when the last character is over."""
+        duration_ns = character_ns(self.settings)
+        for value in data:
+            self._count += 1
+            new = _Character(start_ns + duration_ns, self._count, start_ns, value, from_master)
+            for other in self._on_line:
+                if other.start_ns < new.end_ns and new.start_ns < other.end_ns:
+                    self.collisions += not (other.damaged and new.damaged)
+                    other.damaged = new.damaged = True
+            heapq.heappush(self._on_line, new)
+            start_ns += duration_ns
+        return start_ns
+
+    def _arrive(self, character: _Character, received: list[Delivery]) -> None:
+        value = character.value
+        if character.damaged or (self.flip_every and self._chance.randrange(self.flip_every) == 0):
+            value ^= self._chance.randrange(1, 256)
+        if character.start_ns - self._last_end_ns >= silence_ns(self.settings):
+            self._begin_frame()
+        self._heard.append(value)
+        self._heard_master_only &= character.from_master
+        self._last_end_ns = max(self._last_end_ns, character.end_ns)
+        if self.echo or not character.from_master:
+            received.append(Delivery(character.end_ns, value))
+
+    def _begin_frame(self) -> None:
+        self._heard.clear()
+        self._heard_master_only = True
+
+    def _frame_end_ns(self) -> int:
+        return self._last_end_ns + silence_ns(self.settings)
+
+    def _frame_is_over(self) -> bool:
+        """Whether something was heard, and no character begins before the silence after it is over."""
+        return bool(self._heard) and all(c.start_ns >= self._frame_end_ns() for c in self._on_line)
+
+    def _end_of_frame(self) -> None:
+        frame, end_ns, from_master = bytes(self._heard), self._last_end_ns, self._heard_master_only
+        self._begin_frame()
+        if not from_master or not is_sound(frame):
+            return
+        self.requests_heard += 1
+        after_ns = end_ns
+        for transmission in self._hear(frame):
+            start_ns = max(end_ns + max(transmission.delay_ns, silence_ns(self.settings)), after_ns)
+            after_ns = self._put(start_ns, transmission.data, from_master=False)

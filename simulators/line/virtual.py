@@ -1,0 +1,99 @@
+"""The master's machine on the simulated pair in virtual time: no waiting, no sockets, the same result every time."""
+
+from agent.metering.plant import SerialSettings
+from agent.protocol.pdu import ReadRequest
+from agent.protocol.rtu import Event, Failed, Retune, RtuMaster, Send, WaitUntil, Words
+from simulators.line.rs485 import Rs485Line
+
+
+class VirtualBus:
+    """One master and one pair, with a clock that jumps to whatever happens next.
+
+    `chunk` is after how many characters the receiver hands bytes on (16 in a UART's buffer, more in a USB adapter);
+    what is left is handed on after `hold_ns`.
+    """
+
+    def __init__(
+        self,
+        master: RtuMaster,
+        line: Rs485Line,
+        *,
+        now_ns: int = 1_000_000_000,
+        chunk: int = 1,
+        hold_ns: int = 0,
+    ) -> None:
+        self.now_ns = now_ns
+        self.trace: list[tuple[int, Event]] = []
+        self._master = master
+        self._line = line
+        self._chunk = chunk
+        self._hold_ns = hold_ns
+        self._received = bytearray()
+        self._hand_on_ns: int | None = None
+        self._alarm_ns: int | None = None
+
+    def read(
+        self,
+        request: ReadRequest,
+        *,
+        timeout_ms: int,
+        quiet_ms: int = 0,
+        settings: SerialSettings | None = None,
+    ) -> Words | Failed:
+        """One read transaction from beginning to end."""
+        events = self._master.begin(
+            self.now_ns,
+            request,
+            timeout_ns=timeout_ms * 1_000_000,
+            quiet_ns=quiet_ms * 1_000_000,
+            settings=settings,
+        )
+        while (end := self._obey(events)) is None:
+            events = self._next()
+        return end
+
+    def idle(self, duration_ns: int) -> None:
+        """Let time pass without asking anything."""
+        until_ns = self.now_ns + duration_ns
+        while (due_ns := self._due_ns()) is not None and due_ns <= until_ns:
+            self._obey(self._next())
+        self.now_ns = until_ns
+
+    def _obey(self, events: list[Event]) -> Words | Failed | None:
+        for event in events:
+            self.trace.append((self.now_ns, event))
+            match event:
+                case Send(data):
+                    self._line.master_sends(self.now_ns, data)
+                case Retune(settings):
+                    self._line.settings = settings
+                case WaitUntil(at_ns):
+                    self._alarm_ns = at_ns
+                case Words() | Failed():
+                    self._alarm_ns = None
+                    return event
+        return None
+
+    def _due_ns(self) -> int | None:
+        times = (self._line.next_ns(), self._hand_on_ns, self._alarm_ns)
+        return min((at_ns for at_ns in times if at_ns is not None), default=None)
+
+    def _next(self) -> list[Event]:
+        """Jump to the next moment and say what the master makes of it."""
+        due_ns = self._due_ns()
+        if due_ns is None:
+            raise RuntimeError("nobody has anything to do, and the master still waits")
+        self.now_ns = max(self.now_ns, due_ns)
+        for delivery in self._line.advance(self.now_ns):
+            self._received.append(delivery.value)
+            self._hand_on_ns = self.now_ns + self._hold_ns
+        if len(self._received) >= self._chunk or (
+            self._hand_on_ns is not None and self._hand_on_ns <= self.now_ns
+        ):
+            data, self._received, self._hand_on_ns = bytes(self._received), bytearray(), None
+            if data:
+                return self._master.receive(self.now_ns, data)
+        if self._alarm_ns is not None and self._alarm_ns <= self.now_ns:
+            self._alarm_ns = None
+            return self._master.tick(self.now_ns)
+        return []
