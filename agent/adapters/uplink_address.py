@@ -1,0 +1,93 @@
+"""Where the broker is, and the TLS that leads there: always verified, with no switch that turns it off.
+
+Used by `agent.adapters.uplink`, which asks for a new TLS context for every connection, so that an exchanged certificate
+counts without a restart.
+"""
+
+import ipaddress
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from agent.errors import ConfigError, Fault
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """PEM files for mqtts; without `ca_file` the system's authorities count, without `certificate` we show none."""
+
+    ca_file: Path | None = None
+    certificate: Path | None = None
+    key: Path | None = None
+
+
+def make_tls_context(files: TlsFiles) -> ssl.SSLContext:
+    """TLS 1.2 or later, certificate and host name always checked. Raises ConfigError when a file cannot be used.
+
+    Made for every connection, so that a new certificate counts without a restart.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if files.ca_file is None:
+        context.load_default_certs()
+    else:
+        _load(files.ca_file, "ca_file", lambda: context.load_verify_locations(cafile=str(files.ca_file)))
+    if files.certificate is not None:
+        certificate, key = str(files.certificate), str(files.key) if files.key is not None else None
+        # Without a password function OpenSSL would ask for one at a terminal that nobody sits at.
+        _load(
+            files.certificate,
+            "client_certificate",
+            lambda: context.load_cert_chain(certificate, key, password=lambda: ""),
+        )
+    return context
+
+
+def _load(path: Path, key: str, load: Callable[[], None]) -> None:
+    try:
+        load()
+    except ssl.SSLError as error:
+        what = (error.reason or str(error)).replace("_", " ").lower()
+        remedy = "check that it is PEM, that certificate and key belong together, and that the key has no passphrase"
+        raise ConfigError(
+            [Fault(str(path), None, key, f"cannot be used for TLS ({what})", remedy)]
+        ) from error
+    except OSError as error:
+        what = f"cannot be opened: {error.strerror or error}"
+        raise ConfigError(
+            [Fault(str(path), None, key, what, "check the paths and who may read them")]
+        ) from error
+
+
+def parse_url(url: str) -> tuple[bool, str, int]:
+    """Whether to use TLS, host and port. Raises ConfigError for an address that is none, or unsafe."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise _address_fault(f"is no address ({error})") from error
+    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+        raise _address_fault("is no MQTT address")
+    if parts.username is not None or parts.password is not None:
+        raise _address_fault("carries a user name or password, which would end up in logs")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise _address_fault("carries more than host and port")
+    if parts.scheme == "mqtt" and not _is_loopback(parts.hostname):
+        raise _address_fault("has no TLS, which is for loopback addresses only")
+    secure = parts.scheme == "mqtts"
+    return secure, parts.hostname, port or (8883 if secure else 1883)
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _address_fault(reason: str) -> ConfigError:
+    return ConfigError(
+        [Fault("site file", None, "platform.broker", reason, "use mqtts://HOST or mqtts://HOST:PORT")]
+    )
