@@ -252,7 +252,7 @@ class Dialogue:
             self._answered.set()
         match outcome:
             case Outcome.TAKEN:
-                self._publisher.acknowledged()
+                self._publisher.acknowledged(said.head)
             case Outcome.ASKING:
                 log.warning("the platform's head is not one we can follow; asking where it stands")
                 self._answered.clear()

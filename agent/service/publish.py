@@ -10,6 +10,7 @@ import logging
 
 from agent.errors import UplinkDown, UplinkRefused
 from agent.reporting import topics
+from agent.reporting.chain import ChainHead
 from agent.service.journal import Journal, KeptBatch, Standing, Storage
 from agent.service.ports import Clock, Entropy, Uplink
 from agent.service.seal import Identity
@@ -43,6 +44,7 @@ class Publisher:
         self._wake = asyncio.Event()
         self._connected = False
         self._sent_up_to = 0
+        self._acknowledged: ChainHead | None = None
         self._progress_ns = 0
         self._patience_ns = 0
         self.refusal: str | None = None
@@ -68,9 +70,15 @@ class Publisher:
         self._note_progress()
         self.wake()
 
-    def acknowledged(self) -> None:
-        """The platform's head moved."""
-        self._note_progress()
+    def acknowledged(self, head: ChainHead | None) -> None:
+        """The platform said where its head is; only a head that moved is progress.
+
+        Every batch is answered, also one that the platform cannot place because the one before it was lost. Were
+        each answer progress, live batches would keep the lost one from ever being sent again.
+        """
+        if head != self._acknowledged:
+            self._acknowledged = head
+            self._note_progress()
         self.wake()
 
     async def run(self) -> None:
