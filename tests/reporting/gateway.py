@@ -63,11 +63,11 @@ class Gateway:
     chain: str = CHAIN
     now_ms: int = START_MS
     head: ChainHead | None = None
-    jws: list[bytes] = field(default_factory=list)
+    jws: list[bytes] = field(default_factory=list, repr=False)
     registers: dict[str, Register] = field(default_factory=dict)
     rev: int = 0
     cfg: str = ""
-    descriptor: bytes = b""
+    descriptor: bytes = field(default=b"", repr=False)
 
     def __post_init__(self) -> None:
         self.describe(*self.meters)
@@ -174,8 +174,13 @@ class Gateway:
 def resealed(batches: list[Batch], key: Key) -> list[bytes]:
     """Seal batches anew, each linked to the one before it: what somebody who stole the key could write."""
     lines: list[bytes] = []
+    head: ChainHead | None = None
     for batch in batches:
-        if lines and batch.seq > 1:
-            batch = replace(batch, prev=envelope.signing_input_hash(lines[-1]))
-        lines.append(envelope.seal(envelope.BATCH, batch.to_payload(), key))
+        linked = batch
+        if head is not None and batch.seq > 1:
+            linked = replace(batch, prev=head.hash)
+        elif head is not None:
+            linked = replace(batch, prev_chain=head)
+        lines.append(envelope.seal(envelope.BATCH, linked.to_payload(), key))
+        head = ChainHead(batch.chain, batch.seq, envelope.signing_input_hash(lines[-1]))
     return lines

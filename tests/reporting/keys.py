@@ -37,7 +37,7 @@ class Ring:
 
     def __init__(self, *keys: Key) -> None:
         self.keys: dict[str, Ed25519PublicKey] = {key.kid: key.public for key in keys}
-        self.asked: list[str] = []
+        self.asked: set[str] = set()
 
     def alg_of(self, kid: str) -> str:
         """Always Ed25519."""
@@ -46,7 +46,7 @@ class Ring:
 
     def verify(self, kid: str, alg: str, signed: bytes, signature: bytes) -> bool:
         """Whether the signature is good; notes that it was asked."""
-        self.asked.append(kid)
+        self.asked.add(kid)
         try:
             self.keys[kid].verify(signature, signed)
         except InvalidSignature:
