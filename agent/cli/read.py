@@ -26,8 +26,8 @@ from agent.errors import (
 )
 from agent.metering.decode import NoValue, decode
 from agent.metering.plan import Block, BusCost, bisect, plan_reads
-from agent.metering.plant import Line, Meter, Plant, Transport
-from agent.metering.profile import Register
+from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
+from agent.metering.profile import Register, SerialDefaults
 from agent.protocol.pdu import ReadRequest
 from agent.service import ports
 
@@ -64,10 +64,12 @@ def read(site_file: Path, meter_id: str, as_json: bool) -> None:
     Energy and power are shown behind CT and PT, as they will be booked.
     """
     from agent.settings.site import load_site
-    from agent.wiring import open_line
 
     site = load_site(site_file)
     meter = find_meter(site.plant, meter_id, site_file)
+
+    from agent.wiring import open_line
+
     line = next(line for line in site.plant.lines if line.id == meter.line)
     try:
         rows = asyncio.run(read_meter(open_line(line), line, meter))
@@ -204,11 +206,16 @@ def _silence_advice(line: Line, meter: Meter) -> str:
         return (
             f"check that the gateway knows unit {meter.address}, and power and wires of the meter behind it"
         )
-    settings = meter.serial_settings or line.serial
+    settings, factory = meter.serial_settings or line.serial, meter.profile.serial_defaults
     return (
-        f"check the meter's power, the A/B wires, and that it is set to address {meter.address}, {settings.baud} baud, "
-        f"parity {settings.parity}, {settings.stop_bits} stop bit{'' if settings.stop_bits == 1 else 's'}"
+        f"check the meter's power, the A/B wires, and that it is set to address {meter.address} and "
+        f"{_spoken(settings)} (it leaves its maker with {_spoken(factory)})"
     )
+
+
+def _spoken(settings: SerialSettings | SerialDefaults) -> str:
+    stop = f"{settings.stop_bits} stop bit{'' if settings.stop_bits == 1 else 's'}"
+    return f"{settings.baud} baud, parity {settings.parity}, {stop}"
 
 
 def json_of(meter: Meter, rows: list[Row]) -> dict[str, object]:

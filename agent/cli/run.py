@@ -17,6 +17,10 @@ def run(ctx: click.Context, site_file: Path) -> None:
     a site file is right is better asked before: metering-agent check.
     """
     from agent.settings.site import load_site
+
+    site = load_site(site_file)
+
+    # Only now: with a wrong site file nothing else matters, not even whether every library is there.
     from agent.wiring import run_agent
 
-    ctx.exit(run_agent(load_site(site_file)))
+    ctx.exit(run_agent(site))
