@@ -1,0 +1,466 @@
+"""Deltas become booked energy, each once.
+
+Two positions are kept for every meter. *Judged* is the last delta that was looked at, good or held; the next one is
+measured against it. *Booked* is where the booked energy ends. They differ while a delta is held; the next good one
+closes the span between them with a bridge, by registers alone, so that one bad delta costs resolution and no energy
+(wire format, section 6). Within an epoch the booked rows lie end to end: their energies add up to last register -
+opening + rollovers at every moment (promise I1), and no delta's identity is booked twice (I2, also a constraint of the
+table).
+
+Before this comes `chains`, which says that a batch is the next; after it `queries`.
+"""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from enum import Enum
+
+from agent.adapters.keys import PublicKeys, public_key_of_jwk
+from agent.reporting.batch import Batch, Delta, broken_rules
+from agent.reporting.descriptor import MeterDescription
+from agent.reporting.envelope import ENROLMENT, EnvelopeError, open_sealed
+from agent.reporting.event import Event
+from agent.reporting.utc import ms_of_text
+from agent.reporting.wire import WireError
+from simulators.platform.alarms import Alarms
+from simulators.platform.dossier import Dossier, Standing
+from simulators.platform.store import Store
+
+Quarantine = Callable[[Delta], str | None]
+"""A rule of the operator: why a delta is to be held, None to let it pass."""
+
+
+class Release(Enum):
+    """What came of releasing a held delta."""
+
+    BOOKED = "booked"
+    """It replaced its span of a bridge, or was booked at the end of what is booked."""
+    EVIDENCE = "evidence"
+    """Its span is booked already, or its own figures do not agree: it stays evidence."""
+    WAITS = "waits"
+    """It cannot be placed yet; it is still held."""
+    UNKNOWN = "unknown"
+    """No such delta is held."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The batch that is being booked."""
+
+    batch_id: int
+    descriptor_id: int
+    kid: str
+    chain: str
+    seq: int
+    now_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """One row of booked energy; `position` is the register at its start plus the epoch's rollovers so far."""
+
+    meter: str
+    epoch: int
+    n_first: int
+    n_last: int
+    kind: str
+    position: int
+    reg_start: int
+    reg_end: int
+    roll: int
+    energy: int
+    start_ms: int
+    end_ms: int
+    q: str
+
+
+class Booking:
+    """Books batches of one agent after the other into the open transaction."""
+
+    def __init__(self, store: Store, alarms: Alarms, quarantine: Quarantine | None) -> None:
+        self._store = store
+        self._alarms = alarms
+        self._quarantine = quarantine
+
+    def book(self, dossier: Dossier, batch: Batch, source: Source) -> None:
+        """Take the effects of a batch whose place in the chain is settled."""
+        touched: set[str] = set()
+        for item in batch.in_effect_order():
+            if isinstance(item, Event):
+                self._event(dossier, item, source)
+                if item.type == "epoch":
+                    touched.add(item.text("meter"))
+            else:
+                self._delta(dossier, item, source)
+                touched.add(item.meter)
+        dossier.save_meters(meter for meter in touched if meter in dossier.meters)
+        for record in batch.records:
+            self._record(dossier, record, source)
+
+    # ------------------------------------------------------------------------------------------------ deltas
+
+    def _delta(self, dossier: Dossier, delta: Delta, source: Source) -> None:
+        description = self._description(dossier, delta.meter, source)
+        x = dossier.meters.get(delta.meter)
+        if x is None:
+            x = self._open(dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms)
+        elif (delta.epoch, delta.n) <= (x.epoch, x.n):
+            self._repeated(dossier, delta, source)
+            return
+        elif delta.epoch > x.epoch:
+            text = f"epoch {delta.epoch} began without its event; what was used in between is not declared"
+            self._say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
+            x = self._open(dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms)
+        reason = self._doubt(delta, x, description)
+        self._watch(dossier, delta, x, description, source)
+        x.n, x.register, x.end_ms = delta.n, delta.reg_end, delta.end_ms
+        x.describe(description)
+        if reason is None and not self._bridge(dossier, delta.meter, x, delta, source):
+            reason = f"begins at {delta.reg_start}, below the {x.booked_register} already booked"
+        if reason is not None:
+            self._hold(dossier, delta, reason, source)
+            return
+        self._append(dossier, _span_of(delta, x.booked_position), x, source)
+
+    def _doubt(self, delta: Delta, x: Standing, description: MeterDescription | None) -> str | None:
+        """Why a delta cannot be booked as it stands (V1, V2, the operator's rule), None if it can."""
+        broken = broken_rules(delta, description.modulus if description else x.modulus)
+        if delta.n != x.n + 1:
+            broken.append(f"n {delta.n} does not follow {x.n}")
+        if delta.reg_start != x.register:
+            broken.append(f"reg_start {delta.reg_start} is not the {x.register} of the delta before")
+        if not broken and self._quarantine is not None and (reason := self._quarantine(delta)) is not None:
+            broken.append(reason)
+        return "; ".join(broken) or None
+
+    def _watch(
+        self,
+        dossier: Dossier,
+        delta: Delta,
+        x: Standing,
+        description: MeterDescription | None,
+        source: Source,
+    ) -> None:
+        """Findings that change no energy: times that do not join, a ratio that changed inside an epoch."""
+        if delta.start_ms != x.end_ms:
+            text = f"delta {delta.n} begins at {delta.start_ms} ms, the one before ended at {x.end_ms} ms"
+            self._say(dossier, "time", f"{delta.meter}/{delta.epoch}", text, source)
+        was, known = (x.num, x.den, x.modulus), description is not None and x.n > 0
+        if known and description and was != (description.num, description.den, description.modulus):
+            text = f"ratio or modulus changed at delta {delta.n} without a new epoch"
+            self._say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
+
+    def _repeated(self, dossier: Dossier, delta: Delta, source: Source) -> None:
+        text = (
+            f"delta {delta.n} of epoch {delta.epoch} came again in {source.chain}/{source.seq} as"
+            f" {json.dumps(delta.to_payload())}; it was not booked"
+        )
+        self._say(dossier, "repeat", f"{delta.meter}/{delta.epoch}/{delta.n}", text, source)
+
+    def _hold(self, dossier: Dossier, delta: Delta, reason: str, source: Source) -> None:
+        self._store.run(
+            "INSERT INTO held (agent_id, meter, epoch, n, state, reason, delta, descriptor_id, batch_id)"
+            " VALUES (?, ?, ?, ?, 'held', ?, ?, ?, ?)",
+            (
+                dossier.agent_id,
+                delta.meter,
+                delta.epoch,
+                delta.n,
+                reason,
+                json.dumps(delta.to_payload()),
+                source.descriptor_id,
+                source.batch_id,
+            ),
+        )
+        self._say(dossier, "held", f"{delta.meter}/{delta.epoch}/{delta.n}", reason, source)
+
+    def _open(self, dossier: Dossier, meter: str, epoch: int, n: int, register: int, at_ms: int) -> Standing:
+        """A meter's first epoch, or its next: the opening register is what everything after it is measured from."""
+        self._store.run(
+            "INSERT INTO epochs (agent_id, meter, epoch, opening, opening_ms) VALUES (?, ?, ?, ?, ?)",
+            (dossier.agent_id, meter, epoch, register, at_ms),
+        )
+        before, x = dossier.meters.get(meter), Standing.opening(epoch, n, register, at_ms)
+        if before is not None:
+            x.num, x.den, x.modulus, x.serial = before.num, before.den, before.modulus, before.serial
+        dossier.meters[meter] = x
+        return x
+
+    # ----------------------------------------------------------------------------------------------- bridges
+
+    def _bridge(self, dossier: Dossier, meter: str, x: Standing, to: Delta, source: Source) -> bool:
+        """Close the span between what is booked and the delta that follows; False where registers cannot say it."""
+        return self._close_span(dossier, meter, x, to.reg_start, to.n - 1, to.start_ms, source)
+
+    def _close_span(
+        self,
+        dossier: Dossier,
+        meter: str,
+        x: Standing,
+        register: int,
+        n_last: int,
+        end_ms: int,
+        source: Source,
+    ) -> bool:
+        energy, roll = register - x.booked_register, 0
+        if energy < 0:
+            roll = self._known_roll(dossier, meter, x, n_last)
+            energy += roll
+        if energy < 0:
+            return False
+        if energy == 0 and n_last == x.booked_n:
+            return True
+        span = _Span(
+            meter, x.epoch, x.booked_n + 1, n_last, "bridge", x.booked_position, x.booked_register, register,
+            roll, energy, x.booked_end_ms, end_ms, "gap",
+        )  # fmt: skip
+        self._append(dossier, span, x, source)
+        return True
+
+    def _known_roll(self, dossier: Dossier, meter: str, x: Standing, n_last: int) -> int:
+        """The modulus, if a held delta of the span says that the register rolled over; else 0, nothing is guessed."""
+        held = self._store.rows(
+            "SELECT delta FROM held WHERE agent_id = ? AND meter = ? AND epoch = ? AND n BETWEEN ? AND ?",
+            (dossier.agent_id, meter, x.epoch, x.booked_n + 1, n_last),
+        )
+        rolls = {json.loads(row[0]).get("roll", 0) for row in held}
+        return x.modulus if x.modulus is not None and x.modulus in rolls else 0
+
+    def _append(self, dossier: Dossier, span: _Span, x: Standing, source: Source) -> None:
+        """Book a span that begins where the booked energy ends."""
+        assert span.position == x.booked_position
+        assert span.reg_start == x.booked_register
+        self._insert(dossier, span, source.descriptor_id, source.batch_id)
+        x.booked_n, x.booked_register, x.booked_end_ms = span.n_last, span.reg_end, span.end_ms
+        x.booked_position += span.energy
+
+    def _insert(self, dossier: Dossier, span: _Span, descriptor_id: int, batch_id: int) -> None:
+        self._store.run(
+            "INSERT INTO booked (agent_id, meter, epoch, n_first, n_last, kind, position, reg_start, reg_end, roll,"
+            " energy, start_ms, end_ms, q, descriptor_id, batch_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            (
+                dossier.agent_id, span.meter, span.epoch, span.n_first, span.n_last, span.kind, span.position,
+                span.reg_start, span.reg_end, span.roll, span.energy, span.start_ms, span.end_ms, span.q,
+                descriptor_id, batch_id,
+            ),
+        )  # fmt: skip
+
+    # ----------------------------------------------------------------------------------------------- release
+
+    def release(self, dossier: Dossier, meter: str, epoch: int, n: int, now_ms: int) -> Release:
+        """An operator lets a held delta go: it replaces exactly its span of a bridge, or stays evidence."""
+        row = self._store.first(
+            "SELECT delta, descriptor_id, batch_id FROM held"
+            " WHERE agent_id = ? AND meter = ? AND epoch = ? AND n = ? AND state = 'held'",
+            (dossier.agent_id, meter, epoch, n),
+        )
+        if row is None:
+            return Release.UNKNOWN
+        delta = Delta.from_payload(json.loads(row[0]))
+        outcome = self._place_released(dossier, delta, Source(row[2], row[1], "", "", 0, now_ms))
+        if outcome is not Release.WAITS:
+            state = "released" if outcome is Release.BOOKED else "evidence"
+            self._store.run(
+                "UPDATE held SET state = ? WHERE agent_id = ? AND meter = ? AND epoch = ? AND n = ?",
+                (state, dossier.agent_id, meter, epoch, n),
+            )
+        return outcome
+
+    def _place_released(self, dossier: Dossier, delta: Delta, source: Source) -> Release:
+        if delta.delta != delta.reg_end - delta.reg_start + (delta.roll or 0):
+            return Release.EVIDENCE
+        bridge = self._store.first(
+            "SELECT booked_id, descriptor_id, batch_id, n_first, n_last, position, reg_start, reg_end, roll, energy,"
+            " start_ms, end_ms FROM booked WHERE agent_id = ? AND meter = ? AND epoch = ? AND kind = 'bridge'"
+            " AND ? BETWEEN n_first AND n_last",
+            (dossier.agent_id, delta.meter, delta.epoch, delta.n),
+        )
+        if bridge is not None:
+            return self._split(dossier, delta, bridge[:3], _bridge_span(delta, bridge[3:]), source)
+        x = dossier.meters[delta.meter]
+        if x.epoch != delta.epoch or delta.n <= x.booked_n:
+            return Release.EVIDENCE
+        if not self._bridge(dossier, delta.meter, x, delta, source):
+            return Release.WAITS
+        self._append(dossier, _span_of(delta, x.booked_position), x, source)
+        dossier.save_meters([delta.meter])
+        return Release.BOOKED
+
+    def _split(
+        self, dossier: Dossier, delta: Delta, ids: tuple[int, int, int], bridge: _Span, source: Source
+    ) -> Release:
+        """Replace the delta's own part of a bridge; what is left of it on either side stays a bridge."""
+        offset = delta.reg_start - bridge.reg_start
+        if offset < 0:
+            offset += bridge.roll
+        rest = bridge.energy - offset - delta.delta
+        rest_roll = rest - (bridge.reg_end - delta.reg_end)
+        if offset < 0 or rest < 0 or rest_roll not in (0, bridge.roll):
+            return Release.EVIDENCE
+        middle = _span_of(delta, bridge.position + offset)
+        left = replace(
+            bridge, n_last=delta.n - 1, reg_end=delta.reg_start, end_ms=delta.start_ms, energy=offset,
+            roll=offset - (delta.reg_start - bridge.reg_start),
+        )  # fmt: skip
+        right = replace(
+            bridge, n_first=delta.n + 1, reg_start=delta.reg_end, start_ms=delta.end_ms, energy=rest,
+            roll=rest_roll, position=middle.position + middle.energy,
+        )  # fmt: skip
+        self._store.run("DELETE FROM booked WHERE booked_id = ?", (ids[0],))
+        self._insert(dossier, middle, source.descriptor_id, source.batch_id)
+        for part in (left, right):
+            if part.energy or part.n_first <= part.n_last:
+                self._insert(dossier, part, *ids[1:])
+        return Release.BOOKED
+
+    # ------------------------------------------------------------------------------------------------ events
+
+    def _event(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """Events always take effect, whatever becomes of the deltas beside them."""
+        meter = event.body.get("meter")
+        self._store.run(
+            "INSERT INTO events (agent_id, batch_id, type, at_ms, meter, body) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                dossier.agent_id,
+                source.batch_id,
+                event.type,
+                event.at_ms,
+                meter if isinstance(meter, str) else None,
+                json.dumps(dict(event.body), ensure_ascii=False),
+            ),
+        )
+        if event.type == "epoch":
+            self._epoch(dossier, event, source)
+        elif event.type == "descriptor":
+            self._descriptor(dossier, event, source)
+        elif event.type == "balance":
+            self._balance(dossier, event, source)
+        elif event.type == "key-rotate":
+            self._rotate(dossier, event, source)
+
+    def _epoch(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """Close the old epoch at `last`, open the new one at `first`; the hole between them is declared, not filled."""
+        meter, ended, opens = event.text("meter"), event.integer("epoch_from"), event.integer("epoch_to")
+        subject = f"{meter}/{opens}"
+        x = dossier.meters.get(meter)
+        if x is not None and opens <= x.epoch:
+            self._say(
+                dossier,
+                "epoch",
+                subject,
+                f"epoch {opens} was opened before; the event changed nothing",
+                source,
+            )
+            return
+        from_ms, to_ms = ms_of_text(event.text("unmetered_from")), ms_of_text(event.text("unmetered_to"))
+        if x is not None and ended != x.epoch:
+            self._say(
+                dossier, "epoch", subject, f"the event ends epoch {ended}, but {x.epoch} was open", source
+            )
+        elif x is not None:
+            self._close_epoch(dossier, meter, x, event.integer("last"), from_ms, source)
+        if opens != ended + 1:
+            self._say(dossier, "epoch", subject, f"epoch {opens} does not follow {ended}", source)
+        x = self._open(dossier, meter, opens, 0, event.integer("first"), to_ms)
+        serial = event.body.get("serial_to")
+        x.describe(self._description(dossier, meter, source), serial if isinstance(serial, str) else None)
+
+    def _close_epoch(
+        self, dossier: Dossier, meter: str, x: Standing, last: int, end_ms: int, source: Source
+    ) -> None:
+        subject = f"{meter}/{x.epoch}"
+        if last != x.register:
+            text = f"the event says that it ended at {last}, its last delta at {x.register}"
+            self._say(dossier, "epoch", subject, text, source)
+        if not self._close_span(dossier, meter, x, last, x.n, end_ms, source):
+            text = f"ended at {last}, below the {x.booked_register} already booked; nothing was bridged"
+            self._say(dossier, "epoch", subject, text, source)
+
+    def _descriptor(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """One part of a descriptor; the last one completes it."""
+        try:
+            jws = dossier.assembly.add(event)
+            if jws is not None:
+                dossier.keep_descriptor(jws)
+        except (EnvelopeError, WireError) as error:
+            self._say(dossier, "descriptor", event.text("hash"), str(error), source)
+
+    def _balance(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """V5: what is booked agrees with the agent's own sum; checked where only deltas are booked."""
+        meter, epoch = event.text("meter"), event.integer("epoch")
+        first, last = event.integer("n_first"), event.integer("n_last")
+        energy, count = self._store.one(
+            "SELECT coalesce(sum(energy), 0), count(*) FROM booked WHERE agent_id = ? AND meter = ? AND epoch = ?"
+            " AND kind = 'delta' AND n_first BETWEEN ? AND ?",
+            (dossier.agent_id, meter, epoch, first, last),
+        )
+        if count == last - first + 1 and energy != event.integer("sum"):
+            text = f"the agent's balance is {event.integer('sum')}, {energy} is booked"
+            self._say(dossier, "balance", f"{meter}/{epoch}/{first}-{last}", text, source)
+
+    def _rotate(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """The key that signed this batch ends with it; the next one proves itself."""
+        jwk, proof = event.body["jwk"], event.text("proof")
+        try:
+            assert isinstance(jwk, dict)
+            key = public_key_of_jwk(jwk)
+            opened = open_sealed(proof.encode(), ENROLMENT, PublicKeys([key]))
+            if (opened.payload.get("org"), opened.payload.get("agent")) != (dossier.org, dossier.agent):
+                raise ValueError("the proof speaks of another agent")
+        except ValueError as error:
+            self._say(
+                dossier,
+                "rotation",
+                f"{source.chain}/{source.seq}",
+                f"the new key is refused: {error}",
+                source,
+            )
+            return
+        dossier.trust(key)
+        dossier.end_key(source.kid, source.chain, source.seq)
+
+    # ------------------------------------------------------------------------------------------------- rest
+
+    def _record(self, dossier: Dossier, record: dict[str, object], source: Source) -> None:
+        """Imported records are kept by (kind, key, rev); the same one twice changes nothing."""
+        self._store.run(
+            "INSERT OR IGNORE INTO records (agent_id, kind, key, rev, body, batch_id) VALUES (?, ?, ?, ?, ?, ?)",
+            (
+                dossier.agent_id,
+                record["kind"],
+                record["key"],
+                record["rev"],
+                json.dumps(record, ensure_ascii=False),
+                source.batch_id,
+            ),
+        )
+
+    def _description(self, dossier: Dossier, meter: str, source: Source) -> MeterDescription | None:
+        meters = dossier.descriptions(source.descriptor_id)
+        if meters is None:
+            text = "a batch names a descriptor that its chain has not carried"
+            self._say(dossier, "descriptor", f"{source.descriptor_id}", text, source)
+            return None
+        if meter not in meters:
+            text = f"the descriptor in force does not describe meter {meter}"
+            self._say(dossier, "descriptor", f"{source.descriptor_id}/{meter}", text, source)
+        return meters.get(meter)
+
+    def _say(self, dossier: Dossier, kind: str, subject: str, text: str, source: Source) -> None:
+        self._alarms.say((dossier.org, dossier.agent), kind, subject, text, source.now_ms)
+
+
+def _span_of(delta: Delta, position: int) -> _Span:
+    roll = delta.roll or 0
+    return _Span(
+        delta.meter, delta.epoch, delta.n, delta.n, "delta", position, delta.reg_start, delta.reg_end, roll,
+        delta.delta, delta.start_ms, delta.end_ms, " ".join(delta.q),
+    )  # fmt: skip
+
+
+def _bridge_span(delta: Delta, columns: tuple[int, ...]) -> _Span:
+    n_first, n_last, position, reg_start, reg_end, roll, energy, start_ms, end_ms = columns
+    return _Span(
+        delta.meter, delta.epoch, n_first, n_last, "bridge", position, reg_start, reg_end, roll, energy, start_ms,
+        end_ms, "gap",
+    )  # fmt: skip

@@ -1,0 +1,393 @@
+"""The platform's core: messages in, signed acknowledgements out, one commit in between.
+
+No network and no clock of its own: `receive` takes a topic and a payload, `tick` the time, both return what is to be
+published. What they return speaks only of rows that are committed. An acknowledgement is due after 64 batches or 2 s,
+whichever is first, and at once where somebody asked or a chain was refused (wire format, section 6).
+"""
+
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from agent.adapters.keys import PublicKey
+from agent.errors import ConfigError, Fault
+from agent.reporting import topics
+from agent.reporting.acknowledgement import NEED_MAX, Acknowledgement
+from agent.reporting.batch import Batch
+from agent.reporting.envelope import (
+    ACKNOWLEDGEMENT,
+    BATCH,
+    STATUS,
+    EnvelopeError,
+    Opened,
+    SigningKey,
+    UnparsablePayload,
+    open_sealed,
+    seal,
+)
+from agent.reporting.status import Status
+from agent.reporting.strictjson import dumps
+from agent.reporting.wire import WireError
+from simulators.platform.alarms import Alarms
+from simulators.platform.booking import Booking, Quarantine, Release
+from simulators.platform.chains import Arrival, Chains, Outcome
+from simulators.platform.dossier import Dossier
+from simulators.platform.store import Store
+
+ACKNOWLEDGE_BATCHES = 64
+ACKNOWLEDGE_MS = 2_000
+_HELD_MAX = 1_000
+_SESSIONS_MAX = 8
+
+Name = tuple[str, str]
+
+
+class WallClock(Protocol):
+    """The time that acknowledgements carry; `agent.service.ports.Clock` is one."""
+
+    def wall_ms(self) -> int:
+        """UTC Unix time in ms."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish with QoS 1."""
+
+    topic: str
+    payload: bytes
+    retain: bool
+
+
+@dataclass(slots=True)
+class _Due:
+    """What one agent is still to be told."""
+
+    batches: int = 0
+    since_ms: int | None = None
+    now: bool = False
+    heads: bool = False
+    refused: set[str] = field(default_factory=set)
+    sessions: dict[str, bool] = field(default_factory=dict)
+
+    def is_due(self, now_ms: int) -> bool:
+        if self.now or self.batches >= ACKNOWLEDGE_BATCHES:
+            return True
+        # A clock that was set back must not hold an acknowledgement.
+        return self.since_ms is not None and not 0 <= now_ms - self.since_ms < ACKNOWLEDGE_MS
+
+
+class Platform:
+    """Receives what registered agents send, books it once, and answers.
+
+    Args:
+        store: an open `Store`; this object is its only writer.
+        audience: name of this platform; batches for another one are refused.
+        signer: the acknowledgement key.
+        keys: registered agents (org, agent) and their public keys. Keys learned by rotation come from the store.
+        clock: gives the time that acknowledgements carry.
+        gen: generation of this platform, raised by the operator at every restore of the store; None keeps it.
+        root: first levels of all topics.
+        quarantine: a rule of the operator that holds deltas beyond V1 and V2.
+
+    Raises:
+        ConfigError: the store belongs to another audience, or `gen` is lower than the store's.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        audience: str,
+        signer: SigningKey,
+        keys: Mapping[Name, Iterable[PublicKey]],
+        clock: WallClock,
+        gen: int | None = None,
+        root: str = topics.ROOT,
+        quarantine: Quarantine | None = None,
+    ) -> None:
+        self.store = store
+        self.audience = audience
+        self.counts: Counter[str] = Counter()
+        self._signer = signer
+        self._clock = clock
+        self._root = root
+        self._alarms = Alarms(store)
+        self._booking = Booking(store, self._alarms, quarantine)
+        self._chains = Chains(store, self._alarms, self._booking)
+        self._chains.counts = self.counts
+        self._dossiers: dict[Name, Dossier] = {}
+        self._due: dict[Name, _Due] = {}
+        with store.transaction():
+            self.gen = self._settle(gen)
+            self._ids = self._register(keys)
+
+    def _settle(self, gen: int | None) -> int:
+        row = self.store.first("SELECT audience, gen FROM platform")
+        stored: int = gen or 0
+        if row is None:
+            self.store.run(
+                "INSERT INTO platform (id, audience, gen) VALUES (1, ?, ?)", (self.audience, stored)
+            )
+            return stored
+        if row[0] != self.audience:
+            raise _fault(
+                "audience", f"the store belongs to {row[0]!r}, not {self.audience!r}", "use another store"
+            )
+        if gen is not None and gen < row[1]:
+            raise _fault("gen", f"{gen} is lower than the {row[1]} in use", "give a higher one, or none")
+        wanted: int = row[1] if gen is None else gen
+        self.store.run("UPDATE platform SET gen = ?", (wanted,))
+        return wanted
+
+    def _register(self, keys: Mapping[Name, Iterable[PublicKey]]) -> dict[Name, int]:
+        """Trust the keys given; agents of earlier runs that are not named any more are no longer served."""
+        ids = {}
+        for name, trusted in keys.items():
+            self.store.run("INSERT OR IGNORE INTO agents (org, agent) VALUES (?, ?)", name)
+            ids[name] = self.store.one("SELECT agent_id FROM agents WHERE org = ? AND agent = ?", name)[0]
+            dossier = Dossier(self.store, ids[name], *name)
+            for key in trusted:
+                dossier.trust(key)
+            # Whatever was committed before a stop may not have been acknowledged.
+            self._note(name).now = dossier.head is not None
+        return ids
+
+    # ------------------------------------------------------------------------------------------------- doors
+
+    def receive(self, topic: str, payload: bytes) -> list[Outgoing]:
+        """Take one message; returns what to publish, of committed rows only."""
+        return self.receive_many([(topic, payload)])
+
+    def receive_many(self, messages: Sequence[tuple[str, bytes]]) -> list[Outgoing]:
+        """Take messages in their order in one commit. They may be acknowledged to the broker when this returns."""
+        now_ms = self._clock.wall_ms()
+
+        def act() -> None:
+            for topic, payload in messages:
+                self._take(topic, payload, now_ms)
+
+        return self._committed(act, now_ms)
+
+    def tick(self, now_ms: int) -> list[Outgoing]:
+        """Give the acknowledgements that have become due; to be called a few times a second."""
+        if not any(due.is_due(now_ms) for due in self._due.values()):
+            return []
+        return self._committed(lambda: None, now_ms)
+
+    def release(self, org: str, agent: str, meter: str, epoch: int, n: int) -> Release:
+        """An operator lets a held delta go. Raises KeyError for an agent that is not registered."""
+        now_ms = self._clock.wall_ms()
+        outcome: list[Release] = []
+
+        def act() -> None:
+            outcome.append(self._booking.release(self._dossier((org, agent)), meter, epoch, n, now_ms))
+
+        if (org, agent) not in self._ids:
+            raise KeyError(f"{org}/{agent}")
+        self._committed(act, now_ms, answer=False)
+        return outcome[0]
+
+    def _committed(self, act: Callable[[], None], now_ms: int, *, answer: bool = True) -> list[Outgoing]:
+        """Run inside one transaction; what is returned is durable. On failure nothing is remembered either."""
+        try:
+            with self.store.transaction():
+                act()
+                return self._answers(now_ms) if answer else []
+        except BaseException:
+            self._dossiers.clear()
+            for name in self._ids:
+                self._note(name).now = True
+            raise
+
+    # ------------------------------------------------------------------------------------------------ intake
+
+    def _take(self, topic: str, payload: bytes, now_ms: int) -> None:
+        try:
+            org, agent, kind = topics.parse(topic, self._root)
+        except ValueError:
+            self.counts["foreign-topic"] += 1
+            return
+        name = (org, agent)
+        self.counts[f"received-{kind}"] += 1
+        if name not in self._ids:
+            self.counts["unknown-agent"] += 1
+            self._alarms.stranger(name, now_ms)
+            return
+        handler = {
+            "batch": self._batch,
+            "status": self._status,
+            "desc": self._descriptor,
+            "enrol": self._enrolment,
+        }
+        if kind not in handler:
+            return
+        try:
+            with self.store.savepoint():
+                handler[kind](name, payload, now_ms)
+        except EnvelopeError as error:
+            self.counts[error.verdict] += 1
+            self._alarms.say(name, error.verdict, kind, str(error), now_ms)
+        except WireError as error:
+            self.counts["schema"] += 1
+            self._alarms.say(name, "schema", kind, str(error), now_ms)
+        except sqlite3.IntegrityError as error:
+            # The tables' own constraints are the last line of promises I1 and I2: nothing of this message stands.
+            self.counts["invariant"] += 1
+            self._dossiers.pop(name, None)
+            self._alarms.say(name, "invariant", kind, f"refused by the store: {error}", now_ms)
+
+    def _batch(self, name: Name, jws: bytes, now_ms: int) -> None:
+        dossier = self._dossier(name)
+        try:
+            opened = open_sealed(jws, BATCH, dossier)
+            batch = Batch.from_payload(opened.payload)
+        except UnparsablePayload as error:
+            self._unparsable(name, jws, error.hash, error.reason, now_ms)
+            return
+        except WireError as error:
+            self._unparsable(name, jws, opened.hash, str(error), now_ms)
+            return
+        if (batch.org, batch.agent, batch.aud) != (*name, self.audience):
+            self._misdirected(name, opened, f"{batch.org}/{batch.agent} for {batch.aud}", now_ms)
+            return
+        outcome = self._chains.arrived(dossier, Arrival(batch, opened.hash, opened.kid, jws, now_ms))
+        self._owe(name, outcome, now_ms)
+
+    def _unparsable(self, name: Name, jws: bytes, hash_: str, reason: str, now_ms: int) -> None:
+        self.counts["unparsable"] += 1
+        outcome = self._chains.unparsable(self._dossier(name), jws, hash_, reason, now_ms)
+        self._owe(name, outcome, now_ms)
+
+    def _misdirected(self, name: Name, opened: Opened, says: str, now_ms: int) -> None:
+        """Validly signed, and said of somebody else or to somebody else: a replay."""
+        self.counts["misdirected"] += 1
+        self._alarms.say(name, "misdirected", opened.typ, f"the payload is of {says}", now_ms)
+
+    def _owe(self, name: Name, outcome: Outcome, now_ms: int) -> None:
+        """Remember what the agent is to be told of an arrival."""
+        refused = outcome.refused or set()
+        if self._dossier(name).head is None and not refused:
+            return  # while nothing of an agent is held, nothing of it is acknowledged
+        due = self._note(name)
+        due.batches += 1
+        due.since_ms = now_ms if due.since_ms is None else due.since_ms
+        due.refused |= refused
+        due.now |= outcome.answer_now or bool(refused)
+
+    def _status(self, name: Name, jws: bytes, now_ms: int) -> None:
+        dossier = self._dossier(name)
+        opened = open_sealed(jws, STATUS, dossier)
+        status = Status.from_payload(opened.payload)
+        if (status.org, status.agent) != name:
+            self._misdirected(name, opened, f"{status.org}/{status.agent}", now_ms)
+            return
+        if not dossier.may_sign(opened.kid, None, 0):
+            self._alarms.say(name, "ended-key", opened.kid, "it signed a status after its end", now_ms)
+            return
+        if not self._is_news(dossier, status):
+            return
+        self.store.run(
+            "INSERT OR REPLACE INTO statuses (agent_id, session, state, received_ms, body) VALUES (?, ?, ?, ?, ?)",
+            (dossier.agent_id, status.session, status.state, now_ms, dumps(opened.payload).decode()),
+        )
+        if status.state == "online":
+            self._owe_status(name, dossier, status)
+
+    def _is_news(self, dossier: Dossier, status: Status) -> bool:
+        """A will counts only for its own session: one of a connection that was replaced says nothing."""
+        if status.state == "online":
+            return True
+        row = self.store.first("SELECT session FROM statuses WHERE agent_id = ?", (dossier.agent_id,))
+        return row is None or row[0] == status.session
+
+    def _owe_status(self, name: Name, dossier: Dossier, status: Status) -> None:
+        due = self._note(name)
+        due.now = True
+        if len(due.sessions) < _SESSIONS_MAX:
+            due.sessions[status.session] = due.sessions.get(status.session, False) or status.need_heads
+        if status.chain is not None and dossier.chains.get(status.chain) == "refused":
+            due.refused.add(status.chain)
+
+    def _descriptor(self, name: Name, jws: bytes, now_ms: int) -> None:
+        """The retained copy is a convenience; the chain carries the same text."""
+        self._dossier(name).keep_descriptor(jws)
+
+    def _enrolment(self, name: Name, jws: bytes, now_ms: int) -> None:
+        """A registered agent needs no enrolment; a person decides what it means."""
+        self._alarms.say(name, "enrolment", "", "an enrolment message of a registered agent came", now_ms)
+
+    # ----------------------------------------------------------------------------------------------- answers
+
+    def _note(self, name: Name) -> _Due:
+        return self._due.setdefault(name, _Due())
+
+    def _answers(self, now_ms: int) -> list[Outgoing]:
+        """Sign what is due, its numbers in the same commit as the rows it speaks of."""
+        outgoing = []
+        for name in [name for name, due in self._due.items() if due.is_due(now_ms)]:
+            due, dossier = self._due.pop(name), self._dossier(name)
+            if dossier.head is None and not due.sessions and not due.refused:
+                continue
+            sessions: list[tuple[str | None, bool]] = [*due.sessions.items()] or [(None, False)]
+            for session, heads in sessions:
+                with_heads = heads or bool(due.refused)
+                outgoing.append(self._acknowledgement(dossier, session, with_heads, due.refused, now_ms))
+        return outgoing
+
+    def _acknowledgement(
+        self, dossier: Dossier, session: str | None, with_heads: bool, refused: set[str], now_ms: int
+    ) -> Outgoing:
+        acknowledgement = Acknowledgement(
+            org=dossier.org,
+            agent=dossier.agent,
+            gen=self.gen,
+            ack_no=dossier.next_ack_no(now_ms),
+            head=dossier.head,
+            stored_at_ms=now_ms,
+            need=self._need(dossier, now_ms),
+            held=self._held(dossier),
+            refused=tuple(sorted(refused)),
+            session=session,
+            heads={meter: x.head() for meter, x in sorted(dossier.meters.items())} if with_heads else None,
+            rev=self._rev(dossier) if with_heads else None,
+        )
+        self.counts["acknowledgements"] += 1
+        topic = topics.acknowledgement(dossier.org, dossier.agent, self._root)
+        return Outgoing(topic, seal(ACKNOWLEDGEMENT, acknowledgement.to_payload(), self._signer), retain=True)
+
+    def _need(self, dossier: Dossier, now_ms: int) -> tuple[tuple[int, int], ...]:
+        """What is missing between the head and the batches that wait behind it; what just came may be reordered."""
+        if dossier.head is None or not dossier.staged:
+            return ()
+        waiting = self.store.rows(
+            "SELECT DISTINCT seq FROM staged WHERE agent_id = ? AND chain = ? AND seq > ? AND received_ms <= ?"
+            " ORDER BY seq",
+            (dossier.agent_id, dossier.head.chain, dossier.head.seq, now_ms - ACKNOWLEDGE_MS),
+        )
+        need, expected = [], dossier.head.seq + 1
+        for (seq,) in waiting:
+            if seq > expected:
+                need.append((expected, seq - 1))
+            expected = seq + 1
+        return tuple(need[:NEED_MAX])
+
+    def _held(self, dossier: Dossier) -> tuple[tuple[str, int, int], ...]:
+        sql = "SELECT meter, epoch, n FROM held WHERE agent_id = ? AND state = 'held' ORDER BY meter, epoch, n LIMIT ?"
+        return tuple(self.store.rows(sql, (dossier.agent_id, _HELD_MAX)))
+
+    def _rev(self, dossier: Dossier) -> int | None:
+        if dossier.head_descriptor is None:
+            return None
+        descriptor = dossier.descriptor(dossier.head_descriptor)
+        return None if descriptor is None else descriptor.rev
+
+    def _dossier(self, name: Name) -> Dossier:
+        if name not in self._dossiers:
+            self._dossiers[name] = Dossier(self.store, self._ids[name], *name)
+        return self._dossiers[name]
+
+
+def _fault(key: str, reason: str, remedy: str) -> ConfigError:
+    return ConfigError([Fault("platform", None, key, reason, remedy)])

@@ -1,0 +1,124 @@
+"""The platform's SQLite file: opened by one writer, read by anybody.
+
+WAL with `synchronous=FULL`: an acknowledgement leaves only after its commit is on the disk. One process writes, through
+one connection. Questions (`totals`, `gaps`, `report`) may be asked while it runs, through connections that are opened
+read-only; the WAL-reset flaw of SQLite before 3.51.3 needs two connections that write or checkpoint, and a read-only
+one does neither. (The agent's journal is stricter, because a gateway is harder to visit than a server.)
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import resources
+from pathlib import Path
+from typing import Any, Self
+
+from agent.errors import ConfigError, Fault
+
+SCHEMA_VERSION = 1
+
+Row = tuple[Any, ...]
+
+
+class Store:
+    """A connection to the platform's file; see `Store.create` and `Store.read`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    @classmethod
+    def create(cls, path: Path | str) -> Self:
+        """Open for writing, and make the file if it is not there; `":memory:"` for a world that leaves no trace.
+
+        Raises:
+            ConfigError: not a platform's file, written by a newer version, or in use by another writer.
+        """
+        try:
+            connection = sqlite3.connect(str(path), isolation_level=None, timeout=5, check_same_thread=False)
+            store = cls(connection)
+            for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32768"):
+                connection.execute(f"PRAGMA {pragma}")
+            store._migrate(path)
+        except sqlite3.Error as error:
+            raise _fault(path, f"cannot be opened: {error}", "is another platform running on it?") from error
+        return store
+
+    @classmethod
+    def read(cls, path: Path | str) -> Self:
+        """Open for questions only, also while the platform runs.
+
+        Raises:
+            ConfigError: there is no such file, or it is not a platform's.
+        """
+        try:
+            connection = sqlite3.connect(f"{Path(path).resolve().as_uri()}?mode=ro", uri=True, timeout=5)
+            connection.execute("PRAGMA query_only=ON")
+            version = connection.execute("PRAGMA user_version").fetchone()[0]
+        except sqlite3.Error as error:
+            raise _fault(
+                path, f"cannot be read: {error}", "name the file given to `platform serve`"
+            ) from error
+        if version != SCHEMA_VERSION:
+            raise _fault(path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release")
+        return cls(connection)
+
+    def _migrate(self, path: Path | str) -> None:
+        version = self.one("PRAGMA user_version")[0]
+        if version == 0:
+            schema = resources.files("simulators.platform").joinpath("schema.sql").read_text("utf-8")
+            self._connection.executescript(f"BEGIN;{schema};PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
+        elif version != SCHEMA_VERSION:
+            raise _fault(path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All or nothing; what it holds is on the disk when the block has ended."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """A part of a transaction that can fail alone."""
+        self._connection.execute("SAVEPOINT part")
+        try:
+            yield
+        except BaseException:
+            self._connection.execute("ROLLBACK TO part")
+            self._connection.execute("RELEASE part")
+            raise
+        self._connection.execute("RELEASE part")
+
+    def rows(self, sql: str, values: Sequence[object] = ()) -> list[Row]:
+        """All rows of a query."""
+        return self._connection.execute(sql, values).fetchall()
+
+    def one(self, sql: str, values: Sequence[object] = ()) -> Row:
+        """The only row of a query that always has one."""
+        row: Row = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def first(self, sql: str, values: Sequence[object] = ()) -> Row | None:
+        """The first row, None if there is none."""
+        row: Row | None = self._connection.execute(sql, values).fetchone()
+        return row
+
+    def run(self, sql: str, values: Sequence[object] = ()) -> int:
+        """Execute one statement; returns the id of the row it inserted, if it inserted one."""
+        return self._connection.execute(sql, values).lastrowid or 0
+
+    def run_many(self, sql: str, rows: Sequence[Sequence[object]]) -> None:
+        """Execute one statement for every row."""
+        self._connection.executemany(sql, rows)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._connection.close()
+
+
+def _fault(path: Path | str, reason: str, remedy: str) -> ConfigError:
+    return ConfigError([Fault(str(path), None, "", reason, remedy)])
