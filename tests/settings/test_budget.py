@@ -108,7 +108,7 @@ def _store(
         (
             "c" * 26,
             place + 1,
-            chance.randbytes(22).hex()[:43],
+            hash_,
             "p" * 43,
             1_790_000_000_000,
             10**9,
