@@ -233,11 +233,16 @@ class _Reader:
     ) -> Known:
         return Known(
             agent=gateway.value.agent,
-            lines={line.value.id: line.value for line in lines if line.value.id is not None},
+            lines=self._lines_by_name(lines),
             profiles=self._profiles(),
             steps=None if catalogue is None else catalogue.steps,
             materials=() if catalogue is None else catalogue.materials,
         )
+
+    def _lines_by_name(self, lines: list[Table[shape.LineShape]]) -> dict[str, shape.LineShape]:
+        """The lines by the ids in the file, also by those that are refused, so that no meter is blamed for them."""
+        names = _names(self._document)
+        return {names[line.path]: line.value for line in lines if line.path in names}
 
     def _catalogue(self) -> Catalogue | None:
         """The emission sources that the site file names, or the 58 of an electricity meter."""

@@ -199,6 +199,11 @@ SERIAL = [serial_line("hall-a", "/dev/ttyS0")]
             "lines.b.device",
             "put all its meters on one line",
         ),
+        (
+            {"lines": [line("hall a")], "meters": [M("a", 1, line="hall a")]},
+            "lines.hall a.id",
+            "is not an id",
+        ),
         # a meter by itself
         ({"meters": [M("a b", 1)]}, "meters.a b.id", "is not an id"),
         ({"meters": [M("a", 1, adress=2)]}, "meters.a.adress", 'did you mean "address"?'),
