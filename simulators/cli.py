@@ -9,13 +9,19 @@ import importlib
 import click
 
 COMMANDS = {
-    "broker": "simulators.broker.commands:broker",
-    "demo": "simulators.demo:demo",
-    "factory": "simulators.meters_cli:factory",
-    "meters": "simulators.meters_cli:meters",
-    "platform": "simulators.platform.commands:platform",
+    "broker": ("simulators.broker.commands:broker", "Run a small MQTT 5 broker in memory."),
+    "demo": (
+        "simulators.demo:demo",
+        "Factory, broker, platform and the real agent together, checked to the last 0.001 Wh.",
+    ),
+    "factory": (
+        "simulators.meters_cli:factory",
+        "A factory of 26 steps with shifts, standby and believable loads.",
+    ),
+    "meters": ("simulators.meters_cli:meters", "Serve every meter that a site file names."),
+    "platform": ("simulators.platform.commands:platform", "The reference carbon platform."),
 }
-"""Command name -> module and attribute of its click command."""
+"""Command name -> module and attribute of its click command, and what the list of commands says of it."""
 
 
 class LazyGroup(click.Group):
@@ -29,10 +35,15 @@ class LazyGroup(click.Group):
         """Import and return one command, None for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
-        module, attribute = COMMANDS[cmd_name].split(":")
+        module, attribute = COMMANDS[cmd_name][0].split(":")
         command = getattr(importlib.import_module(module), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, COMMANDS[name][1]) for name in self.list_commands(ctx)])
 
 
 @click.group(cls=LazyGroup)

@@ -176,6 +176,12 @@ class Platform:
             return []
         return self._committed(lambda: None, now_ms)
 
+    def acknowledge_all(self) -> list[Outgoing]:
+        """Tell every agent its head: after a reconnect, when the broker may have forgotten what was retained."""
+        for name in self._ids:
+            self._note(name).now = True
+        return self.tick(self._clock.wall_ms())
+
     def release(self, org: str, agent: str, meter: str, epoch: int, n: int) -> Release:
         """An operator lets a held delta go. Raises KeyError for an agent that is not registered."""
         now_ms = self._clock.wall_ms()

@@ -214,6 +214,13 @@ def head(store: Store, org: str, agent: str) -> ChainHead | None:
     return None if row is None or row[0] is None else ChainHead(*row)
 
 
+def state(store: Store, org: str, agent: str) -> str | None:
+    """`online` or `offline` as the agent said last, None if it has said nothing."""
+    sql = "SELECT s.state FROM statuses s JOIN agents a USING (agent_id) WHERE a.org = ? AND a.agent = ?"
+    row = store.first(sql, (org, agent))
+    return None if row is None else row[0]
+
+
 @dataclass(frozen=True, slots=True)
 class Alarm:
     """A finding; `count` is how often it was made."""

@@ -6,6 +6,8 @@ read-only; the WAL-reset flaw of SQLite before 3.51.3 needs two connections that
 one does neither. (The agent's journal is stricter, because a gateway is harder to visit than a server.)
 """
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -23,8 +25,9 @@ Row = tuple[Any, ...]
 class Store:
     """A connection to the platform's file; see `Store.create` and `Store.read`."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, lock: int | None = None) -> None:
         self._connection = connection
+        self._lock = lock
 
     @classmethod
     def create(cls, path: Path | str) -> Self:
@@ -33,14 +36,17 @@ class Store:
         Raises:
             ConfigError: not a platform's file, written by a newer version, or in use by another writer.
         """
+        lock = None if str(path) == ":memory:" else _locked(Path(path))
         try:
             connection = sqlite3.connect(str(path), isolation_level=None, timeout=5, check_same_thread=False)
-            store = cls(connection)
+            store = cls(connection, lock)
             for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "cache_size=-32768"):
                 connection.execute(f"PRAGMA {pragma}")
             store._migrate(path)
         except sqlite3.Error as error:
-            raise _fault(path, f"cannot be opened: {error}", "is another platform running on it?") from error
+            raise _fault(
+                path, f"cannot be opened: {error}", "name a file that a platform has written"
+            ) from error
         return store
 
     @classmethod
@@ -116,9 +122,28 @@ class Store:
         self._connection.executemany(sql, rows)
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file and let another writer in."""
         self._connection.close()
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
 
 
 def _fault(path: Path | str, reason: str, remedy: str) -> ConfigError:
     return ConfigError([Fault(str(path), None, "", reason, remedy)])
+
+
+def _locked(path: Path) -> int:
+    """Become the file's only writer, until the descriptor is closed or the process ends."""
+    try:
+        lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise _fault(
+            path, f"cannot be written: {error.strerror}", "choose a folder this user may write"
+        ) from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        raise _fault(path, "is in use by another platform", "stop it first, or name another store") from None
+    return lock

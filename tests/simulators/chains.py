@@ -5,6 +5,7 @@ it is sealed makes every lie that needs the gateway's own key.
 """
 
 from dataclasses import dataclass, field, replace
+from itertools import count
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -32,6 +33,9 @@ MINUTE_MS = 60_000
 AUDIENCE = "carbon.grid.example"
 ORG = "zj-meterworks"
 MODULUS = 1_000_000_000
+
+# Clones count on from the same number: two copies of a disk never open the same chain.
+_CHAIN_NUMBERS = count(1)
 
 
 def signer(number: int) -> Ed25519Signer:
@@ -101,7 +105,6 @@ class Gateway:
     head: ChainHead | None = None
     chain: str = ""
     rev: int = 0
-    chains_opened: int = 0
     descriptor: bytes = b""
     session: str = "session-1"
 
@@ -141,9 +144,7 @@ class Gateway:
 
     def open_chain_id(self) -> str:
         """A chain id that no other call has given."""
-        self.chains_opened += 1
-        seed = f"{self.chains_opened:03d}{self.agent[-4:]:_>4}{id(self) % 1000:03d}"[:10]
-        self.chain = new_chain(self.now_ms, seed.encode())
+        self.chain = new_chain(self.now_ms, next(_CHAIN_NUMBERS).to_bytes(10, "big"))
         return self.chain
 
     # -------------------------------------------------------------------------------------------- metering

@@ -1,0 +1,181 @@
+"""The commands `metering-sim platform serve|totals|gaps|report|release`."""
+
+import json
+import logging
+import signal
+import threading
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from agent.adapters.keys import PublicKey, load_public_key, load_signer
+from agent.errors import ConfigError
+from simulators.platform import report
+from simulators.platform.alarms import Alarms
+from simulators.platform.booking import Booking, Release
+from simulators.platform.dossier import Dossier
+from simulators.platform.ingest import Name, Platform
+from simulators.platform.serve import BrokerAddress, Service
+from simulators.platform.store import Store
+
+_FILE = click.Path(path_type=Path, dir_okay=False)
+_STORE = click.option("--store", "store_path", required=True, type=_FILE, help="The platform's SQLite file.")
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+class SystemClock:
+    """The wall clock."""
+
+    def wall_ms(self) -> int:
+        """UTC Unix time in ms."""
+        return time.time_ns() // 1_000_000
+
+
+@click.group("platform")
+def platform() -> None:
+    """The reference carbon platform: verifies, books once, acknowledges, answers."""
+
+
+@platform.command()
+@click.option("--broker", required=True, help="mqtt://host:port or mqtts://user:password@host:port.")
+@_STORE
+@click.option(
+    "--key", "key_path", required=True, type=_FILE, help="Private acknowledgement key, PKCS#8 PEM, mode 0600."
+)
+@click.option(
+    "--audience", required=True, help="Name of this platform, as agents have it in their site file."
+)
+@click.option(
+    "--trust", multiple=True, metavar="ORG/AGENT=FILE", help="An agent and its public key; repeatable."
+)
+@click.option(
+    "--trust-dir",
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder of public keys ORG/AGENT.pem.",
+)
+@click.option("--gen", type=click.IntRange(0), help="Raise at every restore of the store from a backup.")
+@click.option("--client-id", default="carbon-platform", show_default=True, help="MQTT client id.")
+@click.option("--ca", type=_FILE, help="CA certificates for mqtts, PEM.")
+@click.option("--certificate", type=_FILE, help="Client certificate for mqtts, PEM.")
+@click.option("--certificate-key", type=_FILE, help="Its key, PEM.")
+def serve(
+    broker: str,
+    store_path: Path,
+    key_path: Path,
+    audience: str,
+    trust: tuple[str, ...],
+    trust_dir: Path | None,
+    gen: int | None,
+    client_id: str,
+    ca: Path | None,
+    certificate: Path | None,
+    certificate_key: Path | None,
+) -> None:
+    """Subscribe, verify, store, acknowledge; until SIGTERM."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        address = BrokerAddress.parse(
+            broker, ca_file=ca, certificate=certificate, certificate_key=certificate_key
+        )
+        keys = _trusted(trust, trust_dir)
+        signer = load_signer(key_path)
+        store = Store.create(store_path)
+        core = Platform(store, audience=audience, signer=signer, keys=keys, clock=SystemClock(), gen=gen)
+        service = Service(core, address, client_id)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    agents = "1 agent" if len(keys) == 1 else f"{len(keys)} agents"
+    click.echo(f"platform {audience}, generation {core.gen}, {agents}, store {store_path}")
+    stop = threading.Event()
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, leave)
+    service.run(stop)
+    store.close()
+    counted = ", ".join(f"{name} {count}" for name, count in sorted(core.counts.items()))
+    click.echo(f"stopped; {counted or 'nothing came'}")
+
+
+def _trusted(trust: Iterable[str], folder: Path | None) -> dict[Name, list[PublicKey]]:
+    """The registered agents and their keys. Raises ConfigError, click.BadParameter."""
+    keys: dict[Name, list[PublicKey]] = {}
+    for each in trust:
+        name, equals, file = each.partition("=")
+        org, slash, agent = name.partition("/")
+        if not (equals and slash and org and agent and file):
+            raise click.BadParameter(f"{each!r} is not ORG/AGENT=FILE", param_hint="--trust")
+        keys.setdefault((org, agent), []).append(load_public_key(Path(file)))
+    for path in sorted(folder.glob("*/*.pem")) if folder is not None else ():
+        keys.setdefault((path.parent.name, path.stem), []).append(load_public_key(path))
+    return keys
+
+
+def _readable(store_path: Path) -> Store:
+    try:
+        return Store.read(store_path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
+@platform.command()
+@_STORE
+@_JSON
+def totals(store_path: Path, as_json: bool) -> None:
+    """Energy by meter and by step, exactly; may be asked while the platform runs."""
+    store = _readable(store_path)
+    if as_json:
+        click.echo(json.dumps(report.totals_json(store)))
+    else:
+        click.echo("\n".join(report.totals_lines(store)))
+
+
+@platform.command()
+@_STORE
+@_JSON
+def gaps(store_path: Path, as_json: bool) -> None:
+    """What is missing, held, bridged or declared missing."""
+    store = _readable(store_path)
+    click.echo(json.dumps(report.gaps_json(store)) if as_json else "\n".join(report.gaps_lines(store)))
+
+
+@platform.command("report")
+@_STORE
+@_JSON
+def report_(store_path: Path, as_json: bool) -> None:
+    """Agents, chains, totals, gaps and alarms on one page. Exit code 1 if the books do not add up."""
+    store = _readable(store_path)
+    said = report.report_json(store)
+    click.echo(json.dumps(said) if as_json else "\n".join(report.report_lines(store)))
+    if said["broken_books"]:
+        raise SystemExit(1)
+
+
+@platform.command()
+@_STORE
+@click.argument("agent", metavar="ORG/AGENT")
+@click.argument("meter")
+@click.argument("epoch", type=click.IntRange(1))
+@click.argument("n", type=click.IntRange(1))
+def release(store_path: Path, agent: str, meter: str, epoch: int, n: int) -> None:
+    """Let a held delta go, while the platform is stopped: it replaces its span of a bridge, or stays evidence."""
+    try:
+        store = Store.create(store_path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    org, _, name = agent.partition("/")
+    row = store.first("SELECT agent_id FROM agents WHERE org = ? AND agent = ?", (org, name))
+    if row is None:
+        raise click.ClickException(f"{agent} is not known to this store")
+    with store.transaction():
+        booking = Booking(store, Alarms(store), None)
+        outcome = booking.release(Dossier(store, row[0], org, name), meter, epoch, n, SystemClock().wall_ms())
+    store.close()
+    click.echo(outcome.value)
+    if outcome is Release.UNKNOWN:
+        raise SystemExit(1)
