@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from agent.errors import LineDown, MeteringError, MeterRefused, RetryLater
 from agent.metering import plant
 from agent.metering.decode import Decoded, NoValue, decode
-from agent.metering.plan import Block, BusCost, plan_reads
+from agent.metering.plan import Block, BusCost, bisect, plan_reads
 from agent.metering.plant import Meter, Transport
 from agent.metering.profile import Register
 from agent.protocol.pdu import ReadRequest
@@ -33,6 +33,8 @@ REPLY_MS = {Transport.RS485: 500, Transport.RS485_OVER_TCP: 1000, Transport.MODB
 TOLERATED_FAILURES = 3
 """So many failures in a row are retried at every occasion; after that a meter is probed with growing pauses."""
 PROBE_PAUSE_MAX_S = 60
+ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
+"""Modbus exceptions that say: this meter has no such registers, or not so many at once."""
 TYPICAL_TURNAROUND_NS = 10_000_000
 """A serial meter's pause before it answers, for planning reads until it is learned."""
 TYPICAL_ROUND_TRIP_NS = 2_000_000
@@ -221,17 +223,27 @@ class LineWorker:
         if not watch.may_be_asked(self._clock.monotonic_ns()):
             return
         for block in self._blocks[watch.meter.id]:
-            reply = await self._read(watch, _block_request(watch.meter, block))
+            reply = await self._read(watch, _block_request(watch.meter, block), optional=True)
             if reply is None:
+                return
+            if not reply.words:
+                self._divide(watch.meter, block)
                 return
             for register in block.registers:
                 value = decode(register, block.words_of(register, reply.words))
                 watch.live[register.name] = LiveValue(register, value, reply.received_ns)
 
+    def _divide(self, meter: Meter, refused: Block) -> None:
+        """The meter has not all registers of a block: from now on it is read in halves, or not at all."""
+        halves = bisect(refused, alignment=meter.profile.alignment) if len(refused.registers) > 1 else ()
+        blocks = self._blocks[meter.id]
+        at = blocks.index(refused)
+        self._blocks[meter.id] = (*blocks[:at], *halves, *blocks[at + 1 :])
+
     async def _read(self, watch: Watch, request: ReadRequest, *, optional: bool = False) -> Reply | None:
         """One transaction, its outcome noted; None if it failed. LineDown comes through.
 
-        An `optional` register that the meter says it does not have gives a reply without words.
+        Where the read is `optional`, registers that the meter says it does not have give a reply without words.
         """
         begun_ns = self._clock.monotonic_ns()
         try:
@@ -244,7 +256,7 @@ class LineWorker:
         except LineDown:
             raise
         except MeterRefused as error:
-            if optional:
+            if optional and error.code in (ILLEGAL_ADDRESS, ILLEGAL_VALUE, ILLEGAL_FUNCTION):
                 return Reply((), begun_ns, begun_ns)
             self._note_failure(watch, error)
             return None

@@ -139,6 +139,32 @@ async def test_a_meter_that_has_no_serial_number_register_is_read_all_the_same()
     assert sweep.samples[0].serial is None
 
 
+async def test_a_refused_block_is_halved_until_only_what_the_meter_has_is_read() -> None:
+    power = register(WordType.U32, name="power_active_total", address=4, unit="W")
+    both = meter(
+        id="m1", address=1, profile=profile(ENERGY, registers={"energy_import": ENERGY, power.name: power})
+    )
+    asked: list[ReadRequest] = []
+
+    def answer(request: ReadRequest) -> tuple[int, ...]:
+        asked.append(request)
+        if request.address + request.count > 2:
+            raise MeterRefused("illegal data address", 2)
+        return counting(10)(request)
+
+    port = ScriptedLine({1: answer})
+    worker = LineWorker(replace(LINE, poll_ms=1), [both], port, SystemClock())
+    task = asyncio.create_task(worker.run())
+    await eventually(lambda: len(asked) >= 8)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert [(request.address, request.count) for request in asked[:4]] == [(0, 6), (0, 2), (4, 2), (0, 2)]
+    assert {request.count for request in asked[4:]} == {2} and {request.address for request in asked[4:]} == {
+        0
+    }
+    assert worker.watches["m1"].failures == 0
+
+
 async def test_one_failed_try_is_retried_and_said() -> None:
     tries = 0
 
