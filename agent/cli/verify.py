@@ -28,7 +28,7 @@ _SUBJECT = {
     "signature": "every message is signed by a key that was given",
     "chain": "no batch is missing, moved, repeated or cut off",
     "conservation": "the deltas of every meter add up to its registers",
-    "quality": "reported only, decides nothing",
+    "quality": "no gap, no suspect reading, nothing to look at",
 }
 
 
@@ -130,8 +130,8 @@ def _as_text(name: str, report: Report) -> str:
 
 def _heading(name: str, report: Report) -> str:
     lines = [
-        f"{name}: {report.batches} batches, {report.deltas} deltas, {report.descriptors} descriptors, "
-        f"{report.acknowledgements} acknowledgements"
+        f"{name}: batches {report.batches}, deltas {report.deltas}, descriptors {report.descriptors}, "
+        f"acknowledgements {report.acknowledgements}, repeats {report.duplicates}"
     ]
     if report.org is not None:
         lines.append(
@@ -144,7 +144,7 @@ def _heading(name: str, report: Report) -> str:
         lines.append(f"acknowledged up to chain {report.acknowledged.chain}, seq {report.acknowledged.seq}")
     if report.acknowledgements_unchecked:
         lines.append(
-            f"{report.acknowledgements_unchecked} acknowledgements were not read: give --acknowledgement-key"
+            f"acknowledgements not read: {report.acknowledgements_unchecked}; give --acknowledgement-key"
         )
     return "\n".join(lines)
 
@@ -152,14 +152,16 @@ def _heading(name: str, report: Report) -> str:
 def _verdicts(report: Report) -> str:
     lines = []
     for name, verdict in report.verdicts.items():
-        lines.append(f"{name:<13} {_word(name, verdict):<14} {_SUBJECT[name]}")
+        lines.append(f"{name:<13} {_word(name, verdict):<9} {_meaning(name, verdict)}")
         lines += [f"    {finding}" for finding in verdict.findings]
         if verdict.count > len(verdict.findings):
             lines.append(f"    and {verdict.count - len(verdict.findings)} more")
     if report.holes.count:
         unbounded = f", {report.holes.unbounded} without a bound" if report.holes.unbounded else ""
         bound = format_kwh(report.holes.bound_milliwh)
-        lines.append(f"{report.holes.count} epoch changes declare at most {bound} kWh unmetered{unbounded}")
+        lines.append(
+            f"epoch changes: {report.holes.count}, declared unmetered at most {bound} kWh{unbounded}"
+        )
     if report.flags:
         lines.append("flags: " + ", ".join(f"{flag} {count}" for flag, count in report.flags.items()))
     return "\n".join(lines)
@@ -167,8 +169,16 @@ def _verdicts(report: Report) -> str:
 
 def _word(name: str, verdict: Verdict) -> str:
     if name == "quality":
-        return f"{verdict.count} remark{'' if verdict.count == 1 else 's'}"
+        return "clean" if verdict.ok else "remarks"
     return "holds" if verdict.ok else "FAILS"
+
+
+def _meaning(name: str, verdict: Verdict) -> str:
+    """What it is that holds, or how much was found."""
+    if verdict.ok:
+        return _SUBJECT[name]
+    found = f"{verdict.count} remark" if name == "quality" else f"{verdict.count} finding"
+    return found if verdict.count == 1 else f"{found}s"
 
 
 def _totals(report: Report) -> str:

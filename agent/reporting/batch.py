@@ -5,6 +5,7 @@ telescopes (wire format, sections 2 and 3). This module makes the payload, reads
 has to say into portions that fit into a batch. Before it comes the ledger, after it `envelope` and the journal.
 """
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -249,25 +250,24 @@ def effect_order(events: Sequence[Event], deltas: Sequence[Delta]) -> Iterator[E
     """Merge events and deltas into the order in which they take effect.
 
     Events come in their order and before the deltas, with one exception: an `epoch` event closes an epoch and a
-    `balance` event sums a run, so the deltas of that meter which they speak of come first. The deltas of one meter
-    keep their order.
+    `balance` event sums a run, so the deltas of that meter which they speak of come first. The deltas of one meter,
+    given in the order of their epoch and n, keep that order.
     """
-    waiting = list(deltas)
+    queues: dict[object, deque[int]] = {}
+    for index, delta in enumerate(deltas):
+        queues.setdefault(delta.meter, deque()).append(index)
+    said = bytearray(len(deltas))
     for event in events:
-        covered = [delta for delta in waiting if _speaks_of(event, delta)]
-        if covered:
-            last = {delta.meter: index for index, delta in enumerate(waiting) if _speaks_of(event, delta)}
-            first = [delta for index, delta in enumerate(waiting) if index <= last.get(delta.meter, -1)]
-            waiting = [delta for index, delta in enumerate(waiting) if index > last.get(delta.meter, -1)]
-            yield from first
+        queue = queues.get(event.body.get("meter"), deque())
+        while queue and _speaks_of(event, deltas[queue[0]]):
+            said[queue[0]] = 1
+            yield deltas[queue.popleft()]
         yield event
-    yield from waiting
+    yield from (delta for index, delta in enumerate(deltas) if not said[index])
 
 
 def _speaks_of(event: Event, delta: Delta) -> bool:
-    """Whether the event looks back on the delta."""
-    if event.body.get("meter") != delta.meter:
-        return False
+    """Whether an event about the delta's meter looks back on the delta."""
     if event.type == "epoch":
         return delta.epoch <= event.integer("epoch_from")
     if event.type == "balance":

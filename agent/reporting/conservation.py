@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from agent.metering.quantity import format_kwh
 from agent.reporting.batch import Delta, broken_rules
 from agent.reporting.event import Event
-from agent.reporting.verdict import Findings
+from agent.reporting.verdict import Findings, stretch
 
 _POINTS_KEPT = 64
 """Latest positions of an epoch that a balance may refer to, and as many positions where a balance ended."""
@@ -122,7 +122,7 @@ class Books:
     def _continue(self, line: int, place: str, delta: Delta, books: _Epoch) -> None:
         """Rule V2: it begins where the one before ended."""
         if delta.n != books.last.n + 1:
-            self._findings.add(line, place, f"V2: n {books.last.n + 1} to {delta.n - 1} missing")
+            self._findings.add(line, place, f"V2: n {stretch(books.last.n + 1, delta.n - 1)} missing")
         if delta.reg_start != books.last.register:
             hole = format_kwh(delta.reg_start - books.last.register)
             self._findings.add(

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead, Link, link
-from agent.reporting.verdict import ChainSpan, Findings
+from agent.reporting.verdict import ChainSpan, Findings, stretch
 
 WINDOW = 4_096
 """Batches whose hash is remembered, to tell a repeat from a fork; also the most acknowledgements kept waiting."""
@@ -98,9 +98,9 @@ class Continuity:
         if self._is_late(batch):
             return "stands behind later batches, or its chain was closed; not counted"
         if batch.chain == head.chain:
-            return f"seq {head.seq + 1} to {batch.seq - 1} missing"
+            return f"seq {stretch(head.seq + 1, batch.seq - 1)} missing"
         if batch.seq > 1:
-            return f"seq 1 to {batch.seq - 1} of a new chain missing"
+            return f"seq {stretch(1, batch.seq - 1)} of a new chain missing"
         return f"its prev_chain is not the last batch of the chain before, {head.chain} seq {head.seq}"
 
     def _begin(self, batch: Batch) -> None:

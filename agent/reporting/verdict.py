@@ -28,6 +28,11 @@ class Finding:
         return f"{where}: {self.text}"
 
 
+def stretch(first: int, last: int) -> str:
+    """A run of numbers in words: "3" or "3 to 7"."""
+    return str(first) if first == last else f"{first} to {last}"
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """Whether one promise holds. `findings` are the first ones, `count` is how many there were."""

@@ -154,3 +154,15 @@ def test_a_balance_comes_after_the_deltas_it_sums() -> None:
 def test_events_that_look_back_on_nothing_come_first() -> None:
     gap = event.gap_event(START_MS, meter="m1", from_ms=START_MS, to_ms=START_MS, reason="silent")
     assert list(effect_order([gap], numbered(1))) == [gap, *numbered(1)]
+
+
+def test_a_long_restore_is_put_in_order_in_one_pass() -> None:
+    deltas = [
+        delta for n in range(1, 101) for delta in [replace(SMALL, meter=f"m{m}", epoch=n) for m in range(100)]
+    ]
+    events = [epoch(f"m{m}", n) for n in range(1, 100) for m in range(100)]
+    items = list(effect_order(events, deltas))
+    assert len(items) == len(events) + len(deltas)
+    one = [item for item in items if (item.meter if isinstance(item, Delta) else item.text("meter")) == "m7"]
+    # A delta of epoch n, then the event that closes epoch n, a hundred times.
+    assert [isinstance(item, Delta) for item in one] == [True, False] * 99 + [True]
