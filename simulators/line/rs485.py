@@ -64,6 +64,7 @@ class Rs485Line:
         self.begun_too_early = 0
         self.collisions = 0
         self.requests_heard = 0
+        self.overruns = 0
         self._hear = hear
         self._chance = random.Random(seed)
         self._on_line: list[_Character] = []
@@ -85,9 +86,17 @@ class Rs485Line:
         """Some device talks without being asked: `count` random characters from now on."""
         self._put(now_ns, self._chance.randbytes(count), from_master=False)
 
-    def next_ns(self) -> int | None:
-        """When something happens next; None while the line is idle."""
-        times = [self._on_line[0].end_ns] if self._on_line else []
+    def retune(self, settings: SerialSettings, hear: Hear) -> None:
+        """The master's port has another speed from here on; `hear` are the meters that follow."""
+        self.settings = settings
+        self._hear = hear
+
+    def next_ns(self, *, characters: int = 1) -> int | None:
+        """When something happens next; None while the line is idle.
+
+        With more `characters`: when so many have passed, or all there are, for callers who need not see each one.
+        """
+        times = [heapq.nsmallest(characters, self._on_line)[-1].end_ns] if self._on_line else []
         if self._frame_is_over():
             times.append(self._frame_end_ns())
         return min(times, default=None)
