@@ -26,7 +26,8 @@ from agent.adapters.modbus_tcp import ModbusTcpLine
 from agent.adapters.notify import SystemdNotifier
 from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
-from agent.adapters.uplink import MqttUplink, TlsFiles
+from agent.adapters.uplink import MqttUplink
+from agent.adapters.uplink_address import TlsFiles
 from agent.errors import ConfigError, Fault
 from agent.metering import plant
 from agent.metering.plant import Transport
@@ -44,6 +45,7 @@ from agent.service.supervise import Stages, mark_started, run_until
 from agent.settings.site import Site
 
 log = logging.getLogger(__name__)
+
 
 def open_line(line: plant.Line) -> Line:
     """The port of a line, by its transport; not opened yet."""
