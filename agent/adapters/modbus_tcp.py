@@ -154,7 +154,7 @@ class ModbusTcpLine:
     def _ready(self) -> tuple[AsyncModbusTcpClient, asyncio.Future[None]]:
         if self._client is None or self._lost is None or self._lost.done() or not self._client.connected:
             raise LineDown(f"line {self._line.id}: not connected to {self._line.host}:{self._line.port}")
-        if self._client.ctx.recv_buffer:
+        if _is_broken_off(self._client.ctx.recv_buffer):
             # Half a late reply: its other half would be taken for the beginning of a frame, so begin anew.
             self._client.close()
             self._connection_changed(False)
@@ -253,6 +253,12 @@ class ModbusTcpLine:
 
 def _shape(request: ReadRequest) -> tuple[int, int, int]:
     return request.unit, request.function, request.count
+
+
+def _is_broken_off(buffer: bytes) -> bool:
+    """Whether bytes that nobody has taken end within a frame; whole frames that nobody waits for do no harm."""
+    ends = [end for _, end in frames(buffer)]
+    return bool(buffer) and (not ends or ends[-1] != len(buffer))
 
 
 def _tune(client: AsyncModbusTcpClient) -> None:

@@ -120,7 +120,7 @@ class TcpLine:
         self.line = Rs485Line(settings, hear)
         self.pump = Pump(self.line, self._write)
         self._server: asyncio.Server | None = None
-        self._clients: set[asyncio.StreamWriter] = set()
+        self._clients: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
         """Serve; port 0 takes a free one. Returns the address. Raises OSError."""
@@ -133,9 +133,9 @@ class TcpLine:
         self.pump.stop()
         if self._server is not None:
             self._server.close()
-        for client in self._clients:
-            client.close()
-        self._clients.clear()
+        serving = [task for task in self._clients.values() if task is not None]
+        self.drop_clients()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     def drop_clients(self) -> None:
         """Break every connection, as when somebody steps on the cable."""
@@ -143,14 +143,14 @@ class TcpLine:
             client.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._clients.add(writer)
+        self._clients[writer] = asyncio.current_task()
         try:
             while data := await reader.read(CHUNK_BYTES):
                 self.pump.take(data)
         except ConnectionError:
             return
         finally:
-            self._clients.discard(writer)
+            self._clients.pop(writer, None)
             writer.close()
 
     def _write(self, data: bytes) -> None:

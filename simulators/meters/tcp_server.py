@@ -22,7 +22,7 @@ class TcpGateway:
         self.connections = 0
         self._units = {meter.unit: meter for meter in meters}
         self._server: asyncio.Server | None = None
-        self._writers: set[asyncio.StreamWriter] = set()
+        self._writers: dict[asyncio.StreamWriter, asyncio.Task[None] | None] = {}
         self._late: set[asyncio.TimerHandle] = set()
 
     async def listen(self, host: str, port: int) -> tuple[str, int]:
@@ -37,7 +37,9 @@ class TcpGateway:
             self._server.close()
         for handle in self._late:
             handle.cancel()
+        serving = [task for task in self._writers.values() if task is not None]
         self.drop_clients()
+        await asyncio.gather(*serving, return_exceptions=True)
 
     def drop_clients(self) -> None:
         """Break every connection."""
@@ -46,7 +48,7 @@ class TcpGateway:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        self._writers.add(writer)
+        self._writers[writer] = asyncio.current_task()
         buffer = b""
         try:
             while data := await reader.read(CHUNK_BYTES):
@@ -59,7 +61,7 @@ class TcpGateway:
         except ConnectionError:
             return
         finally:
-            self._writers.discard(writer)
+            self._writers.pop(writer, None)
             writer.close()
 
     def _answer(self, request: Frame, writer: asyncio.StreamWriter) -> None:
