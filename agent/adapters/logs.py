@@ -1,50 +1,154 @@
-"""Logging to stderr, one line a record: for systemd's journal with a priority, for a terminal with time and level.
+"""Log lines that a person can read, a script can take apart, and nobody can forge.
 
-Values from outside (names, replies, reason texts of a broker) can reach a message, so control characters are escaped:
-nobody outside can forge a line. Secrets never come here.
+One record is one line on stderr. Under systemd it begins with `<N>`, which the journal takes for the priority;
+elsewhere with the UTC time and the level. Then come the logger, the message, and pairs `key=value`:
+
+    2026-11-22T08:15:00.123Z WARNING agent.service.poll: no answer  meter=reflow-1 line=hall-a timeout_ms=350
+
+Pairs are given as `extra=pairs(meter=..., line=...)`. A stable message id, for a manual to refer to, has its place in
+`extra=pairs("M1203", meter=...)` and is printed before the message in brackets; no id is assigned yet.
+
+Control characters, line separators and anything else that does not print are escaped, whether they come from a meter, a
+file name or a traceback: a value can neither begin a line of its own nor move the cursor of a terminal. Values whose
+name speaks of a secret are never printed, and neither are PEM blocks of private keys, wherever they stand.
+
+Comes before: every module, through the standard library's `logging`. Comes after: the journal of systemd.
 """
 
+import datetime
 import logging
 import os
 import re
 import sys
-import time
 from collections.abc import Mapping
+from typing import TextIO
 
-_PRIORITY = {logging.CRITICAL: 2, logging.ERROR: 3, logging.WARNING: 4, logging.INFO: 6, logging.DEBUG: 7}
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+LINE_SIZE_MAX = 8192
+HIDDEN = "(hidden)"
+
+# What systemd's journal calls the levels (syslog(3)).
+_PRIORITIES = (
+    (logging.CRITICAL, 2),
+    (logging.ERROR, 3),
+    (logging.WARNING, 4),
+    (logging.INFO, 6),
+    (logging.NOTSET, 7),
+)
+_SECRET_NAMES = re.compile(r"password|passphrase|secret|token|credential|private|\bpin\b", re.IGNORECASE)
+_PRIVATE_KEY = re.compile(
+    r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL
+)
+_USER_INFO = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
+_PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
 
 
-class OneLine(logging.Formatter):
-    """A record as one line; a traceback, which only a fault of this program has, keeps its lines, indented."""
+def pairs(message_id: str | None = None, /, **values: object) -> dict[str, object]:
+    """The `extra` of a log call: pairs that are printed as `key=value` in this order, and a stable message id."""
+    extra: dict[str, object] = {"pairs": values}
+    if message_id is not None:
+        extra["id"] = message_id
+    return extra
 
-    def __init__(self, *, for_systemd: bool) -> None:
+
+def set_up_logging(
+    level: str | int = logging.INFO,
+    *,
+    stream: TextIO | None = None,
+    environment: Mapping[str, str] = os.environ,
+) -> None:
+    """Send everything to `stream` (stderr), one line a record, and warnings of Python as well.
+
+    Called once, by the command line. `level` is a name or number of the standard library; ValueError for another name.
+    """
+    target = stream if stream is not None else sys.stderr
+    handler = logging.StreamHandler(target)
+    handler.setFormatter(LineFormatter(for_journal=_is_journal(target, environment)))
+    root = logging.getLogger()
+    for other in root.handlers[:]:
+        root.removeHandler(other)
+    root.addHandler(handler)
+    root.setLevel(level)
+    logging.captureWarnings(True)
+    # A line that cannot be written (a closed pipe, a full disk) is lost; a traceback for each would be lost as well.
+    logging.raiseExceptions = False
+
+
+class LineFormatter(logging.Formatter):
+    """Makes one safe line of a record."""
+
+    def __init__(self, *, for_journal: bool) -> None:
         super().__init__()
-        self._for_systemd = for_systemd
+        self._for_journal = for_journal
 
     def format(self, record: logging.LogRecord) -> str:
-        text = escaped(record.getMessage())
+        """The line without its end, at most 8 KiB."""
+        parts = [self._head(record), f"{record.name}: "]
+        message_id = getattr(record, "id", None)
+        if message_id is not None:
+            parts.append(f"[{printable(str(message_id))}] ")
+        parts.append(printable(_message(record)))
+        values = getattr(record, "pairs", None)
+        if isinstance(values, Mapping) and values:
+            parts.append("  " + " ".join(_pair(str(key), value) for key, value in values.items()))
         if record.exc_info:
-            text += "\n" + "\n".join(
-                f"    {escaped(line)}" for line in self.formatException(record.exc_info).splitlines()
-            )
-        if self._for_systemd:
-            prefix = f"<{_PRIORITY.get(record.levelno, 6)}>"
-            return "\n".join(prefix + line for line in text.splitlines())
-        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
-        return f"{moment}Z {record.levelname.lower():8} {text}"
+            parts.append("  exception=" + _quoted(self.formatException(record.exc_info)))
+        if record.stack_info:
+            parts.append("  stack=" + _quoted(record.stack_info))
+        line = "".join(parts)
+        return line if len(line) <= LINE_SIZE_MAX else line[: LINE_SIZE_MAX - 3] + "..."
+
+    def _head(self, record: logging.LogRecord) -> str:
+        if self._for_journal:
+            return f"<{priority(record.levelno)}>"
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        return f"{moment:%Y-%m-%dT%H:%M:%S}.{int(record.msecs):03d}Z {record.levelname} "
 
 
-def escaped(text: str) -> str:
-    """Control characters as \\x.. or \\u...., so that a message is one line and moves no cursor."""
-    return _CONTROL.sub(lambda found: found.group().encode("unicode_escape").decode("ascii"), text)
+def priority(level: int) -> int:
+    """The journal's priority (0 to 7, 3 is an error) of a level of the standard library."""
+    return next(number for least, number in _PRIORITIES if level >= least)
 
 
-def set_up(environment: Mapping[str, str] = os.environ, *, level: int = logging.INFO) -> None:
-    """Send this program's records to stderr; warnings and worse of libraries too."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(OneLine(for_systemd="JOURNAL_STREAM" in environment))
-    root = logging.getLogger()
-    root.handlers[:] = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("agent").setLevel(level)
+def printable(text: str) -> str:
+    """The text with everything escaped that does not print, and without private keys and passwords in addresses."""
+    text = _USER_INFO.sub(HIDDEN, _PRIVATE_KEY.sub(HIDDEN, text))
+    return "".join(sign if sign.isprintable() else _escaped(sign) for sign in text)
+
+
+def _escaped(sign: str) -> str:
+    return (
+        sign.encode("unicode_escape").decode("ascii")
+        if ord(sign) < 0xD800 or ord(sign) > 0xDFFF
+        else "\ufffd"
+    )
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except (TypeError, ValueError) as error:  # a wrong number of arguments must not cost the line
+        return f"{record.msg!s} {record.args!r} (cannot be put together: {error})"
+
+
+def _pair(key: str, value: object) -> str:
+    return f"{printable(key)}={HIDDEN if _SECRET_NAMES.search(key) else _quoted(str(value))}"
+
+
+def _quoted(text: str) -> str:
+    """The value as it is where it is one plain word, otherwise in double quotes."""
+    safe = printable(text.replace("\\", "\\\\"))
+    if _PLAIN_VALUE.fullmatch(text) and safe == text:
+        return text
+    return '"' + safe.replace('"', '\\"') + '"'
+
+
+def _is_journal(stream: TextIO, environment: Mapping[str, str]) -> bool:
+    """Whether `stream` goes to systemd's journal: JOURNAL_STREAM names its device and inode.
+
+    The variable alone is not enough, because it is inherited by whatever is started from a service.
+    """
+    try:
+        status = os.fstat(stream.fileno())
+    except (OSError, ValueError, AttributeError):
+        return False
+    return environment.get("JOURNAL_STREAM") == f"{status.st_dev}:{status.st_ino}"

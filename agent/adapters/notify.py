@@ -1,7 +1,10 @@
-"""Telling the service manager how we are: READY, STATUS, WATCHDOG, STOPPING (sd_notify(3)).
+"""Tell systemd how we are: ready, alive, stopping, and one line of status (sd_notify(3)).
 
-A datagram to the Unix socket that `NOTIFY_SOCKET` names; without one nothing is sent. Fifteen lines of protocol are not
-worth a dependency.
+A dozen lines instead of a library. Outside systemd, where NOTIFY_SOCKET is not set, nothing happens. A manager that
+does not listen is no reason to stop metering: it is logged once, and the next watchdog is tried all the same.
+
+Comes before: `agent.service.supervise`, which knows whether every stage has moved. Comes after: systemd, which restarts
+us when WATCHDOG does not come.
 """
 
 import logging
@@ -9,51 +12,70 @@ import os
 import socket
 from collections.abc import Mapping
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
+
+STATUS_SIZE_MAX = 512
 
 
-class SystemdNotifier:
-    """Speaks to the socket of the environment it was made in."""
+class Notifier:
+    """Speaks to the service manager that started us, if there is one."""
 
     def __init__(self, environment: Mapping[str, str] = os.environ) -> None:
+        self._environment = environment
         name = environment.get("NOTIFY_SOCKET", "")
-        # An abstract socket is written with @ and addressed with a NUL byte.
-        self._address = "\0" + name[1:] if name.startswith("@") else name
-        self._watchdog_s = _watchdog_s(environment)
+        # An abstract name is written with @ and begins with a NUL byte. Anything else that is no path is not for us.
+        self._address = "\0" + name[1:] if name.startswith("@") else name if name.startswith("/") else None
+        self._failed = False
 
-    def ready(self) -> None:
-        """Start-up is finished."""
-        self._say("READY=1")
+    def ready(self, status: str = "") -> None:
+        """The start is over: READY=1."""
+        self._send(["READY=1", *_status(status)])
 
     def status(self, text: str) -> None:
         """One line for `systemctl status`."""
-        self._say("STATUS=" + " ".join(text.split()))
+        self._send(_status(text))
 
     def watchdog(self) -> None:
-        """Still making progress."""
-        self._say("WATCHDOG=1")
+        """We are alive: WATCHDOG=1. Only for a process whose stages have all moved since the last one."""
+        self._send(["WATCHDOG=1"])
 
-    def stopping(self) -> None:
-        """The stop has begun."""
-        self._say("STOPPING=1")
+    def frozen(self) -> None:
+        """A stage hangs: WATCHDOG=trigger, so that the manager replaces us now as if the time were over."""
+        self._send(["WATCHDOG=trigger"])
+
+    def stopping(self, status: str = "") -> None:
+        """The orderly end begins: STOPPING=1."""
+        self._send(["STOPPING=1", *_status(status)])
 
     def watchdog_interval_s(self) -> float | None:
-        """Within how many seconds `watchdog` has to be called; None if nobody waits for it."""
-        return self._watchdog_s
+        """How often `watchdog` must be called: half of the time after which systemd kills us. None without watchdog."""
+        try:
+            limit_us = int(self._environment.get("WATCHDOG_USEC", ""))
+            process = int(self._environment.get("WATCHDOG_PID", os.getpid()))
+        except ValueError:
+            return None
+        # The variables are inherited; they are meant for one process.
+        if limit_us <= 0 or process != os.getpid():
+            return None
+        return limit_us / 2 / 1_000_000
 
-    def _say(self, message: str) -> None:
-        if not self._address:
+    def _send(self, lines: list[str]) -> None:
+        if self._address is None:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as out:
-                out.sendto(message.encode(), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+                sock.setblocking(False)  # a full queue must not hold up the event loop
+                sock.connect(self._address)
+                sock.send("\n".join(lines).encode())
         except OSError as error:
-            log.warning("the service manager could not be told %s: %s", message.partition("=")[0], error)
+            if not self._failed:
+                _log.warning("the service manager does not listen: %s", error)
+            self._failed = True
+        else:
+            self._failed = False
 
 
-def _watchdog_s(environment: Mapping[str, str]) -> float | None:
-    """WATCHDOG_USEC in seconds, if it is meant for this process."""
-    microseconds, pid = environment.get("WATCHDOG_USEC", ""), environment.get("WATCHDOG_PID", "")
-    if not microseconds.isdigit() or (pid and pid != str(os.getpid())):
-        return None
-    return int(microseconds) / 1_000_000
+def _status(text: str) -> list[str]:
+    """STATUS= with one line of printable text: a line break would begin another assignment."""
+    line = "".join(sign if sign.isprintable() else " " for sign in text).strip()
+    return [f"STATUS={line[:STATUS_SIZE_MAX]}"] if line else []

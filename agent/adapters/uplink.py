@@ -32,9 +32,10 @@ import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
@@ -78,10 +79,20 @@ _TAKEN_OVER_IN_SILENCE = Ending(
     Pace.SLOWLY,
 )
 
+__all__ = ["MqttUplink", "TlsFiles"]
+
 _log = logging.getLogger(__name__)
 
 
 # ------------------------------------------------------------------------------------------------------- the client
+
+
+_PUBACK_CODES = frozenset(
+    code
+    for code, names in ReasonCode.names.items()
+    for packets in names.values()
+    if PacketTypes.PUBACK in packets
+)
 
 
 class _Client(mqtt.Client):
@@ -100,6 +111,7 @@ class _Client(mqtt.Client):
         )
         self.failure: OSError | None = None
         self.bytes_sent = 0
+        self.foreign_codes: dict[int, int] = {}
         self.max_inflight_messages_set(0)  # never hold a message back: it would be a second queue
         self.max_queued_messages_set(2 * IN_FLIGHT_MAX)
         # Setting it is how paho is told that only the network thread may write to the socket.
@@ -128,6 +140,14 @@ class _Client(mqtt.Client):
             raise
         self.bytes_sent += count
         return count
+
+    def _handle_pubackcomp(self, cmd: Literal["PUBACK", "PUBCOMP"]) -> MQTTErrorCode:
+        """Let reason codes through that paho calls malformed; mosquitto uses one (0x95, beyond message_size_limit)."""
+        packet = self._in_packet["packet"]
+        if len(packet) > 2 and packet[2] not in _PUBACK_CODES:
+            self.foreign_codes[int.from_bytes(packet[:2], "big")] = packet[2]
+            packet[2] = 0x83
+        return super()._handle_pubackcomp(cmd)
 
     def holds_qos_2(self) -> bool:
         """A message came with QoS 2, which nobody asked for and paho would keep in memory."""
@@ -272,13 +292,18 @@ class _Connection:
         # The will waits at the broker only as long as the session lives. Nothing else of the session is used.
         properties.SessionExpiryInterval = 2 * target.will_delay_s
         cause: BaseException | None = None
+        result = mqtt.MQTT_ERR_SUCCESS
         try:
             client.connect(
                 target.host, target.port, target.keepalive_s, clean_start=True, properties=properties
             )
-            while not self._abandoned and client.loop(timeout=1.0) == mqtt.MQTT_ERR_SUCCESS:
+            while not self._abandoned and (result := client.loop(timeout=1.0)) == mqtt.MQTT_ERR_SUCCESS:
                 if client.holds_qos_2():
                     raise BrokerMisbehaves("the broker sent a message with QoS 2, which nobody subscribed to")
+            if result == mqtt.MQTT_ERR_PROTOCOL:
+                raise BrokerMisbehaves(
+                    "the broker sent a packet that MQTT 5 does not allow; is it an MQTT 5 broker?"
+                )
         except Exception as error:  # noqa: BLE001  # a thread must not end without saying why
             cause = error
         try:
@@ -317,7 +342,8 @@ class _Connection:
             # from now on, however much the others move.
             if other.since <= waiting.since and not other.overtaken:
                 other.overtaken, other.since = True, self._loop.time()
-        _answer(waiting.answer, _Answer((code.value,), properties))
+        value = self._client.foreign_codes.pop(mid, code.value)
+        _answer(waiting.answer, _Answer((value,), properties))
         self._changed.set()
 
     def _on_message(self, message: mqtt.MQTTMessage) -> None:
@@ -326,6 +352,10 @@ class _Connection:
 
     def _on_disconnect(self, by_broker: bool, code: ReasonCode, properties: Properties) -> None:
         if by_broker:
+            if code.value == 0x95 and self._waiting:
+                # It does not say which one. The largest is refused for good, the others may try again.
+                largest = max(self._waiting.values(), key=lambda waiting: waiting.size)
+                _answer(largest.answer, _Answer((code.value,), properties))
             self._end(_ending_of(CONNECTION_CODES, code.value, properties))
         elif code.value == 0x8D:
             self._end(Ending(f"the broker was silent for {2 * self._target.keepalive_s} s"))
@@ -340,6 +370,7 @@ class _Connection:
                 "; over TLS this is how a missing or refused client certificate looks" if self._secure else ""
             )
             self._end(Ending(f"the broker closed the connection before it let us in{hint}"))
+        self._thread.join()  # it has nothing left to do
         self._client.dispose()
         self.ended.set()
 

@@ -49,7 +49,7 @@ def _load(path: Path, key: str, load: Callable[[], None]) -> None:
     try:
         load()
     except ssl.SSLError as error:
-        what = (error.reason or str(error)).replace("_", " ").lower()
+        what = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
         remedy = "check that it is PEM, that certificate and key belong together, and that the key has no passphrase"
         raise ConfigError(
             [Fault(str(path), None, key, f"cannot be used for TLS ({what})", remedy)]

@@ -121,7 +121,7 @@ def describe_failure(error: BaseException) -> Ending:
             )
             return Ending(f"the broker's certificate was refused: {remedy}", Pace.SLOWLY)
         case ssl.SSLError():
-            what = error.reason or str(error)
+            what = getattr(error, "reason", None) or str(error)
             return Ending(
                 f"TLS with the broker failed ({what}); is it the TLS port, and is our certificate admitted?"
             )

@@ -1,46 +1,105 @@
-"""What the service manager hears, on a real socket."""
+"""What systemd hears, on a real datagram socket."""
 
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from agent.adapters.notify import SystemdNotifier
+from agent.adapters.notify import Notifier
 
 
-@pytest.mark.parametrize("kind", ["file", "abstract"])
-def test_every_message_arrives(tmp_path: Path, kind: str) -> None:
-    name = str(tmp_path / "notify") if kind == "file" else f"@metering-test-{os.getpid()}"
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
-        manager.bind("\0" + name[1:] if kind == "abstract" else name)
-        manager.settimeout(5)
-        notifier = SystemdNotifier({"NOTIFY_SOCKET": name})
-        notifier.ready()
-        notifier.status("two\nlines")
-        notifier.watchdog()
-        notifier.stopping()
-        assert [manager.recv(100) for _ in range(4)] == [
-            b"READY=1",
-            b"STATUS=two lines",
-            b"WATCHDOG=1",
-            b"STOPPING=1",
-        ]
+class Manager:
+    """The listening end."""
+
+    def __init__(self, address: str) -> None:
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self.socket.bind(address)
+        self.socket.settimeout(1)
+
+    def hear(self) -> list[str]:
+        return self.socket.recv(4096).decode().split("\n")
 
 
-def test_without_a_service_manager_nothing_happens() -> None:
-    SystemdNotifier({}).ready()
+@pytest.fixture(params=["path", "abstract"])
+def spoken(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Manager, Notifier]]:
+    name = str(tmp_path / "notify") if request.param == "path" else f"@metering-agent-test-{os.getpid()}"
+    manager = Manager("\0" + name[1:] if name.startswith("@") else name)
+    yield manager, Notifier({"NOTIFY_SOCKET": name})
+    manager.socket.close()
 
 
-def test_a_service_manager_that_is_gone_is_no_reason_to_stop(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+def test_every_word_arrives(spoken: tuple[Manager, Notifier]) -> None:
+    manager, notifier = spoken
+    notifier.ready("26 meters on 3 lines")
+    assert manager.hear() == ["READY=1", "STATUS=26 meters on 3 lines"]
+    notifier.watchdog()
+    assert manager.hear() == ["WATCHDOG=1"]
+    notifier.status("1 meter silent")
+    assert manager.hear() == ["STATUS=1 meter silent"]
+    notifier.stopping()
+    assert manager.hear() == ["STOPPING=1"]
+
+
+def test_a_status_cannot_smuggle_in_another_assignment(spoken: tuple[Manager, Notifier]) -> None:
+    manager, notifier = spoken
+    notifier.status("meter\nMAINPID=1\x1b[31m " + "x" * 1000)
+    (line,) = manager.hear()
+    assert line.startswith("STATUS=meter MAINPID=1 [31m xxx")
+    assert len(line) == len("STATUS=") + 512
+
+
+@pytest.mark.parametrize("environment", [{}, {"NOTIFY_SOCKET": ""}, {"NOTIFY_SOCKET": "vsock:2:1234"}])
+def test_outside_systemd_nothing_happens(
+    environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    SystemdNotifier({"NOTIFY_SOCKET": str(tmp_path / "nobody")}).watchdog()
-    assert "could not be told WATCHDOG" in caplog.text
+    def no_socket(*_: object) -> None:
+        raise AssertionError("a socket was made")
+
+    monkeypatch.setattr(socket, "socket", no_socket)
+    notifier = Notifier(environment)
+    notifier.ready("x")
+    notifier.watchdog()
+    notifier.stopping()
 
 
-def test_the_watchdog_interval_is_ours_only_with_our_pid() -> None:
-    mine = {"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}
-    assert SystemdNotifier(mine).watchdog_interval_s() == 60
-    assert SystemdNotifier(mine | {"WATCHDOG_PID": "1"}).watchdog_interval_s() is None
-    assert SystemdNotifier({}).watchdog_interval_s() is None
+def test_a_manager_that_is_gone_is_no_reason_to_stop(
+    spoken: tuple[Manager, Notifier], caplog: pytest.LogCaptureFixture
+) -> None:
+    manager, notifier = spoken
+    manager.socket.close()
+    notifier.watchdog()
+    notifier.watchdog()
+    assert caplog.text.count("does not listen") == 1, "said once, not with every watchdog"
+
+
+def test_a_full_queue_does_not_block(spoken: tuple[Manager, Notifier]) -> None:
+    manager, notifier = spoken
+    for _ in range(5000):
+        notifier.watchdog()
+    assert manager.hear() == ["WATCHDOG=1"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "expected"),
+    [
+        ({"WATCHDOG_USEC": "60000000"}, 30.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": str(os.getpid())}, 30.0),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "1"}, None),
+        ({"WATCHDOG_USEC": "60000000", "WATCHDOG_PID": "x"}, None),
+        ({"WATCHDOG_USEC": "0"}, None),
+        ({"WATCHDOG_USEC": "soon"}, None),
+        ({}, None),
+    ],
+)
+def test_the_interval_is_half_of_what_systemd_allows(
+    environment: dict[str, str], expected: float | None
+) -> None:
+    assert Notifier(environment).watchdog_interval_s() == expected
+
+
+def test_the_environment_of_the_process_is_the_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WATCHDOG_USEC", "3000000")
+    monkeypatch.delenv("WATCHDOG_PID", raising=False)
+    assert Notifier().watchdog_interval_s() == 1.5

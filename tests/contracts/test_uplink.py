@@ -342,7 +342,7 @@ async def test_no_broker_at_all_is_tried_for_ever(stage: Stage) -> None:
 
 
 async def test_twenty_reconnections_leave_neither_threads_nor_files_behind(stage: Stage) -> None:
-    async with gateway(stage, ACKNOWLEDGEMENT, backoff_min_s=0.01, backoff_max_s=0.02) as one:
+    async with gateway(stage, ACKNOWLEDGEMENT, backoff_max_s=0.05, refused_wait_s=0.05) as one:
         threads, files = threading.active_count(), len(os.listdir("/proc/self/fd"))
         for number in range(20):
             connection = one.uplink._connection
@@ -483,6 +483,8 @@ def test_paho_has_the_private_parts_that_we_replace() -> None:
     assert list(inspect.signature(mqtt.Client._sock_send).parameters) == ["self", "buf"]
     assert "self._sock_recv(self._in_packet['to_process'])" in inspect.getsource(mqtt.Client._packet_read)
     assert hasattr(mqtt.Client, "_reset_sockets")
+    assert list(inspect.signature(mqtt.Client._handle_pubackcomp).parameters) == ["self", "cmd"]
+    assert 'self._in_packet["packet"]' in inspect.getsource(mqtt.Client._handle_pubackcomp)
     assert "self._in_messages[message.mid] = message" in inspect.getsource(mqtt.Client._handle_publish)
 
 
