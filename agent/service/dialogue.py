@@ -9,7 +9,7 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from agent.errors import Refused, UplinkDown
+from agent.errors import JournalFull, Refused, UplinkDown
 from agent.reporting import envelope, topics
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.batch import Clock as ClockMember
@@ -218,9 +218,16 @@ class Dialogue:
         if said is None:
             return
         session, now_ms = self._session, self._clock.wall_ms()
-        outcome = await self._storage.run(
-            lambda journal: self._acknowledger.take(journal, said, payload, session=session, now_ms=now_ms)
-        )
+        try:
+            outcome = await self._storage.run(
+                lambda journal: self._acknowledger.take(
+                    journal, said, payload, session=session, now_ms=now_ms
+                )
+            )
+        except JournalFull as error:
+            # Nothing was changed, and the platform answers every status again.
+            log.error("an acknowledgement could not be kept: %s", error)  # noqa: TRY400  # no fault of ours
+            return
         await self._follow_up(outcome, said)
 
     def _verified(self, topic: str, payload: bytes) -> Acknowledgement | None:

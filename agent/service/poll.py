@@ -22,6 +22,7 @@ from agent.metering.profile import Register
 from agent.protocol.pdu import ReadRequest
 from agent.service.close import Sample
 from agent.service.ports import Clock, Line, Reply
+from agent.service.pulse import TURN_S_MAX, Pulse
 from agent.service.waiting import happens
 
 log = logging.getLogger(__name__)
@@ -102,6 +103,7 @@ class LineWorker:
     def __init__(self, line: plant.Line, meters: Sequence[Meter], port: Line, clock: Clock) -> None:
         self.line = line
         self.health = LineHealth()
+        self.pulse = Pulse(f"line {line.id}")
         self.watches = {meter.id: Watch(meter) for meter in meters}
         self._port = port
         self._clock = clock
@@ -122,6 +124,7 @@ class LineWorker:
         """Serve the line for ever."""
         pause_s = REOPEN_S[0]
         while True:
+            self.pulse.beat()
             try:
                 await self._port.open()
                 self._note_opened()
@@ -159,6 +162,7 @@ class LineWorker:
         due_ns = self._clock.monotonic_ns()
         pending: Iterator[Watch] = iter(())
         while True:
+            self.pulse.beat()
             if self._sweep is not None:
                 await self._make(self._sweep)
                 continue
@@ -168,7 +172,7 @@ class LineWorker:
                 continue
             now_ns = self._clock.monotonic_ns()
             if now_ns < due_ns:
-                await self._wait((due_ns - now_ns) / 1e9)
+                await self._wait(min(TURN_S_MAX, (due_ns - now_ns) / 1e9))
                 continue
             pending = iter(self.watches.values())
             missed = (now_ns - due_ns) // period_ns
@@ -245,6 +249,7 @@ class LineWorker:
 
         Where the read is `optional`, registers that the meter says it does not have give a reply without words.
         """
+        self.pulse.beat()
         begun_ns = self._clock.monotonic_ns()
         try:
             reply = await self._port.read(

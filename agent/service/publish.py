@@ -13,6 +13,7 @@ from agent.reporting import topics
 from agent.reporting.chain import ChainHead
 from agent.service.journal import Journal, KeptBatch, Standing, Storage
 from agent.service.ports import Clock, Entropy, Uplink
+from agent.service.pulse import TURN_S_MAX, Pulse
 from agent.service.seal import Identity
 from agent.service.waiting import happens
 
@@ -28,6 +29,8 @@ REFUSED_S = 60
 """Pause after the broker refused a message."""
 IDLE_S = 1.0
 """How often the queue is looked at when nothing wakes us."""
+PUBACK_S = 20
+"""So long no PUBACK may come while the uplink still believes in its connection; it ends one that shows no life."""
 
 
 class Publisher:
@@ -47,6 +50,7 @@ class Publisher:
         self._acknowledged: ChainHead | None = None
         self._progress_ns = 0
         self._patience_ns = 0
+        self.pulse = Pulse("publish", busy_s=PUBACK_S)
         self.refusal: str | None = None
         """Why the broker refused the last message, None while it takes them."""
 
@@ -84,6 +88,7 @@ class Publisher:
     async def run(self) -> None:
         """Publish for ever."""
         while True:
+            self.pulse.beat()
             if not await self._send_some():
                 await self._pause(IDLE_S)
 
@@ -104,10 +109,13 @@ class Publisher:
         due = await self._storage.run(self._due)
         if not due:
             return False
-        results = await asyncio.gather(
-            *(self._uplink.publish(self._topic, batch.jws or b"") for batch in due), return_exceptions=True
-        )
+        results = await asyncio.gather(*(self._send(batch) for batch in due), return_exceptions=True)
         return await self._note_results(due, results)
+
+    async def _send(self, batch: KeptBatch) -> None:
+        """Publish one batch; each PUBACK is progress, so that a slow link may take its time."""
+        await self._uplink.publish(self._topic, batch.jws or b"")
+        self.pulse.beat()
 
     def _due(self, journal: Journal) -> list[KeptBatch]:
         if journal.state().standing is not Standing.NORMAL:
@@ -135,7 +143,9 @@ class Publisher:
         if self.refusal is None:
             log.error("broker refused batch %s/%s: %s", batch.head.chain, batch.head.seq, refused)
         self.refusal = str(refused)
-        await self._clock.sleep(REFUSED_S)
+        for _ in range(REFUSED_S // TURN_S_MAX):
+            self.pulse.beat()
+            await self._clock.sleep(TURN_S_MAX)
 
     def _note_progress(self) -> None:
         jitter = int.from_bytes(self._entropy.token(2), "big")

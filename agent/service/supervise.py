@@ -11,6 +11,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from agent.errors import JournalFull
 from agent.service.boundary import Boundary
 from agent.service.dialogue import Dialogue, position_of
 from agent.service.journal import Journal, Standing, Storage
@@ -18,11 +19,16 @@ from agent.service.overview import overview
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Schedule, Uplink
 from agent.service.publish import Publisher
+from agent.service.pulse import TURN_S_MAX, Pulse, PulseWatch
 
 log = logging.getLogger(__name__)
 
 LAST_SWEEP_S = 5
 LAST_SEND_S = 5
+UNWATCHED_S = 60
+"""Without a service manager that waits for us, frozen stages are looked for and named all the same."""
+JOURNAL_S = 10
+"""A flash card may take this long over one write before the journal's thread counts as silent at all."""
 
 
 class Notifier(Protocol):
@@ -37,11 +43,14 @@ class Notifier(Protocol):
     def watchdog(self) -> None:
         """Still making progress."""
 
+    def frozen(self) -> None:
+        """Progress has ended: have this process replaced now, and not only when it has been silent for long."""
+
     def stopping(self) -> None:
         """The stop has begun."""
 
     def watchdog_interval_s(self) -> float | None:
-        """How often `watchdog` has to be called, None if nobody waits for it."""
+        """How often `watchdog` must be called: half of the time it waits. None if nobody waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +108,7 @@ def mark_stopped(journal: Journal) -> None:
 async def run_until(stages: Stages, stop: asyncio.Event) -> None:
     """Run all stages until `stop` is set; raises what makes one of them impossible."""
     await stages.dialogue.begin()
+    journal = Pulse("journal", busy_s=JOURNAL_S)
     tasks = [_start(f"line {worker.line.id}", worker.run) for worker in stages.workers]
     closing = _start("close", stages.boundary.run)
     tasks += [
@@ -106,7 +116,8 @@ async def run_until(stages: Stages, stop: asyncio.Event) -> None:
         _start("publish", stages.publisher.run),
         _start("listen", stages.dialogue.listen),
         _start("tell", stages.dialogue.tell),
-        _start("watchdog", lambda: _feed_watchdog(stages)),
+        _start("journal pulse", lambda: _beat(journal, stages)),
+        _start("watchdog", lambda: _feed_watchdog(stages, journal)),
     ]
     stages.schedule.every(stages.interval_ms, stages.boundary.tick)
     stages.schedule.start()
@@ -154,10 +165,37 @@ def _failure_of(done: set["asyncio.Task[object]"]) -> BaseException:
     return RuntimeError(f"a stage that runs for ever has ended: {names}")
 
 
-async def _feed_watchdog(stages: Stages) -> None:
-    """Only an event loop that turns and a journal that answers feed the watchdog."""
-    interval_s = stages.notifier.watchdog_interval_s()
+async def _beat(pulse: Pulse, stages: Stages) -> None:
+    """The journal's progress is that its thread answers; whether there is room for a write is another question."""
     while True:
-        await stages.clock.sleep(5 if interval_s is None else interval_s / 3)
-        await stages.storage.run(lambda journal: journal.state())
-        stages.notifier.watchdog()
+        try:
+            await stages.storage.run(lambda journal: journal.state())
+        except JournalFull:
+            log.debug("the journal has no room even to be read")
+        pulse.beat()
+        await stages.clock.sleep(TURN_S_MAX)
+
+
+async def _feed_watchdog(stages: Stages, journal: Pulse) -> None:
+    """Feed the service manager's watchdog for as long as the line workers, the journal and the publisher move.
+
+    An event loop that stands still feeds nothing. A stage that stands still for half of the watchdog's time, and what
+    it may be busy, is named and reported at once, so that this takes no longer than with the event loop.
+    """
+    interval_s = stages.notifier.watchdog_interval_s() or UNWATCHED_S / 2
+    look_s = interval_s / 6
+    pulses = [journal, stages.publisher.pulse, *(worker.pulse for worker in stages.workers)]
+    watch = PulseWatch(pulses, patience_s=interval_s)
+    known: set[str] = set()
+    while True:
+        names = {pulse.name for pulse in watch.look(look_s)}
+        if names - known:
+            log.critical(
+                "no progress any more, this process has to be replaced: %s", ", ".join(sorted(names))
+            )
+        known = names
+        if names:
+            stages.notifier.frozen()
+        else:
+            stages.notifier.watchdog()
+        await stages.clock.sleep(look_s)
