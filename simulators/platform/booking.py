@@ -416,7 +416,7 @@ class Booking:
                 source,
             )
             return
-        dossier.trust(key)
+        dossier.trust(key, "rotation")
         dossier.end_key(source.kid, source.chain, source.seq)
 
     # ------------------------------------------------------------------------------------------------- rest

@@ -7,6 +7,7 @@ is taken, so that no order of arrival can freeze the line.
 """
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.reporting.batch import Batch
@@ -183,17 +184,22 @@ class Chains:
         """A chain is refused once one of its batches names an unparsable one as its predecessor."""
         if not dossier.unparsable:
             return False
-        sql = "SELECT chain, seq, prev, jws, hash FROM staged WHERE agent_id = ? ORDER BY arrival"
-        for chain, seq, prev, jws, hash_ in self._store.rows(sql, (dossier.agent_id,)):
-            if seq > 1:
-                named: str | None = prev
-            else:
-                prev_chain = _reopened(jws, hash_, now_ms).batch.prev_chain
-                named = prev_chain.hash if prev_chain is not None else None
-            if named in dossier.unparsable:
-                self._refuse(dossier, chain, f"{chain}/{seq} follows an unparsable batch", now_ms, outcome)
-                return True
+        for chain, seq in self._followers_of_unparsable(dossier):
+            self._refuse(dossier, chain, f"{chain}/{seq} follows an unparsable batch", now_ms, outcome)
+            return True
         return False
+
+    def _followers_of_unparsable(self, dossier: Dossier) -> Iterator[tuple[str, int]]:
+        yield from self._store.rows(
+            "SELECT s.chain, s.seq FROM staged s JOIN evidence e ON (e.agent_id, e.hash) = (s.agent_id, s.prev)"
+            " WHERE s.agent_id = ? AND s.seq > 1 AND e.reason = 'unparsable' ORDER BY s.arrival LIMIT 1",
+            (dossier.agent_id,),
+        )
+        sql = "SELECT chain, jws, hash FROM staged WHERE agent_id = ? AND seq = 1 ORDER BY arrival"
+        for chain, jws, hash_ in self._store.rows(sql, (dossier.agent_id,)):
+            prev_chain = _reopened(jws, hash_, 0).batch.prev_chain
+            if prev_chain is not None and prev_chain.hash in dossier.unparsable:
+                yield chain, 1
 
     def _next_in_chain(self, dossier: Dossier, now_ms: int, outcome: Outcome) -> bool:
         """Take the first arrival that follows the head; its rivals lose."""

@@ -12,8 +12,9 @@ from agent.adapters.keys import PublicKey, public_key_of_jwk
 from agent.reporting.acknowledgement import MeterHead
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
-from agent.reporting.envelope import DESCRIPTOR, EnvelopeError, open_sealed
+from agent.reporting.envelope import DESCRIPTOR, SIZE_MAX, EnvelopeError, base64url_decode, open_sealed
 from agent.reporting.event import Event
+from agent.reporting.strictjson import loads
 from agent.reporting.wire import WireError
 from simulators.platform.store import Store
 
@@ -116,7 +117,7 @@ class Dossier:
         self._load_assembly()
 
     def _load_keys(self) -> None:
-        sql = "SELECT jwk, ended_chain, ended_seq FROM keys WHERE agent_id = ?"
+        sql = "SELECT jwk, ended_chain, ended_seq FROM keys WHERE agent_id = ? AND NOT withdrawn"
         for jwk, chain, seq in self._store.rows(sql, (self.agent_id,)):
             key = public_key_of_jwk(json.loads(jwk))
             ended = None if chain is None else ChainHead(chain, seq, "")
@@ -150,14 +151,23 @@ class Dossier:
         ended = self._keys[kid].ended
         return ended is None or (chain == ended.chain and seq <= ended.seq)
 
-    def trust(self, key: PublicKey) -> None:
-        """Register a key; one that is known stays as it is, also if it has ended."""
+    def trust(self, key: PublicKey, origin: str) -> None:
+        """Register a key of the operator or of a rotation; one that has ended stays ended."""
         if key.kid not in self._keys:
             self._keys[key.kid] = RegisteredKey(key)
             self._store.run(
-                "INSERT INTO keys (agent_id, kid, jwk) VALUES (?, ?, ?)",
-                (self.agent_id, key.kid, json.dumps(dict(key.jwk), sort_keys=True)),
+                "INSERT INTO keys (agent_id, kid, jwk, origin) VALUES (?, ?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET withdrawn = 0",
+                (self.agent_id, key.kid, json.dumps(dict(key.jwk), sort_keys=True), origin),
             )
+
+    def withdraw_others(self, kids: Iterable[str]) -> None:
+        """The operator trusts these keys and none that he named before; rotations go on from what they ended."""
+        named = set(kids)
+        for kid, registered in list(self._keys.items()):
+            sql = "UPDATE keys SET withdrawn = 1 WHERE agent_id = ? AND kid = ? AND origin = 'operator' RETURNING 1"
+            if kid not in named and registered.ended is None and self._store.rows(sql, (self.agent_id, kid)):
+                del self._keys[kid]
 
     def end_key(self, kid: str, chain: str, seq: int) -> None:
         """A key ends with this batch, in every chain."""
@@ -236,8 +246,7 @@ class Dossier:
             row = self._store.first(sql, (descriptor_id,))
             if row is None:
                 return None
-            payload = open_sealed(row[0], DESCRIPTOR, self).payload
-            self._descriptors[descriptor_id] = Descriptor.from_payload(payload)
+            self._descriptors[descriptor_id] = stored_descriptor(row[0])
         return self._descriptors[descriptor_id]
 
     def descriptions(self, descriptor_id: int) -> dict[str, MeterDescription] | None:
@@ -256,6 +265,12 @@ class Dossier:
             " booked_n, booked_register, booked_end_ms, booked_position) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             [(self.agent_id, meter, *_values(self.meters[meter])) for meter in meters],
         )
+
+
+def stored_descriptor(jws: bytes) -> Descriptor:
+    """Read a descriptor from the store; its signature was verified before it was put there."""
+    payload = base64url_decode(jws.decode("ascii").split(".")[1])
+    return Descriptor.from_payload(loads(payload, size_max=SIZE_MAX[DESCRIPTOR]))
 
 
 def _values(x: Standing) -> tuple[object, ...]:

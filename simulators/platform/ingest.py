@@ -8,7 +8,7 @@ whichever is first, and at once where somebody asked or a chain was refused (wir
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agent.adapters.keys import PublicKey
@@ -148,8 +148,10 @@ class Platform:
             self.store.run("INSERT OR IGNORE INTO agents (org, agent) VALUES (?, ?)", name)
             ids[name] = self.store.one("SELECT agent_id FROM agents WHERE org = ? AND agent = ?", name)[0]
             dossier = Dossier(self.store, ids[name], *name)
-            for key in trusted:
-                dossier.trust(key)
+            given = list(trusted)
+            for key in given:
+                dossier.trust(key, "operator")
+            dossier.withdraw_others(key.kid for key in given)
             # Whatever was committed before a stop may not have been acknowledged.
             self._note(name).now = dossier.head is not None
         return ids
@@ -361,7 +363,17 @@ class Platform:
         )
         self.counts["acknowledgements"] += 1
         topic = topics.acknowledgement(dossier.org, dossier.agent, self._root)
-        return Outgoing(topic, seal(ACKNOWLEDGEMENT, acknowledgement.to_payload(), self._signer), retain=True)
+        return Outgoing(topic, self._sealed(acknowledgement), retain=True)
+
+    def _sealed(self, acknowledgement: Acknowledgement) -> bytes:
+        """Sign an acknowledgement; one that is too large goes without what it cannot carry, and a person is told."""
+        try:
+            return seal(ACKNOWLEDGEMENT, acknowledgement.to_payload(), self._signer)
+        except EnvelopeError as error:
+            name = (acknowledgement.org, acknowledgement.agent)
+            self._alarms.say(name, "acknowledgement", "size", str(error), acknowledgement.stored_at_ms)
+            less = replace(acknowledgement, heads=None, rev=None, held=())
+            return seal(ACKNOWLEDGEMENT, less.to_payload(), self._signer)
 
     def _need(self, dossier: Dossier, now_ms: int) -> tuple[tuple[int, int], ...]:
         """What is missing between the head and the batches that wait behind it; what just came may be reordered."""

@@ -10,11 +10,8 @@ from fractions import Fraction
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor
-from agent.reporting.envelope import base64url_decode
-from agent.reporting.strictjson import loads
+from simulators.platform.dossier import stored_descriptor
 from simulators.platform.store import Store
-
-_DESCRIPTOR_MAX = 512 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +98,8 @@ def _attribute(store: Store, agent_id: int, result: Totals) -> None:
 
 
 def _descriptor(store: Store, descriptor_id: int) -> Descriptor | None:
-    """A stored descriptor; its signature was verified before it was stored."""
     row = store.one("SELECT jws FROM descriptors WHERE descriptor_id = ?", (descriptor_id,))
-    if row[0] is None:
-        return None
-    payload = base64url_decode(row[0].decode("ascii").split(".")[1])
-    return Descriptor.from_payload(loads(payload, size_max=_DESCRIPTOR_MAX))
+    return None if row[0] is None else stored_descriptor(row[0])
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,13 @@ CREATE TABLE agents (
 ) STRICT;
 
 -- A key is valid until the batch (ended_chain, ended_seq) that rotated it, and for nothing after that in any chain.
+-- One that the operator does not name any more is withdrawn, unless it has ended: then it is needed for old batches.
 CREATE TABLE keys (
   agent_id    INTEGER NOT NULL REFERENCES agents,
   kid         TEXT NOT NULL,
   jwk         TEXT NOT NULL,
+  origin      TEXT NOT NULL CHECK (origin IN ('operator', 'rotation')),
+  withdrawn   INTEGER NOT NULL DEFAULT 0,
   ended_chain TEXT,
   ended_seq   INTEGER,
   PRIMARY KEY (agent_id, kid),

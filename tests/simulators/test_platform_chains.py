@@ -467,6 +467,29 @@ def test_a_batch_of_an_ended_key_that_waited_is_not_taken(bench: Bench, gateway:
     assert bench.alarms() == {"ended-key": 1}
 
 
+def test_a_key_the_operator_does_not_name_any_more_is_withdrawn(bench: Bench, gateway: Gateway) -> None:
+    bench.send(gateway.interval())
+    old, new = gateway.key, signer(8)
+    gateway.key = new
+    bench.start()
+    bench.send(gateway.interval())
+    gateway.key = old
+    bench.send(gateway.signed(gateway.next_batch([gateway.delta("m1", 1)], [])))
+    assert bench.energy(gateway) == {"m1": 2_000, "m2": 2_000}
+    assert bench.alarms() == {"unknown-key": 1}
+
+
+def test_an_acknowledgement_that_would_be_too_large_goes_without_heads(
+    bench: Bench, gateway: Gateway
+) -> None:
+    bench.send(gateway.interval())
+    meters = bench.platform._dossier(gateway.name).meters
+    meters.update({f"a-meter-of-a-city-{number:04d}": copy.copy(meters["m1"]) for number in range(1_400)})
+    answer = bench.ask(gateway)
+    assert (answer.heads, answer.head) == (None, gateway.head)
+    assert bench.alarms() == {"acknowledgement": 1}
+
+
 # ------------------------------------------------------------------------------- restart and restore of us
 
 
