@@ -23,7 +23,7 @@ from agent.adapters.keys import (
     load_signer,
 )
 from agent.adapters.modbus_tcp import ModbusTcpLine
-from agent.adapters.notify import SystemdNotifier
+from agent.adapters.notify import Notifier
 from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
 from agent.adapters.uplink import MqttUplink
@@ -42,6 +42,7 @@ from agent.service.publish import Publisher
 from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
 from agent.service.supervise import Stages, mark_started, run_until
+from agent.settings.budget import needed_mb
 from agent.settings.site import Site
 
 log = logging.getLogger(__name__)
@@ -69,11 +70,23 @@ def run_agent(site: Site) -> int:
     another process has the journal open, JournalDamaged where the disk failed and only a new process can tell what
     the file really holds.
     """
-    logs.set_up()
+    logs.set_up_logging()
     signer = signer_of(site)
+    _warn_of_budget(site)
     platform_keys = PublicKeys(load_public_key(path) for path in site.platform.acknowledgement_keys)
     asyncio.run(_run(site, signer, platform_keys))
     return 0
+
+
+def _warn_of_budget(site: Site) -> None:
+    needed = needed_mb(len(site.plant.meters), site.interval_ms, site.platform.acknowledgement)
+    if site.journal.budget_mb < needed:
+        log.warning(
+            "the journal's budget of %d MB is less than the %d MB that an ordinary outage needs;"
+            " see: metering-agent check",
+            site.journal.budget_mb,
+            needed,
+        )
 
 
 async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
@@ -127,7 +140,9 @@ async def _mark_started(site: Site, storage: JournalThread) -> None:
 def _wire(
     site: Site, signer: Signer, platform_keys: PublicKeys, storage: JournalThread, clock: Clock
 ) -> Stages:
-    who = Identity(site.plant.org, site.plant.agent, site.platform.audience, __version__)
+    who = Identity(
+        site.plant.org, site.plant.agent, site.platform.audience, __version__, site.platform.topic_root
+    )
     entropy = SystemEntropy()
     meters = site.plant.meters
     sealer = Sealer(who, signer, entropy, clock, boot=boot_id() or "unknown")
@@ -166,7 +181,7 @@ def _wire(
         storage,
         uplink,
         clock,
-        SystemdNotifier(),
+        Notifier(),
         site.interval_ms,
     )
 

@@ -18,7 +18,7 @@ def run(ctx: click.Context, site_file: Path) -> None:
     """
     from agent.settings.site import load_site
 
-    site = load_site(site_file)
+    site = load_site(site_file, any_budget=True)
 
     # Only now: with a wrong site file nothing else matters, not even whether every library is there.
     from agent.wiring import run_agent

@@ -10,7 +10,7 @@ import logging
 from dataclasses import dataclass
 
 from agent.errors import JournalFull, Refused, UplinkDown
-from agent.reporting import envelope, topics
+from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.status import Backlog, Oldest, Status
@@ -93,7 +93,7 @@ class Dialogue:
         """Start to connect."""
         await self._look()
         who = self._identity
-        await self._uplink.start(subscribe=(topics.acknowledgement(who.org, who.agent),), will=self._will)
+        await self._uplink.start(subscribe=(who.acknowledgement_topic,), will=self._will)
 
     async def listen(self) -> None:
         """Take what the uplink reports, for ever."""
@@ -156,7 +156,7 @@ class Dialogue:
             await self._publish_descriptor(position.descriptor)
             who = self._identity
             payload = self._status(position, session, state)
-            await self._uplink.publish(topics.status(who.org, who.agent), payload, retain=True)
+            await self._uplink.publish(who.status_topic, payload, retain=True)
         except UplinkDown:
             return
         except Refused as error:
@@ -174,7 +174,7 @@ class Dialogue:
         if descriptor is None or descriptor.hash == self._told_descriptor:
             return
         who = self._identity
-        await self._uplink.publish(topics.descriptor(who.org, who.agent), descriptor.jws, retain=True)
+        await self._uplink.publish(who.descriptor_topic, descriptor.jws, retain=True)
         self._told_descriptor = descriptor.hash
 
     async def _look(self) -> Position:
@@ -186,7 +186,7 @@ class Dialogue:
     def _will(self, session: str) -> Will:
         assert self._position is not None
         who = self._identity
-        return Will(topics.status(who.org, who.agent), self._status(self._position, session, "offline"))
+        return Will(who.status_topic, self._status(self._position, session, "offline"))
 
     def _status(self, position: Position, session: str, state: str) -> bytes:
         who, own, quality, oldest = self._identity, position.state, self._clock.quality(), position.oldest
@@ -239,9 +239,7 @@ class Dialogue:
         except (envelope.EnvelopeError, WireError) as error:
             self._reject(topic, str(error))
             return None
-        if (said.org, said.agent) != (who.org, who.agent) or topic != topics.acknowledgement(
-            who.org, who.agent
-        ):
+        if (said.org, said.agent) != (who.org, who.agent) or topic != who.acknowledgement_topic:
             self._reject(topic, f"speaks to {said.org}/{said.agent}")
             return None
         return said

@@ -9,7 +9,6 @@ import asyncio
 import logging
 
 from agent.errors import UplinkDown, UplinkRefused
-from agent.reporting import topics
 from agent.reporting.chain import ChainHead
 from agent.service.journal import Journal, KeptBatch, Standing, Storage
 from agent.service.ports import Clock, Entropy, Uplink
@@ -39,7 +38,7 @@ class Publisher:
     def __init__(
         self, identity: Identity, storage: Storage, uplink: Uplink, clock: Clock, entropy: Entropy
     ) -> None:
-        self._topic = topics.batch(identity.org, identity.agent)
+        self._topic = identity.batch_topic
         self._storage = storage
         self._uplink = uplink
         self._clock = clock

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from agent.metering.plant import Meter
 from agent.reporting import chain as chains
-from agent.reporting import envelope, strictjson
+from agent.reporting import envelope, strictjson, topics
 from agent.reporting.batch import Batch, Delta, pack
 from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
@@ -21,12 +21,33 @@ from agent.service.ports import Clock, Entropy, Signer
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who speaks to whom: organisation, agent and platform, and the version of this program."""
+    """Who speaks to whom, below which topic root, and the version of this program."""
 
     org: str
     agent: str
     audience: str
     sw: str
+    root: str = topics.ROOT
+
+    @property
+    def batch_topic(self) -> str:
+        """Where batches go."""
+        return topics.batch(self.org, self.agent, self.root)
+
+    @property
+    def descriptor_topic(self) -> str:
+        """Where the retained descriptor lies."""
+        return topics.descriptor(self.org, self.agent, self.root)
+
+    @property
+    def status_topic(self) -> str:
+        """Where the retained status lies."""
+        return topics.status(self.org, self.agent, self.root)
+
+    @property
+    def acknowledgement_topic(self) -> str:
+        """Where the platform answers."""
+        return topics.acknowledgement(self.org, self.agent, self.root)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ SPEED = 60
 LOOK_S = 0.5
 PLAIN_LINE_S = 5
 DRAIN_S = 30
+LOG_COLUMNS = 120
+"""Width of what is written where there is no terminal."""
 DEAD_S = 2
 """How long the agent stays dead after the kill."""
 
@@ -34,7 +36,8 @@ class Show:
         self._rig = Rig(folder, interval=INTERVAL, speed=SPEED)
         self._seconds = seconds
         self._kill_at_s = seconds // 2 if kill else None
-        self._console = Console()
+        terminal = Console()
+        self._console = terminal if terminal.is_terminal else Console(width=LOG_COLUMNS)
         self._catalogue = load_catalogue(config_path("emission_sources.csv"))
         self._news: list[str] = []
         self._began = 0.0
