@@ -55,6 +55,10 @@ class ConfigError(MeteringError):
         lines.append(f"{count} problem{'' if count == 1 else 's'}, nothing was started")
         super().__init__("\n".join(lines))
 
+    def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[Fault, ...]]]:
+        """Faults found in another process arrive as faults."""
+        return ConfigError, (self.faults,)
+
 
 class RetryLater(MeteringError):
     """The world is briefly unavailable; waiting loses nothing."""

@@ -35,6 +35,7 @@ from agent.service.acknowledge import Acknowledger
 from agent.service.boundary import Boundary
 from agent.service.close import Closed, Closer
 from agent.service.dialogue import Dialogue
+from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Line, Signer
@@ -43,7 +44,7 @@ from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
 from agent.service.supervise import Stages, mark_started, run_until
 from agent.settings.budget import needed_mb
-from agent.settings.site import Site
+from agent.settings.values import Site
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +100,11 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
     try:
         await _mark_started(site, storage)
         stages = _wire(site, signer, platform_keys, storage, clock)
-        control = ControlSocket(site.control_socket, {"status": stages.overview})
+        control = ControlSocket(
+            site.control_socket,
+            {"status": lambda _: stages.overview()},
+            {"export": lambda arguments: lines_of(storage, Period.from_arguments(arguments))},
+        )
         await control.open()
         try:
             await run_until(stages, stop)

@@ -16,9 +16,9 @@ def run(ctx: click.Context, site_file: Path) -> None:
     Stops in good order on SIGTERM and Ctrl-C: what was read is sealed and kept, and sent after the next start. Whether
     a site file is right is better asked before: metering-agent check.
     """
-    from agent.settings.site import load_site
+    from agent.settings.apart import load_site_apart
 
-    site = load_site(site_file, any_budget=True)
+    site = load_site_apart(site_file, any_budget=True)
 
     # Only now: with a wrong site file nothing else matters, not even whether every library is there.
     from agent.wiring import run_agent

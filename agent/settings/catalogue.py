@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from agent.errors import ConfigError, Fault
-from agent.settings.shape import ID_PATTERN
+from agent.settings.grammar import ID_PATTERN
 from agent.settings.suggest import did_you_mean
 
 SIZE_MAX = 4_000_000

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 
 from agent.metering.quantity import ratio
 
+ID_PATTERN = r"^[A-Za-z0-9._-]{1,32}$"
+"""Ids travel in topics and signed batches (wire format, section 2)."""
+
 DAY_MS = 86_400_000
 """Milliseconds of a day; every interval length divides it, so that intervals begin anew at each midnight UTC."""
 

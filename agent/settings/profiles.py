@@ -26,8 +26,9 @@ from agent.metering.profile import (
 )
 from agent.metering.quantity import MILLIWH_PER_UNIT, ratio
 from agent.settings.faultlist import FaultList, KeyPath
+from agent.settings.grammar import ID_PATTERN
 from agent.settings.profileshape import ExampleShape, ProfileShape, RegisterShape, SerialShape
-from agent.settings.shape import ID_PATTERN, Table, read_table, shown
+from agent.settings.shape import Table, read_table, shown
 from agent.settings.suggest import did_you_mean
 from agent.settings.tomlines import locate
 

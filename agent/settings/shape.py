@@ -18,6 +18,7 @@ from typing import Annotated, Any, ClassVar, Generic, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from agent.settings.faultlist import FaultList, KeyPath
+from agent.settings.grammar import ID_PATTERN
 from agent.settings.suggest import did_you_mean
 
 
@@ -26,9 +27,6 @@ def _printable(text: str) -> str:
         raise ValueError("control characters, or blanks at the ends")
     return text
 
-
-ID_PATTERN = r"^[A-Za-z0-9._-]{1,32}$"
-"""Ids travel in topics and signed batches (wire format, section 2)."""
 
 Text = Annotated[str, Field(min_length=1, max_length=1_000), AfterValidator(_printable)]
 Id = Annotated[str, Field(pattern=ID_PATTERN)]

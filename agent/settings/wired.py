@@ -22,7 +22,7 @@ from agent.metering.quantity import EXACT_MAX
 from agent.settings import grammar
 from agent.settings.faultlist import FaultList, KeyPath
 from agent.settings.sections import parsed
-from agent.settings.shape import ID_PATTERN, LineShape, MeterShape, Table, shown
+from agent.settings.shape import LineShape, MeterShape, Table, shown
 from agent.settings.suggest import did_you_mean
 
 DEFAULT_BAUD, DEFAULT_PARITY, DEFAULT_STOP_BITS = 9600, "none", 1
@@ -34,7 +34,7 @@ ADDRESS_MAX = 247
 
 _SERIAL_KEYS = ("baud", "parity", "stop_bits")
 _DLT645_ADDRESS = re.compile(r"[0-9]{12}")
-_ID = re.compile(ID_PATTERN)
+_ID = re.compile(grammar.ID_PATTERN)
 
 
 @dataclass(frozen=True, slots=True)
