@@ -109,6 +109,17 @@ class KeptDescriptor:
 
 
 @dataclass(frozen=True, slots=True)
+class KeptAcknowledgement:
+    """A receipt of the platform: the newest of its `day`, by `stored_at`, in whole days since 1970."""
+
+    day: int
+    gen: int
+    ack_no: int
+    stored_ms: int
+    jws: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What the platform has not acknowledged yet. `since_ms` is when the oldest was sealed."""
 
@@ -206,6 +217,25 @@ class Journal(Protocol):
 
     def oldest(self) -> KeptBatch | None:
         """The oldest batch whose text is kept."""
+
+    def ordinal_sealed_by(self, wall_ms: int) -> int:
+        """The ordinal of the last batch sealed at or before a time; 0 if there is none.
+
+        Found by halving, without reading all rows. Where the clock was set back it is one of the places at which
+        the clock stood at that time: the order of batches is never that of their times.
+        """
+
+    def ordinal_of(self, head: ChainHead) -> int | None:
+        """The ordinal of exactly this batch, purged or not; None if it is not in the journal."""
+
+    def last_ordinal(self) -> int:
+        """The ordinal of the newest batch, 0 if there is none."""
+
+    def batches_between(self, *, after_ordinal: int, up_to_ordinal: int, limit: int) -> list[KeptBatch]:
+        """All batches of a stretch in their order, at most `limit`: also purged and superseded ones."""
+
+    def acknowledgements(self, *, after_day: int, limit: int) -> list[KeptAcknowledgement]:
+        """The receipts of later days, at most `limit`, oldest first."""
 
 
 class Storage(Protocol):

@@ -20,6 +20,7 @@ from agent.metering.ledger import Basis, Head, Point, Run
 from agent.reporting.chain import ChainHead
 from agent.service.journal import (
     Backlog,
+    KeptAcknowledgement,
     KeptBatch,
     KeptDescriptor,
     Reading,
@@ -441,6 +442,49 @@ class SqliteJournal:
             f"{_BATCH}, NULL FROM batches WHERE jws IS NOT NULL AND superseded = 0 ORDER BY ordinal LIMIT 1"
         )
         return _batch(rows[0]) if rows else None
+
+    # -- reading it all, for an export
+
+    def ordinal_sealed_by(self, wall_ms: int) -> int:
+        low, high = 0, self.last_ordinal()
+        while low < high:
+            middle = (low + high + 1) // 2
+            rows = self._db.execute(
+                "SELECT ordinal, sealed_ms FROM batches WHERE ordinal <= ? ORDER BY ordinal DESC LIMIT 1",
+                (middle,),
+            )
+            if not rows or _int(rows[0][1]) <= wall_ms:
+                low = middle
+            else:
+                high = _int(rows[0][0]) - 1
+        return low
+
+    def ordinal_of(self, head: ChainHead) -> int | None:
+        rows = self._db.execute(
+            "SELECT ordinal FROM batches WHERE chain = ? AND seq = ? AND hash = ?",
+            (head.chain, head.seq, head.hash),
+        )
+        return _int(rows[0][0]) if rows else None
+
+    def last_ordinal(self) -> int:
+        return _int(self._db.execute("SELECT coalesce(max(ordinal), 0) FROM batches")[0][0])
+
+    def batches_between(self, *, after_ordinal: int, up_to_ordinal: int, limit: int) -> list[KeptBatch]:
+        rows = self._db.execute(
+            f"{_BATCH}, jws FROM batches WHERE ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT ?",
+            (after_ordinal, up_to_ordinal, limit),
+        )
+        return [_batch(row) for row in rows]
+
+    def acknowledgements(self, *, after_day: int, limit: int) -> list[KeptAcknowledgement]:
+        rows = self._db.execute(
+            "SELECT day, gen, ack_no, stored_ms, jws FROM acknowledgements WHERE day > ? ORDER BY day LIMIT ?",
+            (after_day, limit),
+        )
+        return [
+            KeptAcknowledgement(_int(row[0]), _int(row[1]), _int(row[2]), _int(row[3]), _bytes(row[4]))
+            for row in rows
+        ]
 
     # -- what the platform said
 
