@@ -6,6 +6,7 @@ Read-only and made when it is asked for; nothing here is kept.
 from collections.abc import Sequence
 
 from agent.metering.decode import NoValue
+from agent.metering.plant import Meter
 from agent.metering.quantity import format_kwh
 from agent.service.boundary import Boundary
 from agent.service.dialogue import Dialogue, Position
@@ -73,17 +74,18 @@ def _meter(worker: LineWorker, watch: Watch, boundary: Boundary, now_ns: int) ->
         "age_ms": None if watch.sampled_ns is None else (now_ns - watch.sampled_ns) // 1_000_000,
         "failures": watch.failures,
         "problem": watch.last_error or held,
-        "live": {name: _live(value) for name, value in watch.live.items()},
+        "live": {name: _live(watch.meter, value) for name, value in watch.live.items()},
     }
 
 
-def _live(live: LiveValue) -> str | None:
-    """A value in its unit as decimal text; None where the meter gives none."""
+def _live(meter: Meter, live: LiveValue) -> str | None:
+    """A value on the primary side, in its unit, as decimal text; None where the meter gives none."""
     if isinstance(live.value, NoValue):
         return None
     if isinstance(live.value, str):
         return live.value
-    thousandths = round(live.value * live.register.per_count * 1000)
+    value = live.value * live.register.per_count * meter.transformer_ratio(live.register)
+    thousandths = round(value * 1000)
     sign = "-" if thousandths < 0 else ""
     whole, rest = divmod(abs(thousandths), 1000)
     return f"{sign}{whole}.{rest:03d} {live.register.unit}"

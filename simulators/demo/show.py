@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -210,12 +211,13 @@ def _line_row(line: dict[str, Any]) -> LineRow:
 
 
 def _kilowatts(power: str | None) -> str | None:
-    """`"11520.000 W"` as kW with two decimals."""
+    """`"11520.000 W"` or `"11.520 kW"` as kW with two decimals."""
     if power is None:
         return None
     value, _, unit = power.partition(" ")
-    whole = int(value.partition(".")[0]) if unit == "W" else None
-    return f"{whole // 1000}.{whole % 1000 // 10:02d}" if whole is not None else power
+    kilowatts = Fraction(value) / (1000 if unit == "W" else 1)
+    whole, hundredths = divmod(round(abs(kilowatts) * 100), 100)
+    return f"{'-' if kilowatts < 0 else ''}{whole}.{hundredths:02d}"
 
 
 @contextmanager

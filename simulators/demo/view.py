@@ -15,7 +15,7 @@ from rich.text import Text
 
 from agent.metering.quantity import format_kwh
 
-SCREEN_COLUMNS, SCREEN_ROWS = 118, 28
+SCREEN_COLUMNS, SCREEN_ROWS = 126, 24
 """A smaller terminal gets plain lines."""
 
 
@@ -85,7 +85,7 @@ def _title(moment: Moment) -> Text:
 
 def _step_table(rows: Sequence[StepRow]) -> Table:
     table = Table(box=None, padding=(0, 1))
-    table.add_column("production step", no_wrap=True, width=29)
+    table.add_column("production step", no_wrap=True, width=36)
     table.add_column("kW now", justify="right", width=8)
     table.add_column("kWh verified", justify="right", width=13)
     for row in rows:
