@@ -185,7 +185,7 @@ async def _feed_watchdog(stages: Stages, journal: Pulse) -> None:
     interval_s = stages.notifier.watchdog_interval_s() or UNWATCHED_S / 2
     look_s = interval_s / 6
     pulses = [journal, stages.publisher.pulse, *(worker.pulse for worker in stages.workers)]
-    watch = PulseWatch(pulses, patience_s=interval_s)
+    watch = PulseWatch(pulses, patience_s=max(interval_s, 2 * TURN_S_MAX))
     known: set[str] = set()
     while True:
         names = {pulse.name for pulse in watch.look(look_s)}
