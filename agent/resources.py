@@ -18,12 +18,23 @@ def config_path(*parts: str) -> Path:
 
     Raises ValueError for a part that is no plain name, so that an id from a site file cannot leave the folder.
     """
-    for part in parts:
-        if part in ("", ".", "..") or any(sign in part for sign in "/\\\0"):
-            raise ValueError(f"not a plain file name: {part!r}")
-    return _config_root().joinpath(*parts)
+    return _config_root().joinpath(*map(_plain, parts))
+
+
+def package_path(*parts: str) -> Path:
+    """The path of a file that lies beside the code, for example `package_path("reporting", "VERIFY.md")`.
+
+    The same in a checkout and in an installed package. Raises ValueError for a part that is no plain name.
+    """
+    return _PACKAGE.joinpath(*map(_plain, parts))
 
 
 def _config_root() -> Path:
     installed = _PACKAGE / "_config"
     return installed if installed.is_dir() else _PACKAGE.parent / "config"
+
+
+def _plain(part: str) -> str:
+    if part in ("", ".", "..") or any(sign in part for sign in "/\\\0"):
+        raise ValueError(f"not a plain file name: {part!r}")
+    return part

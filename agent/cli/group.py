@@ -26,6 +26,9 @@ COMMANDS: Mapping[str, Entry] = {
     "read": Entry(
         "agent.cli.read:read", "Read one meter once, through the real line, and show every register."
     ),
+    "export": Entry(
+        "agent.cli.export:export", "Write the evidence of a period, with everything to check it."
+    ),
     "verify": Entry(
         "agent.cli.verify:verify", "Prove from a file of batches that no kWh was lost or changed."
     ),
