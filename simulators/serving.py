@@ -5,7 +5,6 @@ far as this machine allows. What cannot be where the site file says is served el
 copy of the site file that says where. Used by `metering-sim meters`, the demonstration and the tests.
 """
 
-import asyncio
 import ipaddress
 import json
 import os
@@ -219,14 +218,14 @@ def _link(path: Path, target: str) -> Path | None:
 
 async def _listen(line: Line, at: TcpLine | TcpGateway) -> ServedLine:
     """Listen on the line's own address if it is this machine's, else on a free port of the loopback address."""
-    host, port = line.host or LOOPBACK, line.port or 0
+    host, wanted = line.host or LOOPBACK, line.port or 0
     if _is_loopback(host):
         try:
-            await at.listen(host, port)
+            _, port = await at.listen(host, wanted)
         except OSError:
-            await asyncio.sleep(0)  # taken, or a port that needs privileges
+            pass  # taken, or a port that needs privileges: any free one does
         else:
-            return ServedLine(line, at, host=host, port=port)
+            return ServedLine(line, at, host=host, port=port, moved=port != wanted)
     host, port = await at.listen(LOOPBACK, 0)
     return ServedLine(line, at, host=host, port=port, moved=True)
 
