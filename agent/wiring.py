@@ -6,7 +6,6 @@ Nothing is decided here; every choice is in the site file, in a stage or in an a
 import asyncio
 import logging
 import signal
-from pathlib import Path
 
 from agent import __version__
 from agent.adapters import logs
@@ -14,7 +13,7 @@ from agent.adapters.applied import read_applied, write_applied
 from agent.adapters.clock import SystemClock, boot_id
 from agent.adapters.control import ControlSocket
 from agent.adapters.entropy import SystemEntropy
-from agent.adapters.journal import JournalThread, SqliteJournal, open_or_replace
+from agent.adapters.journal import JournalThread, SqliteJournal, open_or_replace, set_aside
 from agent.adapters.keys import (
     Ed25519Signer,
     PublicKeys,
@@ -37,6 +36,7 @@ from agent.service.close import Closed, Closer
 from agent.service.dialogue import Dialogue
 from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
+from agent.service.logline import pairs
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Line, Signer
 from agent.service.publish import Publisher
@@ -83,10 +83,8 @@ def _warn_of_budget(site: Site) -> None:
     needed = needed_mb(len(site.plant.meters), site.interval_ms, site.platform.acknowledgement)
     if site.journal.budget_mb < needed:
         log.warning(
-            "the journal's budget of %d MB is less than the %d MB that an ordinary outage needs;"
-            " see: metering-agent check",
-            site.journal.budget_mb,
-            needed,
+            "the journal's budget is less than an ordinary outage needs; see: metering-agent check",
+            extra=pairs("M1305", budget_mb=site.journal.budget_mb, needed_mb=needed),
         )
 
 
@@ -95,7 +93,7 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     clock = SystemClock()
-    storage = JournalThread(lambda: _open_journal(site.journal.path, clock))
+    storage = JournalThread(lambda: _open_journal(site, clock))
     await storage.open()
     try:
         await _mark_started(site, storage)
@@ -107,6 +105,17 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
         )
         await control.open()
         try:
+            log.info(
+                "started",
+                extra=pairs(
+                    "M1001",
+                    version=__version__,
+                    gateway=f"{site.plant.org}/{site.plant.agent}",
+                    lines=len(site.plant.lines),
+                    meters=len(site.plant.meters),
+                    site=site.path,
+                ),
+            )
             await run_until(stages, stop)
         finally:
             await control.close()
@@ -114,7 +123,8 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
         await storage.close()
 
 
-def _open_journal(path: Path, clock: Clock) -> SqliteJournal:
+def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
+    path = site.journal.path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -124,21 +134,45 @@ def _open_journal(path: Path, clock: Clock) -> SqliteJournal:
         ) from None
     journal, aside = open_or_replace(path, clock.wall_ms())
     if aside is not None:
-        log.critical("the journal was damaged; it was moved to %s and a new one was begun", aside)
-    return journal
+        log.critical(
+            "the journal was damaged; it was moved aside and a new one was begun",
+            extra=pairs("M1303", moved_to=aside),
+        )
+    former = journal.state().owner
+    if former in (None, _owner(site)):
+        return journal
+    journal.close()
+    moved_to = set_aside(path, f"former-{clock.wall_ms()}")
+    log.warning(
+        "the journal belongs to another agent or platform; it was archived and a new one was begun",
+        extra=pairs("M1307", owner=former, moved_to=moved_to),
+    )
+    return open_or_replace(path, clock.wall_ms())[0]
+
+
+def _owner(site: Site) -> str:
+    """Who speaks to whom: another audience, organisation or agent has a journal of its own."""
+    return f"{site.plant.org}/{site.plant.agent} to {site.platform.audience}"
 
 
 async def _mark_started(site: Site, storage: JournalThread) -> None:
     applied = read_applied(site.journal.path)
     answers = site.platform.acknowledgement == "platform"
     standing = await storage.run(
-        lambda journal: mark_started(journal, site.sha256, applied_sha256=applied, platform_answers=answers)
+        lambda journal: mark_started(
+            journal,
+            site.sha256,
+            owner=_owner(site),
+            applied_sha256=applied,
+            platform_answers=answers,
+        )
     )
     write_applied(site.journal.path, site.sha256)
     if standing is Standing.CONFIRMING:
         log.warning(
             "the site file changed and the journal was not left in good order: nothing is sealed until the platform "
-            "has confirmed where it stands"
+            "has confirmed where it stands",
+            extra=pairs("M1306"),
         )
 
 
@@ -152,7 +186,8 @@ def _wire(
     meters = site.plant.meters
     sealer = Sealer(who, signer, entropy, clock, boot=boot_id() or "unknown")
     uplink = _uplink(site)
-    publisher = Publisher(who, storage, uplink, clock, entropy)
+    by_broker = site.platform.acknowledgement == "broker"
+    publisher = Publisher(who, storage, uplink, clock, entropy, broker_acknowledges=by_broker)
     acknowledger = Acknowledger(
         Restorer(meters, sealer, site.interval_ms), keep_days=site.journal.keep_acknowledged_days
     )

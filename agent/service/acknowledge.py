@@ -17,6 +17,9 @@ from agent.service.restore import Restorer
 KEEP_DAYS_MIN = 7
 """Acknowledged batches are never purged earlier, whatever the site file says."""
 
+HANDED_OVER_KEEP_DAYS = 30
+"""So long a batch is kept after its PUBACK where the broker is all that answers."""
+
 
 class Outcome(StrEnum):
     """What an acknowledgement did."""
@@ -96,6 +99,17 @@ class Acknowledger:
         if said.head is not None and journal.batch(said.head) is not None:
             journal.mark_stored(said.head, said.stored_at_ms)
             journal.purge(stored_before_ms=acked_at_ms - self._keep_ms)
+
+
+def hand_over(journal: Journal, up_to: ChainHead, now_ms: int) -> None:
+    """Broker mode: a PUBACK with reason 0 covers this batch and, as they are sent in order, all before it.
+
+    The platform cannot answer, so the broker's word has to do. What was handed over is kept for 30 more days, by the
+    local clock because there is no other (wire format, section 6, "Broker mode").
+    """
+    with journal.transaction():
+        journal.mark_stored(up_to, now_ms)
+        journal.purge(stored_before_ms=now_ms - HANDED_OVER_KEEP_DAYS * DAY_MS)
 
 
 def can_follow(journal: Journal, head: ChainHead | None) -> bool:

@@ -9,8 +9,10 @@ import logging
 from collections.abc import Callable, Sequence
 
 from agent.errors import JournalFull
+from agent.reporting.utc import text_of_ms
 from agent.service.close import Closed, Closer, Cut, Sample
 from agent.service.journal import Storage
+from agent.service.logline import pairs
 from agent.service.poll import LineWorker, Sweep
 from agent.service.ports import Clock
 
@@ -53,7 +55,10 @@ class Boundary:
             self._due.put_nowait(boundary_ms)
         except asyncio.QueueFull:
             self.skipped += 1
-            log.warning("a boundary was skipped: the sweep of the one before has not ended")
+            log.warning(
+                "a boundary was skipped, because the one before is still at work; its interval spans both",
+                extra=pairs("M1301", boundary=text_of_ms(boundary_ms)),
+            )
 
     def clock_stepped(self, offset_ms: int) -> None:
         """Somebody set the wall clock."""
@@ -90,13 +95,16 @@ class Boundary:
 
     def _note_full(self, error: JournalFull) -> None:
         if self.last_error is None:
-            log.error("%s; polling goes on, the next interval that can be written spans this one", error)
+            log.error(
+                "the interval could not be written; polling goes on, the next one that can be written spans it",
+                extra=pairs("M1302", reason=error),
+            )
         self.last_error = str(error)
 
     def _note(self, cut_ms: int, closed: Closed) -> None:
         before = {} if self.last is None else self.last.held
         for meter, reason in closed.held.items():
             if before.get(meter) != reason:
-                log.warning("meter %s: reading not booked (%s)", meter, reason)
+                log.warning("the reading was not booked", extra=pairs("M1205", meter=meter, reason=reason))
         self.last, self.last_cut_ms, self.last_error = closed, cut_ms, None
         self._sealed(closed)

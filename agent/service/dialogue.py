@@ -13,11 +13,13 @@ from agent.errors import JournalFull, Refused, UplinkDown
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.batch import Clock as ClockMember
+from agent.reporting.chain import ChainHead
 from agent.reporting.status import Backlog, Oldest, Status
 from agent.reporting.wire import WireError
 from agent.service.acknowledge import Acknowledger, Outcome
 from agent.service.journal import Backlog as KeptBacklog
 from agent.service.journal import Journal, KeptBatch, KeptDescriptor, Standing, State, Storage
+from agent.service.logline import pairs
 from agent.service.ports import Clock, Connected, Disconnected, Received, Signer, Uplink, Will
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
@@ -46,6 +48,11 @@ class Position:
 def position_of(journal: Journal) -> Position:
     """Read it."""
     return Position(journal.state(), journal.backlog(), journal.oldest(), journal.latest_descriptor())
+
+
+def _named(head: ChainHead | None) -> str:
+    """A head for the log."""
+    return "none" if head is None else f"{head.chain}/{head.seq}"
 
 
 class Dialogue:
@@ -133,11 +140,11 @@ class Dialogue:
         self._told_descriptor = None
         self._answered.clear()
         self._tell_now.set()
-        log.info("connected to the broker")
+        log.info("connected to the broker", extra=pairs("M1401"))
 
     def _part(self, reason: str) -> None:
         if self.connection_problem != reason:
-            log.warning("no connection to the broker: %s", reason)
+            log.warning("there is no connection to the broker", extra=pairs("M1402", reason=reason))
         self.connection_problem = reason
         self._session = None
         self._publisher.connection(up=False)
@@ -160,13 +167,13 @@ class Dialogue:
         except UplinkDown:
             return
         except Refused as error:
-            log.warning("the broker does not take our status: %s", error)
+            log.warning("the broker does not take our status", extra=pairs("M1403", reason=error))
         if state == "online":
             await self._begin_to_publish(session)
 
     async def _begin_to_publish(self, session: str) -> None:
         if self._mode == "platform" and not await happens(self._answered, ANSWER_S):
-            log.debug("the platform did not answer at once; publishing begins")
+            log.debug("the platform did not answer at once; publishing begins", extra=pairs("M1404"))
         if self._session == session and not self._publisher.connected:
             self._publisher.connection(up=True)
 
@@ -226,7 +233,7 @@ class Dialogue:
             )
         except JournalFull as error:
             # Nothing was changed, and the platform answers every status again.
-            log.error("an acknowledgement could not be kept: %s", error)  # noqa: TRY400  # no fault of ours
+            log.error("an acknowledgement could not be kept", extra=pairs("M1405", reason=error))  # noqa: TRY400
             return
         await self._follow_up(outcome, said)
 
@@ -246,7 +253,7 @@ class Dialogue:
 
     def _reject(self, topic: str, reason: str) -> None:
         self.rejected += 1
-        log.error("a message on %s was not taken: %s", topic, reason)
+        log.error("a message to us was not taken", extra=pairs("M1406", topic=topic, reason=reason))
 
     async def _follow_up(self, outcome: Outcome, said: Acknowledgement) -> None:
         if outcome is Outcome.STALE:
@@ -259,11 +266,17 @@ class Dialogue:
             case Outcome.TAKEN:
                 self._publisher.acknowledged(said.head)
             case Outcome.ASKING:
-                log.warning("the platform's head is not one we can follow; asking where it stands")
+                log.warning(
+                    "the platform's head is not one we can follow; asking where it stands",
+                    extra=pairs("M1407", head=_named(said.head)),
+                )
                 self._answered.clear()
                 self._tell_now.set()
             case Outcome.RESTORED:
-                log.warning("a new chain was opened behind the platform's head %s", said.head)
+                log.warning(
+                    "a new chain was opened behind the platform's head",
+                    extra=pairs("M1408", head=_named(said.head)),
+                )
                 self._told_descriptor = None
                 self._publisher.start_over()
                 self._tell_now.set()

@@ -33,7 +33,8 @@ class State:
     """The one row that says where this journal stands.
 
     `chain`, `seq` and `hash` are the own head, all None/0 before the first batch. `acked` is the platform's head by
-    its newest acknowledgement, `acked_at_ms` that one's `stored_at`. `site_sha256` is the site file applied last.
+    its newest acknowledgement, `acked_at_ms` that one's `stored_at`. `site_sha256` is the site file applied last,
+    `owner` who speaks to whom ("org/agent to audience"); both None before the first start.
     """
 
     chain: str | None = None
@@ -46,6 +47,7 @@ class State:
     acked_at_ms: int = 0
     site_sha256: str | None = None
     clean: bool = True
+    owner: str | None = None
 
     @property
     def head(self) -> ChainHead | None:

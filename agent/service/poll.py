@@ -21,6 +21,7 @@ from agent.metering.plant import Meter, Transport
 from agent.metering.profile import Register
 from agent.protocol.pdu import ReadRequest
 from agent.service.close import Sample
+from agent.service.logline import pairs
 from agent.service.ports import Clock, Line, Reply
 from agent.service.pulse import TURN_S_MAX, Pulse
 from agent.service.waiting import happens
@@ -116,9 +117,13 @@ class LineWorker:
         if self._sweep is not None:
             self.health.sweeps_skipped += 1
             self._sweep.finish()
-        self._sweep = Sweep()
+        sweep = Sweep()
+        if self.health.last_error is not None:
+            sweep.finish()  # the line is down: nobody has to wait for it
+            return sweep
+        self._sweep = sweep
         self._wake.set()
-        return self._sweep
+        return sweep
 
     async def run(self) -> None:
         """Serve the line for ever."""
@@ -140,7 +145,7 @@ class LineWorker:
     def _note_opened(self) -> None:
         """After every event of the line the meters have to say again who they are."""
         if self.health.last_error is not None:
-            log.info("line %s is open again", self.line.id)
+            log.info("the line is open again", extra=pairs("M1201", line=self.line.id))
         self.health.open = True
         self.health.last_error = None
         for watch in self.watches.values():
@@ -149,7 +154,10 @@ class LineWorker:
 
     def _note_down(self, error: LineDown) -> None:
         if self.health.last_error != str(error):
-            log.error("line %s is down: %s", self.line.id, error)
+            log.error(
+                "the line is down; it is opened again and again",
+                extra=pairs("M1202", line=self.line.id, reason=error),
+            )
         self.health.open = False
         self.health.last_error = str(error)
         if self._sweep is not None:
@@ -272,7 +280,10 @@ class LineWorker:
             self.health.busy_ns += self._clock.monotonic_ns() - begun_ns
         watch.reads += 1
         if watch.failures >= TOLERATED_FAILURES:
-            log.info("meter %s answers again after %d failed reads", watch.meter.id, watch.failures)
+            log.info(
+                "the meter answers again",
+                extra=pairs("M1204", meter=watch.meter.id, line=self.line.id, failed_reads=watch.failures),
+            )
         watch.failures = 0
         watch.last_error = None
         return reply
@@ -285,13 +296,14 @@ class LineWorker:
             return
         if watch.failures == TOLERATED_FAILURES:
             log.warning(
-                "line %s, address %s (%s): %s; check power, wiring and address,"
-                " or stop the agent and run: metering-agent read --site SITE %s",
-                self.line.id,
-                watch.meter.address,
-                watch.meter.id,
-                error,
-                watch.meter.id,
+                "the meter does not answer; check its power, wiring and address",
+                extra=pairs(
+                    "M1203",
+                    meter=watch.meter.id,
+                    line=self.line.id,
+                    address=watch.meter.address,
+                    reason=error,
+                ),
             )
         watch.identified = False
         pause_s = min(PROBE_PAUSE_MAX_S, 2 ** min(watch.failures - TOLERATED_FAILURES, 6))

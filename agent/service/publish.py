@@ -10,7 +10,9 @@ import logging
 
 from agent.errors import UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
+from agent.service.acknowledge import hand_over
 from agent.service.journal import Journal, KeptBatch, Standing, Storage
+from agent.service.logline import pairs
 from agent.service.ports import Clock, Entropy, Uplink
 from agent.service.pulse import TURN_S_MAX, Pulse
 from agent.service.seal import Identity
@@ -25,7 +27,7 @@ AHEAD_MAX = 256
 RESEND_S = 30
 """Without progress of the platform's head for this long, plus a random part of as much again, sending starts over."""
 REFUSED_S = 60
-"""Pause after the broker refused a message."""
+"""Pause after the broker refused a message; shorter if the platform speaks or the connection is a new one."""
 IDLE_S = 1.0
 """How often the queue is looked at when nothing wakes us."""
 PUBACK_S = 20
@@ -36,14 +38,24 @@ class Publisher:
     """Keeps the platform fed while there is a connection."""
 
     def __init__(
-        self, identity: Identity, storage: Storage, uplink: Uplink, clock: Clock, entropy: Entropy
+        self,
+        identity: Identity,
+        storage: Storage,
+        uplink: Uplink,
+        clock: Clock,
+        entropy: Entropy,
+        *,
+        broker_acknowledges: bool = False,
     ) -> None:
+        """With `broker_acknowledges` a PUBACK is the receipt, because the platform cannot give one."""
         self._topic = identity.batch_topic
         self._storage = storage
         self._uplink = uplink
         self._clock = clock
         self._entropy = entropy
+        self._broker_acknowledges = broker_acknowledges
         self._wake = asyncio.Event()
+        self._encouraged = asyncio.Event()
         self._connected = False
         self._sent_up_to = 0
         self._acknowledged: ChainHead | None = None
@@ -65,6 +77,7 @@ class Publisher:
     def connection(self, up: bool) -> None:
         """The connection came up (and the platform answered, or had its chance to) or went away."""
         self._connected = up
+        self._encouraged.set()
         self.start_over()
 
     def start_over(self) -> None:
@@ -82,6 +95,7 @@ class Publisher:
         if head != self._acknowledged:
             self._acknowledged = head
             self._note_progress()
+        self._encouraged.set()
         self.wake()
 
     async def run(self) -> None:
@@ -136,20 +150,28 @@ class Publisher:
                 raise result
             self._sent_up_to = batch.ordinal
         self.refusal = None
+        if self._broker_acknowledges:
+            last, now_ms = due[-1].head, self._clock.wall_ms()
+            await self._storage.run(lambda journal: hand_over(journal, last, now_ms))
         return True
 
     async def _wait_after_refusal(self, batch: KeptBatch, refused: UplinkRefused) -> None:
         if self.refusal is None:
-            log.error("broker refused batch %s/%s: %s", batch.head.chain, batch.head.seq, refused)
+            log.error(
+                "the broker refused a batch; it stays in the journal and is sent again",
+                extra=pairs("M1409", chain=batch.head.chain, seq=batch.head.seq, reason=refused),
+            )
         self.refusal = str(refused)
+        self._encouraged.clear()
         for _ in range(REFUSED_S // TURN_S_MAX):
             self.pulse.beat()
-            await self._clock.sleep(TURN_S_MAX)
+            if await happens(self._encouraged, TURN_S_MAX):
+                return
 
     def _note_progress(self) -> None:
         jitter = int.from_bytes(self._entropy.token(2), "big")
         self._progress_ns = self._clock.monotonic_ns()
-        self._patience_ns = RESEND_S * 1_000_000_000 * (65_536 + jitter) // 65_536
+        self._patience_ns = int(RESEND_S * 1_000_000_000) * (65_536 + jitter) // 65_536
 
     def _resend_if_stuck(self) -> None:
         """Sent, but not acknowledged for too long: the broker may have lost it."""

@@ -15,6 +15,7 @@ from agent.errors import JournalFull
 from agent.service.boundary import Boundary
 from agent.service.dialogue import Dialogue, position_of
 from agent.service.journal import Journal, Standing, Storage
+from agent.service.logline import pairs
 from agent.service.overview import overview
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Schedule, Uplink
@@ -75,13 +76,14 @@ class Stages:
 
 
 def mark_started(
-    journal: Journal, site_sha256: str, *, applied_sha256: str | None, platform_answers: bool
+    journal: Journal, site_sha256: str, *, owner: str, applied_sha256: str | None, platform_answers: bool
 ) -> Standing:
     """Note that the journal is in use under this site file; says how the agent stands.
 
     Args:
         journal: just opened.
         site_sha256: the site file of this start.
+        owner: who speaks to whom; the journal is theirs from now on.
         applied_sha256: the site file applied last as it is known outside the journal, None if unknown.
         platform_answers: whether there is a platform that can confirm a head.
 
@@ -95,7 +97,7 @@ def mark_started(
         doubtful = differs and (not state.clean or applied_sha256 == site_sha256)
         if doubtful and platform_answers and state.head is not None:
             state = replace(state, standing=Standing.CONFIRMING)
-        journal.save_state(replace(state, clean=False, site_sha256=site_sha256))
+        journal.save_state(replace(state, clean=False, site_sha256=site_sha256, owner=owner))
         return state.standing
 
 
@@ -137,13 +139,14 @@ async def run_until(stages: Stages, stop: asyncio.Event) -> None:
 async def _wind_down(stages: Stages, closing: "asyncio.Task[object]") -> None:
     """The last boundary, the last messages, and the mark that all is in order."""
     stages.notifier.stopping()
-    log.info("stopping: reading the meters once more")
+    log.info("stopping: the meters are read once more", extra=pairs("M1002"))
     await stages.schedule.stop()
     await _cancel([closing])
     await stages.boundary.cut(stages.clock.wall_ms(), patience_s=LAST_SWEEP_S)
     await stages.publisher.drain(LAST_SEND_S)
     await stages.dialogue.farewell()
     await stages.storage.run(mark_stopped)
+    log.info("stopped in good order", extra=pairs("M1003"))
 
 
 def _start(name: str, run: Callable[[], Coroutine[object, object, object]]) -> "asyncio.Task[object]":
@@ -171,7 +174,7 @@ async def _beat(pulse: Pulse, stages: Stages) -> None:
         try:
             await stages.storage.run(lambda journal: journal.state())
         except JournalFull:
-            log.debug("the journal has no room even to be read")
+            log.debug("the journal has no room even to be read", extra=pairs("M1304"))
         pulse.beat()
         await stages.clock.sleep(TURN_S_MAX)
 
@@ -191,7 +194,8 @@ async def _feed_watchdog(stages: Stages, journal: Pulse) -> None:
         names = {pulse.name for pulse in watch.look(look_s)}
         if names - known:
             log.critical(
-                "no progress any more, this process has to be replaced: %s", ", ".join(sorted(names))
+                "a stage makes no progress any more; this process has to be replaced",
+                extra=pairs("M1004", stages=", ".join(sorted(names))),
             )
         known = names
         if names:

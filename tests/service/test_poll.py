@@ -15,6 +15,7 @@ from agent.protocol.pdu import ReadRequest
 from agent.service.poll import LineWorker, Sweep
 from agent.service.ports import Reply
 from tests.metering.examples import meter, profile, register
+from tests.support.eventually import eventually
 
 LINE = plant.Line(
     "hall-a", Transport.RS485, "/dev/null", None, None, SerialSettings(9600, "none", 1), 3_600_000
@@ -77,15 +78,6 @@ async def working(port: ScriptedLine, *meters: Meter) -> AsyncIterator[LineWorke
     finally:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
-
-
-async def eventually(condition: Callable[[], bool]) -> None:
-    """Give the worker turns until something holds."""
-    for _ in range(1000):
-        if condition():
-            return
-        await asyncio.sleep(0.005)
-    raise AssertionError("it did not happen")
 
 
 async def swept(worker: LineWorker) -> Sweep:

@@ -1,9 +1,9 @@
 """A gateway, a network that loses, doubles and reorders, and a platform, in one process and by one seed.
 
-The production code closes, restores, acknowledges and books; only time, chance and delivery are the world's. Every meter
-carries the true energy since it was first read; whatever happens, the platform's account has to reach it exactly once
-the faults have stopped. The whole factory with its bus, disk and clocks is a later issue; this world is about the journal
-and the chain (wire format, section 6).
+The production code closes, restores, acknowledges and books; only time, chance and delivery are the world's. Every
+meter carries the true energy since it was first read; whatever happens, the platform's account has to reach it exactly
+once the faults have stopped. The whole factory with its bus, disk and clocks is a later issue; this world is about the
+journal and the chain (wire format, section 6).
 """
 
 import random

@@ -5,7 +5,7 @@ numbered migrations, `thread` takes the journal off the event loop.
 """
 
 from agent.adapters.journal.connection import Connection, StdlibConnection
-from agent.adapters.journal.sqlite import SqliteJournal, open_journal, open_or_replace
+from agent.adapters.journal.sqlite import SqliteJournal, open_journal, open_or_replace, set_aside
 from agent.adapters.journal.thread import JournalThread
 
 __all__ = [
@@ -15,4 +15,5 @@ __all__ = [
     "StdlibConnection",
     "open_journal",
     "open_or_replace",
+    "set_aside",
 ]

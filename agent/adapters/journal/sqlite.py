@@ -89,12 +89,18 @@ def open_or_replace(
     except JournalDamaged:
         if not path.is_file():
             raise
-        aside = path.with_name(f"{path.name}.damaged-{wall_ms}")
-        for suffix in ("-wal", "-shm", ""):
-            part = path.with_name(path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
+        aside = set_aside(path, f"damaged-{wall_ms}")
         return open_journal(path, connect), aside
+
+
+def set_aside(path: Path, why: str) -> Path:
+    """Rename a closed journal, with its write-ahead log, to `NAME.WHY`; gives the new path."""
+    aside = path.with_name(f"{path.name}.{why}")
+    for suffix in ("-wal", "-shm", ""):
+        part = path.with_name(path.name + suffix)
+        if part.exists():
+            part.rename(aside.with_name(aside.name + suffix))
+    return aside
 
 
 def schema_versions() -> dict[int, str]:
@@ -170,7 +176,7 @@ class SqliteJournal:
     def state(self) -> State:
         row = self._db.execute(
             "SELECT chain, seq, hash, standing, gen, ack_no, acked_chain, acked_seq, acked_hash, acked_at_ms,"
-            " site_sha256, clean FROM state"
+            " site_sha256, clean, owner FROM state"
         )[0]
         return State(
             chain=_text_or_none(row[0]),
@@ -183,13 +189,14 @@ class SqliteJournal:
             acked_at_ms=_int(row[9]),
             site_sha256=_text_or_none(row[10]),
             clean=bool(row[11]),
+            owner=_text_or_none(row[12]),
         )
 
     def save_state(self, state: State) -> None:
         acked = state.acked
         self._db.execute(
             "UPDATE state SET chain=?, seq=?, hash=?, standing=?, gen=?, ack_no=?, acked_chain=?, acked_seq=?,"
-            " acked_hash=?, acked_at_ms=?, site_sha256=?, clean=?",
+            " acked_hash=?, acked_at_ms=?, site_sha256=?, clean=?, owner=?",
             (
                 state.chain,
                 state.seq,
@@ -203,6 +210,7 @@ class SqliteJournal:
                 state.acked_at_ms,
                 state.site_sha256,
                 int(state.clean),
+                state.owner,
             ),
         )
 

@@ -14,7 +14,8 @@ CREATE TABLE state (
     acked_hash  TEXT,
     acked_at_ms INTEGER NOT NULL,
     site_sha256 TEXT,
-    clean       INTEGER NOT NULL CHECK (clean IN (0, 1))
+    clean       INTEGER NOT NULL CHECK (clean IN (0, 1)),
+    owner       TEXT                        -- "org/agent to audience"; another owner has another journal
 ) STRICT;
 
 CREATE TABLE meters (
@@ -101,4 +102,4 @@ CREATE TABLE acknowledgements (
     jws       BLOB NOT NULL
 ) STRICT;
 
-INSERT INTO state VALUES (1, NULL, 0, NULL, 'normal', 0, 0, NULL, NULL, NULL, 0, NULL, 1);
+INSERT INTO state VALUES (1, NULL, 0, NULL, 'normal', 0, 0, NULL, NULL, NULL, 0, NULL, 1, NULL);

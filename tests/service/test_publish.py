@@ -1,0 +1,173 @@
+"""The publisher: in order, within its window, again when needed, and a PUBACK is no receipt unless the site says so."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from agent.adapters.clock import SystemClock
+from agent.errors import UplinkDown, UplinkRefused
+from agent.reporting.chain import ChainHead
+from agent.service import publish
+from agent.service.journal import Journal
+from agent.service.ports import UplinkEvent, Will
+from agent.service.publish import Publisher
+from agent.service.seal import Identity
+from tests.service.bench import Bench
+from tests.support.eventually import eventually
+
+T = TypeVar("T")
+
+
+@dataclass
+class ScriptedUplink:
+    """Takes publishes; `answers` says, by number, which of them fail and how."""
+
+    answers: dict[int, Exception] = field(default_factory=dict)
+    taken: list[bytes] = field(default_factory=list)
+    tries: int = 0
+    at_once: int = 0
+    at_once_max: int = 0
+
+    async def start(self, *, subscribe: tuple[str, ...], will: Callable[[str], Will]) -> None:
+        raise NotImplementedError
+
+    def events(self) -> AsyncIterator[UplinkEvent]:
+        raise NotImplementedError
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        assert topic == "kwh/v1/org/gw01/up/batch"
+        assert not retain
+        self.tries += 1
+        number = self.tries
+        self.at_once += 1
+        self.at_once_max = max(self.at_once_max, self.at_once)
+        await asyncio.sleep(0)
+        self.at_once -= 1
+        if number in self.answers:
+            raise self.answers[number]
+        self.taken.append(payload)
+
+    async def stop(self) -> None:
+        raise NotImplementedError
+
+
+@dataclass
+class OwnThread:
+    """Storage on the test's own thread."""
+
+    journal: Journal
+
+    async def run(self, work: Callable[[Journal], T]) -> T:
+        return work(self.journal)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path)
+    for count in range(30):
+        made.read({"reflow-1": 1000 + count})
+    return made
+
+
+def publisher_of(bench: Bench, uplink: ScriptedUplink, *, by_broker: bool = False) -> Publisher:
+    who = Identity("org", "gw01", "carbon.example", "0.1.0")
+    storage, clock = OwnThread(bench.journal), SystemClock()
+    return Publisher(who, storage, uplink, clock, bench.dice, broker_acknowledges=by_broker)
+
+
+async def run_until(publisher: Publisher, condition: Callable[[], bool], within_s: float = 10) -> None:
+    task = asyncio.create_task(publisher.run())
+    try:
+        await eventually(condition, within_s)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def sealed(bench: Bench) -> list[bytes]:
+    return [kept.jws or b"" for kept in bench.journal.queue(after_ordinal=0, limit=1000)]
+
+
+async def test_stored_bytes_go_out_in_order_a_few_at_a_time(bench: Bench) -> None:
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    await run_until(publisher, lambda: len(uplink.taken) >= 30)
+    assert uplink.taken == sealed(bench)
+    assert uplink.at_once_max == publish.AT_ONCE
+
+
+async def test_nothing_is_sent_without_a_connection(bench: Bench) -> None:
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    with pytest.raises(AssertionError):
+        await run_until(publisher, lambda: uplink.tries > 0, within_s=0.2)
+
+
+async def test_a_puback_releases_nothing(bench: Bench) -> None:
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    await run_until(publisher, lambda: len(uplink.taken) >= 30)
+    assert bench.journal.backlog().batches == 30
+
+
+async def test_in_broker_mode_a_puback_is_the_receipt(bench: Bench) -> None:
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink, by_broker=True)
+    publisher.connection(up=True)
+    await run_until(publisher, lambda: bench.journal.backlog().batches == 0)
+    assert len(uplink.taken) == 30
+
+
+async def test_what_the_broker_did_not_take_is_sent_again_and_nothing_is_left_out(bench: Bench) -> None:
+    uplink = ScriptedUplink({5: UplinkDown("cut"), 6: UplinkDown("cut")})
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    await run_until(publisher, lambda: set(sealed(bench)) <= set(uplink.taken))
+
+
+async def test_a_refusal_is_said_and_an_answer_of_the_platform_ends_the_pause(bench: Bench) -> None:
+    uplink = ScriptedUplink({1: UplinkRefused("nobody has subscribed", 0x10)})
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    await run_until(publisher, lambda: publisher.refusal is not None)
+    assert "nobody has subscribed" in (publisher.refusal or "")
+    task = asyncio.create_task(publisher.run())
+    await asyncio.sleep(0.05)
+    publisher.acknowledged(None)
+    await eventually(lambda: len(uplink.taken) >= 30)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert publisher.refusal is None
+
+
+async def test_only_a_head_that_moves_is_progress(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "RESEND_S", 0.2)
+    monkeypatch.setattr(publish, "IDLE_S", 0.02)
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    head = ChainHead("01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, "x" * 43)
+
+    def still_asking() -> bool:
+        publisher.acknowledged(head)
+        return len(uplink.taken) >= 60
+
+    await run_until(publisher, still_asking)
+
+
+async def test_it_waits_for_the_platform_when_it_is_far_ahead(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "AHEAD_MAX", 10)
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    with pytest.raises(AssertionError):
+        await run_until(publisher, lambda: len(uplink.taken) > 10, within_s=0.5)
+    assert len(uplink.taken) == 10
