@@ -146,7 +146,7 @@ async def test_a_babbling_device_costs_a_bounded_time_and_no_wrong_words(pty: Pt
     right = (await port.read(ENERGY, timeout_ms=100)).words
     pty.pump.babble(4000)  # a third of a second at 115200
     begun = asyncio.get_running_loop().time()
-    answers = []
+    answers: list[tuple[int, ...]] = []
     while not answers and asyncio.get_running_loop().time() - begun < 3:
         try:
             answers.append((await port.read(ENERGY, timeout_ms=100)).words)
