@@ -16,6 +16,8 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
+from agent.service.logline import pairs
+
 log = logging.getLogger(__name__)
 
 QUESTION_BYTES_MAX = 1024
@@ -77,7 +79,7 @@ class ControlSocket:
         except ValueError as error:
             writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
         except (OSError, TimeoutError) as error:
-            log.debug("a question on the control socket was not answered: %s", error)
+            log.debug("a question on the control socket was not answered", extra=pairs("M1601", reason=error))
         finally:
             self._tasks.discard(task)
             writer.close()

@@ -1,12 +1,13 @@
 """Log lines that a person can read, a script can take apart, and nobody can forge.
 
 One record is one line on stderr. Under systemd it begins with `<N>`, which the journal takes for the priority;
-elsewhere with the UTC time and the level. Then come the logger, the message, and pairs `key=value`:
+elsewhere with the UTC time and the level. Then come the message's id, the logger, the message, and pairs `key=value`:
 
-    2026-11-22T08:15:00.123Z WARNING agent.service.poll: no answer  meter=reflow-1 line=hall-a timeout_ms=350
+    2026-11-22T08:15:00.123Z WARNING M1203 agent.service.poll: the meter does not answer  meter=reflow-1 line=hall-a
 
-Pairs are given as `extra=pairs(meter=..., line=...)`. A stable message id, for a manual to refer to, has its place in
-`extra=pairs("M1203", meter=...)` and is printed before the message in brackets; no id is assigned yet.
+Id and pairs are given as `extra=pairs("M1203", meter=..., line=...)`. The ids are stable: what each means and what to
+do is in the catalogue beside this module, LOGS.md, and `journalctl -g M1203` finds them. They are not systemd's own
+MESSAGE_ID (128 bits in a field of its own), which stderr cannot carry and no person can say over the telephone.
 
 Control characters, line separators and anything else that does not print are escaped, whether they come from a meter, a
 file name or a traceback: a value can neither begin a line of its own nor move the cursor of a terminal. Values whose
@@ -22,6 +23,10 @@ import re
 import sys
 from collections.abc import Mapping
 from typing import TextIO
+
+from agent.service.logline import pairs
+
+__all__ = ["LINE_SIZE_MAX", "LineFormatter", "pairs", "printable", "priority", "set_up_logging"]
 
 LINE_SIZE_MAX = 8192
 HIDDEN = "(hidden)"
@@ -40,14 +45,6 @@ _PRIVATE_KEY = re.compile(
 )
 _USER_INFO = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*(?=@)")
 _PLAIN_VALUE = re.compile(r"[^\s\"'=\\]+")
-
-
-def pairs(message_id: str | None = None, /, **values: object) -> dict[str, object]:
-    """The `extra` of a log call: pairs that are printed as `key=value` in this order, and a stable message id."""
-    extra: dict[str, object] = {"pairs": values}
-    if message_id is not None:
-        extra["id"] = message_id
-    return extra
 
 
 def set_up_logging(
@@ -82,11 +79,11 @@ class LineFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """The line without its end, at most 8 KiB."""
-        parts = [self._head(record), f"{record.name}: "]
+        parts = [self._head(record)]
         message_id = getattr(record, "id", None)
         if message_id is not None:
-            parts.append(f"[{printable(str(message_id))}] ")
-        parts.append(printable(_message(record)))
+            parts.append(f"{printable(str(message_id))} ")
+        parts += [f"{record.name}: ", printable(_message(record))]
         values = getattr(record, "pairs", None)
         if isinstance(values, Mapping) and values:
             parts.append("  " + " ".join(_pair(str(key), value) for key, value in values.items()))

@@ -12,6 +12,8 @@ import os
 import socket
 from collections.abc import Mapping
 
+from agent.service.logline import pairs
+
 _log = logging.getLogger(__name__)
 
 STATUS_SIZE_MAX = 512
@@ -69,7 +71,7 @@ class Notifier:
                 sock.send("\n".join(lines).encode())
         except OSError as error:
             if not self._failed:
-                _log.warning("the service manager does not listen: %s", error)
+                _log.warning("the service manager does not listen", extra=pairs("M1005", reason=error))
             self._failed = True
         else:
             self._failed = False

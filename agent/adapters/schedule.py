@@ -28,6 +28,7 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 from apscheduler.triggers.base import BaseTrigger
 
+from agent.service.logline import pairs
 from agent.service.ports import Clock
 
 WATCH_S = 1.0
@@ -151,7 +152,9 @@ class AlignedSchedule:
             return False
         self._offset_ms = offset_ms
         self._plan_anew()
-        _log.warning("the wall clock was set by %d ms; all ticks are planned anew", step_ms)
+        _log.warning(
+            "the wall clock was set; all ticks are planned anew", extra=pairs("M1501", step_ms=step_ms)
+        )
         if self._on_step is not None:
             self._on_step(step_ms)
         return True
@@ -167,13 +170,20 @@ class AlignedSchedule:
             try:
                 self.look()
             except Exception:  # noqa: BLE001  # whatever `on_step` raises must not end the watch
-                _log.exception("the report of a clock step failed")
+                _log.exception("the report of a clock step failed", extra=pairs("M1502"))
 
     def _report(self, event: JobEvent) -> None:
         if event.code == EVENT_JOB_ERROR:
-            _log.error("tick (%s) failed: %r", event.job_id, event.exception, exc_info=event.exception)
+            _log.error(
+                "a tick failed; the next one comes",
+                exc_info=event.exception,
+                extra=pairs("M1503", tick=event.job_id, reason=repr(event.exception)),
+            )
         else:
-            _log.warning("tick (%s) was skipped: the one before had not ended", event.job_id)
+            _log.warning(
+                "a tick was skipped, because the one before had not ended",
+                extra=pairs("M1504", tick=event.job_id),
+            )
 
     def _wall_minus_monotonic_ms(self) -> int:
         return self._clock.wall_ms() - self._clock.monotonic_ns() // 1_000_000

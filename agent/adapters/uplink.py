@@ -54,6 +54,7 @@ from agent.adapters.uplink_reasons import (
     describe_failure,
 )
 from agent.errors import ConfigError, UplinkDown, UplinkRefused
+from agent.service.logline import pairs
 from agent.service.ports import Connected, Disconnected, Entropy, Received, UplinkEvent, Will
 
 CONTENT_TYPE = "application/jose"
@@ -309,7 +310,7 @@ class _Connection:
         try:
             self._post(self._on_end, cause or client.failure)
         except RuntimeError:
-            _log.debug("the event loop was closed before the connection")
+            _log.debug("the event loop was closed before the connection", extra=pairs("M1412"))
 
     def _hand_over(self, message: mqtt.MQTTMessage) -> None:
         """Hand a message over when there is room for it; until then nothing more is read from the socket.
@@ -738,7 +739,9 @@ class MqttUplink:
             except ConfigError as error:
                 ending = Ending(str(error), Pace.SLOWLY)
             except Exception as error:  # noqa: BLE001  # no fault makes the process give up for good
-                _log.exception("an attempt to connect failed in a way that was not foreseen")
+                _log.exception(
+                    "an attempt to connect failed in a way that was not foreseen", extra=pairs("M1410")
+                )
                 ending = Ending(f"an attempt to connect failed: {error!r}", Pace.SLOWLY)
             failures = 1 if stable else failures + 1
             self._mailbox.put(Disconnected(ending.reason))
@@ -782,7 +785,10 @@ class MqttUplink:
         topic = _topic_of(message)
         wanted = topic is not None and any(mqtt.topic_matches_sub(one, topic) for one in self._subscribe)
         if topic is None or not wanted or len(message.payload) > MESSAGE_SIZE_MAX:
-            _log.warning("dropped a message of %d bytes that nobody asked for", len(message.payload))
+            _log.warning(
+                "a message that nobody asked for was dropped",
+                extra=pairs("M1411", bytes=len(message.payload)),
+            )
             connection.acknowledge(message)
             return
         event = Received(topic, bytes(message.payload), bool(message.retain))

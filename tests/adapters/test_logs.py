@@ -56,8 +56,8 @@ def test_a_message_id_has_its_place(written: io.StringIO) -> None:
     log.info("closed", extra=pairs("M1203", seq=7))
     log.info("closed", extra={"id": "M1204"})
     first, second = written.getvalue().splitlines()
-    assert first.endswith("agent.test: [M1203] closed  seq=7")
-    assert second.endswith("agent.test: [M1204] closed")
+    assert first.endswith(" INFO M1203 agent.test: closed  seq=7")
+    assert second.endswith(" INFO M1204 agent.test: closed")
 
 
 @pytest.mark.parametrize(
