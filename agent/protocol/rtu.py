@@ -16,6 +16,10 @@ without it:
 - *Only the one answer fits.* Unit, function, byte count, length and checksum are those of the request, or it is not
   the answer. Garbage, echoes and frames of others around it are skipped, without losing it.
 
+The bounds: an answer that begins later than its late window (two time-outs after the request), a unit that answers one
+question twice, and one whose late answer also has another shape than it was asked for, cannot be told from the answer
+to the next question by anybody; the plausibility gates come after.
+
 Sources: MODBUS over Serial Line Specification V1.02, sections 2.5.1 and 6.2; RTU frames of V1.1b3.
 """
 
