@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 
 from agent.errors import JournalFull
 from agent.reporting.utc import text_of_ms
-from agent.service.close import Closed, Closer, Cut, Sample
+from agent.service.close import Closed, Closer, Cut, NotBooked, Sample
 from agent.service.journal import Storage
 from agent.service.logline import pairs
 from agent.service.poll import LineWorker, Sweep
@@ -45,6 +45,12 @@ class Boundary:
         self._due: asyncio.Queue[int] = asyncio.Queue(maxsize=1)
         self._clock_steps_ms: list[int] = []
         self.skipped = 0
+        self.last_skipped_ms: int | None = None
+        self.cuts = 0
+        self.not_booked: dict[str, NotBooked] = {}
+        """The readings that are kept out of the ledger at present, by meter."""
+        self.flags: dict[str, tuple[str, ...]] = {}
+        """The quality flags of the last delta of each meter since the start."""
         self.last: Closed | None = None
         self.last_cut_ms: int | None = None
         self.last_error: str | None = None
@@ -55,6 +61,7 @@ class Boundary:
             self._due.put_nowait(boundary_ms)
         except asyncio.QueueFull:
             self.skipped += 1
+            self.last_skipped_ms = boundary_ms
             log.warning(
                 "a boundary was skipped, because the one before is still at work; its interval spans both",
                 extra=pairs("M1301", boundary=text_of_ms(boundary_ms)),
@@ -82,7 +89,7 @@ class Boundary:
             self._clock_steps_ms[:0] = steps
             self._note_full(error)
             return
-        self._note(cut_ms, closed)
+        self._note(cut, closed)
 
     async def _collect(self, sweeps: Sequence[Sweep], patience_s: float) -> tuple[Sample, ...]:
         waits = [asyncio.create_task(sweep.done.wait()) for sweep in sweeps]
@@ -101,10 +108,15 @@ class Boundary:
             )
         self.last_error = str(error)
 
-    def _note(self, cut_ms: int, closed: Closed) -> None:
+    def _note(self, cut: Cut, closed: Closed) -> None:
         before = {} if self.last is None else self.last.held
         for meter, reason in closed.held.items():
             if before.get(meter) != reason:
                 log.warning("the reading was not booked", extra=pairs("M1205", meter=meter, reason=reason))
-        self.last, self.last_cut_ms, self.last_error = closed, cut_ms, None
+        for sample in cut.samples:
+            self.not_booked.pop(sample.meter, None)
+        self.not_booked |= closed.not_booked
+        self.flags |= closed.flags
+        self.cuts += 1
+        self.last, self.last_cut_ms, self.last_error = closed, cut.cut_ms, None
         self._sealed(closed)

@@ -55,14 +55,34 @@ class Cut:
 
 
 @dataclass(frozen=True, slots=True)
+class NotBooked:
+    """A reading that was kept out of the ledger: its words, its register where it has one, and why.
+
+    `kind` is `refused` (it cannot be a register), `held` (no metering explains the move) or `identity` (another meter
+    answered).
+    """
+
+    kind: str
+    reason: str
+    words: tuple[int, ...]
+    register_milliwh: int | None
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
 class Closed:
     """What became of a cut: batches sealed, deltas booked, whether the meter map is a new one, and why a meter's
-    reading was not booked."""
+    reading was not booked.
+
+    `not_booked` says the same as `held` in more detail; `flags` are the quality flags of the deltas, by meter.
+    """
 
     batches: int
     deltas: int
     map_changed: bool
     held: dict[str, str]
+    not_booked: dict[str, NotBooked] = field(default_factory=dict)
+    flags: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -108,7 +128,7 @@ class _Closing:
         self._map, self._map_events = sealer.map_in_force(journal, meters.values(), self._serials)
         self._maps = {self._map.hash: self._map}
         self._portions: defaultdict[str, _Portion] = defaultdict(_Portion)
-        self._held: dict[str, str] = {}
+        self._not_booked: dict[str, NotBooked] = {}
 
     def run(self) -> Closed:
         map_changed = bool(self._map_events)
@@ -121,7 +141,9 @@ class _Closing:
         former = [cfg for cfg in self._portions if cfg != self._map.hash]
         batches = sum(self._seal(cfg) for cfg in [*former, self._map.hash])
         deltas = sum(len(portion.deltas) for portion in self._portions.values())
-        return Closed(batches, deltas, map_changed, self._held)
+        held = {meter: reading.reason for meter, reading in self._not_booked.items()}
+        flags = {delta.meter: delta.q for portion in self._portions.values() for delta in portion.deltas}
+        return Closed(batches, deltas, map_changed, held, self._not_booked, flags)
 
     def _clock_events(self) -> list[Event]:
         """Steps of the wall clock are declared; what they mean for batches already sealed is not known here."""
@@ -142,12 +164,12 @@ class _Closing:
     def _book(self, sample: Sample) -> None:
         meter = self._meters[sample.meter]
         if meter.serial is not None and sample.serial not in (None, meter.serial):
-            self._refuse(sample, f"serial number {sample.serial} instead of {meter.serial}")
+            self._refuse(sample, f"serial number {sample.serial} instead of {meter.serial}", "identity")
             return
         value = decode(meter.profile.energy, sample.words)
         admitted = admit(meter, value)
         if isinstance(admitted, RefusedReading):
-            self._refuse(sample, admitted.reason)
+            self._refuse(sample, admitted.reason, "refused")
             return
         assert not isinstance(value, str | NoValue)
         flags = self._flags_of(meter, value, sample)
@@ -157,7 +179,7 @@ class _Closing:
         if head is not None and head.cfg != self._map.hash and not head.restored:
             self._close_under_former_map(head, point, sample, value)
             head = self._heads[meter.id]
-            if meter.id in self._held:
+            if meter.id in self._not_booked:
                 return
             if point.basis.continues(head.basis) and head.at_ms == point.at_ms:
                 self._keep_head(replace(head, cfg=self._map.hash, basis=basis))
@@ -202,7 +224,7 @@ class _Closing:
         portion = self._portions[under.hash]
         match outcome:
             case Held(reason):
-                self._refuse(sample, reason)
+                self._refuse(sample, reason, "held", point.register_milliwh)
                 return
             case Opened(before, after, reason):
                 point = replace(point, opens=reason)
@@ -223,11 +245,11 @@ class _Closing:
         self._journal.save_head(head)
         self._heads[head.meter] = head
 
-    def _refuse(self, sample: Sample, reason: str) -> None:
+    def _refuse(self, sample: Sample, reason: str, kind: str, register_milliwh: int | None = None) -> None:
         register = self._meters[sample.meter].profile.energy.name
         event = refused_event(sample.at_ms, meter=sample.meter, register=register, reason=reason, count=1)
         self._portions[self._map.hash].events.append(event)
-        self._held[sample.meter] = reason
+        self._not_booked[sample.meter] = NotBooked(kind, reason, sample.words, register_milliwh, sample.at_ms)
 
     def _flags_of(self, meter: Meter, counts: int | Fraction, sample: Sample) -> frozenset[str]:
         flags = set()

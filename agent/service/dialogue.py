@@ -87,6 +87,10 @@ class Dialogue:
         self._told_descriptor: str | None = None
         self._position: Position | None = None
         self.connection_problem: str | None = "not connected yet"
+        self.connection_since_ns = clock.monotonic_ns()
+        """Since when the connection is there, or is not."""
+        self.connections = 0
+        self.last_rejected_ns: int | None = None
         self.rejected = 0
         """Messages on our topics that were not taken: bad signature, malformed, or meant for somebody else."""
         self.last_acknowledged_ms: int | None = None
@@ -136,6 +140,8 @@ class Dialogue:
 
     def _greet(self, session: str) -> None:
         self._session = session
+        self.connections += 1
+        self.connection_since_ns = self._clock.monotonic_ns()
         self.connection_problem = None
         self._told_descriptor = None
         self._answered.clear()
@@ -145,6 +151,8 @@ class Dialogue:
     def _part(self, reason: str) -> None:
         if self.connection_problem != reason:
             log.warning("there is no connection to the broker", extra=pairs("M1402", reason=reason))
+        if self.connection_problem is None:
+            self.connection_since_ns = self._clock.monotonic_ns()
         self.connection_problem = reason
         self._session = None
         self._publisher.connection(up=False)
@@ -253,6 +261,7 @@ class Dialogue:
 
     def _reject(self, topic: str, reason: str) -> None:
         self.rejected += 1
+        self.last_rejected_ns = self._clock.monotonic_ns()
         log.error("a message to us was not taken", extra=pairs("M1406", topic=topic, reason=reason))
 
     async def _follow_up(self, outcome: Outcome, said: Acknowledgement) -> None:

@@ -10,10 +10,19 @@ costs other lines nothing, because each has its own worker; it is opened again f
 
 import asyncio
 import logging
+from collections import Counter, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from agent.errors import LineDown, MeteringError, MeterRefused, RetryLater
+from agent.errors import (
+    FrameDamaged,
+    LineDown,
+    MeterBusy,
+    MeteringError,
+    MeterRefused,
+    MeterSilent,
+    RetryLater,
+)
 from agent.metering import plant
 from agent.metering.decode import Decoded, NoValue, decode
 from agent.metering.plan import Block, BusCost, bisect, plan_reads
@@ -41,6 +50,10 @@ TYPICAL_TURNAROUND_NS = 10_000_000
 """A serial meter's pause before it answers, for planning reads until it is learned."""
 TYPICAL_ROUND_TRIP_NS = 2_000_000
 """The same for a meter on Modbus TCP."""
+FAILURES = {"silent": MeterSilent, "busy": MeterBusy, "damaged": FrameDamaged, "refused": MeterRefused}
+"""Kinds of failed reads; what is none of these counts as other."""
+MARK_NS, MARKS_MAX = 30 * 1_000_000_000, 10
+"""The present state of a line is what happened since the oldest mark: 5 minutes, or 10 intervals if they are longer."""
 REOPEN_S = (0.2, 5.0)
 """First and longest pause before a line is opened again."""
 
@@ -66,6 +79,8 @@ class Watch:
     reads: int = 0
     failed_reads: int = 0
     last_error: str | None = None
+    errors: Counter[str] = field(default_factory=Counter)
+    """Failed reads since the start by kind: silent, busy, damaged, refused, other."""
     live: dict[str, LiveValue] = field(default_factory=dict)
     sampled_ns: int | None = None
 
@@ -74,16 +89,33 @@ class Watch:
         return now_ns >= self.retry_at_ns
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The counters of a line at one moment (monotonic), so that its present state can be told from its past."""
+
+    at_ns: int
+    busy_ns: int
+    reads: int
+    damaged: int
+
+
 @dataclass(slots=True)
 class LineHealth:
     """What is known of one line."""
 
     open: bool = False
     last_error: str | None = None
+    began_ns: int = 0
+    """When the worker began, monotonic."""
+    outages: int = 0
+    """How often the line went down, or could not be opened, in a new way."""
     busy_ns: int = 0
+    """Time spent in transactions since the worker began."""
+    marks: deque[Mark] = field(default_factory=lambda: deque(maxlen=MARKS_MAX))
     rounds_skipped: int = 0
     sweeps_skipped: int = 0
     last_sweep_ns: int | None = None
+    """How long the last sweep took."""
 
 
 class Sweep:
@@ -111,6 +143,18 @@ class LineWorker:
         self._sweep: Sweep | None = None
         self._wake = asyncio.Event()
         self._blocks = {meter.id: _live_blocks(line, meter) for meter in meters}
+        self.health.began_ns = clock.monotonic_ns()
+        self.health.marks.append(self.mark())
+
+    def mark(self) -> Mark:
+        """What the counters say now."""
+        watches = self.watches.values()
+        return Mark(
+            self._clock.monotonic_ns(),
+            self.health.busy_ns,
+            sum(watch.reads + watch.failed_reads for watch in watches),
+            sum(watch.errors["damaged"] for watch in watches),
+        )
 
     def sweep(self) -> Sweep:
         """Ask for a sweep now. One that was still waiting or running ends with what it has."""
@@ -158,6 +202,7 @@ class LineWorker:
                 "the line is down; it is opened again and again",
                 extra=pairs("M1202", line=self.line.id, reason=error),
             )
+        self.health.outages += self.health.open or self.health.last_error != str(error)
         self.health.open = False
         self.health.last_error = str(error)
         if self._sweep is not None:
@@ -201,6 +246,8 @@ class LineWorker:
                 sweep.samples.append(sample)
         sweep.finish()
         self.health.last_sweep_ns = self._clock.monotonic_ns() - begun_ns
+        if self._clock.monotonic_ns() - self.health.marks[-1].at_ns >= MARK_NS:
+            self.health.marks.append(self.mark())
         if self._sweep is sweep:
             self._sweep = None
 
@@ -292,6 +339,7 @@ class LineWorker:
         watch.failed_reads += 1
         watch.failures += 1
         watch.last_error = str(error)
+        watch.errors[kind_of(error)] += 1
         if watch.failures < TOLERATED_FAILURES:
             return
         if watch.failures == TOLERATED_FAILURES:
@@ -312,6 +360,11 @@ class LineWorker:
     def _wall_ms(self, reply: Reply) -> int:
         """When the last byte of a reply had arrived, by the wall clock."""
         return self._clock.wall_ms() - (self._clock.monotonic_ns() - reply.received_ns) // 1_000_000
+
+
+def kind_of(error: MeteringError) -> str:
+    """What kind of failure of a read this is, in one word."""
+    return next((kind for kind, cause in FAILURES.items() if isinstance(error, cause)), "other")
 
 
 def serial_text(value: Decoded) -> str | None:

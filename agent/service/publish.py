@@ -7,6 +7,7 @@ releases nothing; only `acknowledge` does.
 
 import asyncio
 import logging
+from collections import OrderedDict
 
 from agent.errors import UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
@@ -28,6 +29,8 @@ RESEND_S = 30
 """Without progress of the platform's head for this long, plus a random part of as much again, sending starts over."""
 REFUSED_S = 60
 """Pause after the broker refused a message; shorter if the platform speaks or the connection is a new one."""
+PUBACKS_KEPT = 1024
+"""Of so many batches it is remembered when the broker took them."""
 IDLE_S = 1.0
 """How often the queue is looked at when nothing wakes us."""
 PUBACK_S = 20
@@ -62,6 +65,9 @@ class Publisher:
         self._progress_ns = 0
         self._patience_ns = 0
         self.pulse = Pulse("publish", busy_s=PUBACK_S)
+        self.pubacks: OrderedDict[int, int] = OrderedDict()
+        """When the broker took the newest batches (ordinal to UTC ms), for `trace`; forgotten with the process."""
+        self.published = 0
         self.refusal: str | None = None
         """Why the broker refused the last message, None while it takes them."""
 
@@ -128,7 +134,14 @@ class Publisher:
     async def _send(self, batch: KeptBatch) -> None:
         """Publish one batch; each PUBACK is progress, so that a slow link may take its time."""
         await self._uplink.publish(self._topic, batch.jws or b"")
+        self._note_taken(batch)
         self.pulse.beat()
+
+    def _note_taken(self, batch: KeptBatch) -> None:
+        self.published += 1
+        self.pubacks[batch.ordinal] = self._clock.wall_ms()
+        if len(self.pubacks) > PUBACKS_KEPT:
+            self.pubacks.popitem(last=False)
 
     def _due(self, journal: Journal) -> list[KeptBatch]:
         if journal.state().standing is not Standing.NORMAL:
