@@ -33,6 +33,7 @@ from pymodbus.pdu import ModbusPDU
 from agent.errors import FrameDamaged, LineDown, MeteringError, MeterSilent
 from agent.metering import plant
 from agent.metering.plant import SerialSettings
+from agent.protocol.pair import Request
 from agent.protocol.pdu import READ_HOLDING, ReadRequest, words_of
 from agent.protocol.tcp import frames
 from agent.service.ports import Reply
@@ -117,7 +118,7 @@ class ModbusTcpLine:
 
     async def read(
         self,
-        request: ReadRequest,
+        request: Request,
         *,
         timeout_ms: int,
         quiet_ms: int = 0,
@@ -125,9 +126,11 @@ class ModbusTcpLine:
     ) -> Reply:
         """Make one read transaction; see `agent.service.ports.Line.read`.
 
-        `quiet_ms` and `settings` are the gateway's business here. A cancelled read runs on to its end, and the next
-        one waits for it.
+        Only Modbus: settings refuse a DL/T 645 meter on such a line. `quiet_ms` and `settings` are the gateway's
+        business here. A cancelled read runs on to its end, and the next one waits for it.
         """
+        if not isinstance(request, ReadRequest):
+            raise TypeError(f"line {self._line.id}: Modbus TCP does not carry {request}")
         task = asyncio.create_task(self._in_turn(request, timeout_ms), name=f"read {self._line.id}")
         self._running.add(task)
         task.add_done_callback(self._forget)

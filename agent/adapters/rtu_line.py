@@ -23,8 +23,8 @@ import serial
 from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings, Transport
-from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import Event, Failed, Retune, RtuMaster, Send, WaitUntil, Words
+from agent.protocol.pair import PairMaster, Request
+from agent.protocol.rtu import Event, Failed, Retune, Send, WaitUntil, Words
 from agent.service.ports import Reply
 
 LISTEN_MS = 250
@@ -139,7 +139,7 @@ class _SocketChannel:
 
 
 class RtuLine:
-    """Modbus RTU over `rs485` and `rs485-over-tcp`; implements `agent.service.ports.Line`.
+    """Modbus RTU and DL/T 645 over `rs485` and `rs485-over-tcp`; implements `agent.service.ports.Line`.
 
     `monotonic_ns` is the time of the machine, `listen_ms` how long a port just opened is only listened to.
     """
@@ -154,7 +154,7 @@ class RtuLine:
         self._line = line
         self._monotonic_ns = monotonic_ns
         self._listen_ns = listen_ms * 1_000_000
-        self._master = RtuMaster(line.serial)
+        self._master = PairMaster(line.serial)
         self._channel: _Channel | None = None
         self._answer: asyncio.Future[Reply] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -173,7 +173,7 @@ class RtuLine:
 
     async def read(
         self,
-        request: ReadRequest,
+        request: Request,
         *,
         timeout_ms: int,
         quiet_ms: int = 0,
@@ -202,6 +202,11 @@ class RtuLine:
             self._answer = None
             self._stop_alarm()
             self._master.abandon()
+
+    def strays(self) -> list[int | str]:
+        """Who answered without being asked since this was last called: units, and DL/T 645 addresses."""
+        self._drain()
+        return self._master.strays()
 
     async def close(self) -> None:
         """Let go of the port; a read that is waiting ends with LineDown."""
@@ -271,8 +276,8 @@ class RtuLine:
                     self._put(event)
                 case WaitUntil(at_ns):
                     self._set_alarm(at_ns)
-                case Words(words, sent_ns, received_ns):
-                    self._finish(Reply(words, sent_ns, received_ns))
+                case Words(words, sent_ns, received_ns, sender):
+                    self._finish(Reply(words, sent_ns, received_ns, sender))
                 case Failed(error):
                     self._finish(error)
 

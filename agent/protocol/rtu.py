@@ -46,6 +46,8 @@ BABBLE_NS = 1_000_000_000
 """Longest wait for a line that is never silent."""
 BUFFER_BYTES = 600
 """More unexplained bytes than two of the longest frames need not be kept."""
+STRAYS_MAX = 64
+"""So many replies that nobody asked for are remembered until somebody wants to know."""
 
 
 def _crc_table() -> tuple[int, ...]:
@@ -117,11 +119,15 @@ class WaitUntil:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """The request is answered. `sent_ns` is when its first byte went out, `received_ns` when the last byte was here."""
+    """The request is answered. `sent_ns` is when its first byte went out, `received_ns` when the last byte was here.
+
+    `sender` is the address under which a DL/T 645 meter answered, None for Modbus.
+    """
 
     words: tuple[int, ...]
     sent_ns: int
     received_ns: int
+    sender: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +138,15 @@ class Failed:
 
 
 Event = Retune | Send | WaitUntil | Words | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class LineState:
+    """What one machine tells the next that speaks on the same line: settings, last character, rest of the meter."""
+
+    settings: SerialSettings
+    last_ns: int
+    quiet_ns: int
 
 
 # -------------------------------------------------------------------------------------------------------------- state
@@ -220,6 +235,7 @@ class RtuMaster:
         self._last_ns = 0
         self._quiet_ns = 0
         self._units: dict[int, _Unit] = {}
+        self._strays: list[int] = []
 
     # ----------------------------------------------------------------------------------------------- what callers do
 
@@ -227,6 +243,26 @@ class RtuMaster:
     def settings(self) -> SerialSettings:
         """Speed and framing the port is tuned to."""
         return self._settings
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a request is outstanding."""
+        return self._ask is not None
+
+    def line_state(self) -> LineState:
+        """What the machine of another protocol has to know before it may speak."""
+        return LineState(self._settings, self._last_ns, self._quiet_ns)
+
+    def take_over(self, state: LineState) -> None:
+        """Speak after the machine of another protocol."""
+        self._settings = state.settings
+        self._last_ns = max(self._last_ns, state.last_ns)
+        self._quiet_ns = state.quiet_ns
+
+    def strays(self) -> list[int]:
+        """Units whose replies were heard without being asked for since this was last called, oldest first."""
+        heard, self._strays = self._strays, []
+        return heard
 
     def connected(self, now_ns: int, settings: SerialSettings, *, listen_ns: int = 0) -> None:
         """The port was opened with these settings: listen so long before the first request.
@@ -443,6 +479,8 @@ class RtuMaster:
 
     def _settle(self, now_ns: int, found: _Found) -> bool:
         """Cross out the oldest debt that this frame may pay; False if there is none."""
+        if found.is_data or found.is_exception:
+            self._strays = [*self._strays[1 - STRAYS_MAX :], found.unit]
         unit = self._units.get(found.unit)
         if unit is None:
             return False

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from agent.metering.plant import SerialSettings
-from agent.protocol.pdu import ReadRequest
+from agent.protocol.pair import Request
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +38,15 @@ class Clock(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """The words of one read and when its last byte had arrived (`received_ns`, monotonic)."""
+    """The words of one read and when its last byte had arrived (`received_ns`, monotonic).
+
+    `sender` is the address under which a DL/T 645 meter answered, None for Modbus.
+    """
 
     words: tuple[int, ...]
     sent_ns: int
     received_ns: int
+    sender: str | None = None
 
 
 class Line(Protocol):
@@ -56,7 +60,7 @@ class Line(Protocol):
 
     async def read(
         self,
-        request: ReadRequest,
+        request: Request,
         *,
         timeout_ms: int,
         quiet_ms: int = 0,
@@ -65,7 +69,8 @@ class Line(Protocol):
         """Make one read transaction.
 
         Args:
-            request: unit, function, address and number of registers.
+            request: unit, function, address and number of registers; or meter and identifier of DL/T 645, whose
+                data come as words, high byte first.
             timeout_ms: longest wait from the end of the request to the beginning of the answer.
             quiet_ms: rest the meter needs after its answer beyond the 3.5 characters of the line.
             settings: baud and framing of this meter where they differ from the line's.

@@ -21,6 +21,7 @@ from agent.metering import plant
 from agent.metering.decode import encode
 from agent.metering.plant import SerialSettings
 from agent.metering.profile import Profile
+from agent.protocol.pair import Request
 from agent.protocol.pdu import ReadRequest
 from agent.resources import config_path
 from agent.service.ports import Line, Reply
@@ -59,12 +60,13 @@ class PretendLine:
 
     async def read(
         self,
-        request: ReadRequest,
+        request: Request,
         *,
         timeout_ms: int,
         quiet_ms: int = 0,
         settings: SerialSettings | None = None,
     ) -> Reply:
+        assert isinstance(request, ReadRequest)
         assert self.open_now
         assert timeout_ms > 0
         self.asked.append(request)

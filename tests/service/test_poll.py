@@ -11,6 +11,7 @@ from agent.metering import plant
 from agent.metering.decode import encode
 from agent.metering.plant import Meter, SerialSettings, Transport
 from agent.metering.profile import WordType
+from agent.protocol.pair import Request
 from agent.protocol.pdu import ReadRequest
 from agent.service.poll import LineWorker, Sweep
 from agent.service.ports import Reply
@@ -37,12 +38,13 @@ class ScriptedLine:
 
     async def read(
         self,
-        request: ReadRequest,
+        request: Request,
         *,
         timeout_ms: int,
         quiet_ms: int = 0,
         settings: SerialSettings | None = None,
     ) -> Reply:
+        assert isinstance(request, ReadRequest)
         self.asked.append(request)
         await asyncio.sleep(0)
         answer = self.answers.get(request.unit)

@@ -23,6 +23,7 @@ from agent.errors import JournalFull, LineDown, MeterSilent, UplinkDown, UplinkR
 from agent.metering import plant
 from agent.metering.decode import encode
 from agent.metering.plant import Meter, SerialSettings, Transport
+from agent.protocol.pair import Request
 from agent.protocol.pdu import ReadRequest
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
@@ -77,12 +78,13 @@ class ScriptedLine:
 
     async def read(
         self,
-        request: ReadRequest,
+        request: Request,
         *,
         timeout_ms: int,
         quiet_ms: int = 0,
         settings: SerialSettings | None = None,
     ) -> Reply:
+        assert isinstance(request, ReadRequest)
         self.reads += 1
         await asyncio.sleep(0.03)
         await self.before_read()
