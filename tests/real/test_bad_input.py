@@ -2,12 +2,15 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from agent.adapters.journal import open_journal
 from simulators.demo.rig import Rig
+from tests.support.mosquitto import Mosquitto
 
 
 def run_agent(site: Path, seconds: int = 20) -> subprocess.CompletedProcess[str]:
@@ -70,6 +73,39 @@ def test_a_journal_of_another_platform_is_archived_and_kept(rig: Rig) -> None:
         archived = [path for path in rig.folder.glob("journal.db.former-*") if not path.name.endswith("-wal")]
         assert len(archived) == 1 and open_chain(archived[0]) == chain
         assert open_chain(rig.journal) != chain
+
+
+@pytest.mark.mosquitto
+def test_a_broker_that_wants_a_password_is_named_and_the_energy_waits(tmp_path: Path) -> None:
+    with guarded(tmp_path, users={"somebody": "else"}) as rig:
+        rig.wait_until(lambda: "check user name, password" in _problem(rig), 15, "the reason")
+        rig.wait_until(lambda: _seq(rig) >= 3, 15, "batches in the journal")
+
+
+@pytest.mark.mosquitto
+def test_a_broker_that_allows_no_publishing_is_named_and_the_energy_waits(tmp_path: Path) -> None:
+    with guarded(tmp_path, acl="topic read #\n") as rig:
+        rig.wait_until(lambda: "0x87" in _problem(rig), 15, "the reason")
+        rig.wait_until(lambda: _seq(rig) >= 3, 15, "batches in the journal")
+        assert "ask the platform's operator" in _problem(rig)
+
+
+@contextmanager
+def guarded(folder: Path, *, users: Mapping[str, str] | None = None, acl: str | None = None) -> Iterator[Rig]:
+    """Meters and an agent before a mosquitto that does not let it do what it wants."""
+    (folder / "broker").mkdir()
+    with (
+        Mosquitto(users=users, acl=acl, directory=folder / "broker") as broker,
+        Rig(folder / "rig", interval="1s", broker=broker.url) as rig,
+    ):
+        rig.start_meters()
+        rig.start_agent()
+        yield rig
+
+
+def _problem(rig: Rig) -> str:
+    platform = (rig.agent_status() or {}).get("platform")
+    return str(platform.get("problem")) if isinstance(platform, dict) else ""
 
 
 def open_chain(path: Path) -> str | None:
