@@ -22,6 +22,7 @@ from agent.reporting.continuity import WINDOW, Continuity
 from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
 from agent.reporting.envelope import EnvelopeError, KeyRing, Opened, UnparsablePayload
 from agent.reporting.event import KNOWN_TYPES, Event
+from agent.reporting.runs import Runs
 from agent.reporting.utc import text_of_ms
 from agent.reporting.verdict import Findings, Holes, Report
 from agent.reporting.wire import Members, WireError
@@ -32,6 +33,9 @@ LINE_BYTES_MAX = max(envelope.SIZE_MAX.values())
 PARENT_TOLERANCE = Fraction(3, 100)
 """How far the children may exceed their parent before it is worth a look: two class 1 meters and their transformers."""
 
+REMARKS_MAX = 10_000
+"""Remarks on quality that are kept: every gap and suspect interval of a bad year; more are counted."""
+
 _WORTH_A_LOOK = {
     "gap": "spans missed boundary readings; the energy is exact, its profile in time is not known",
     "suspect": "a refused reading lies inside",
@@ -39,7 +43,7 @@ _WORTH_A_LOOK = {
     "sub": "a substitute that a person entered",
     "clock": "its times are doubtful, its energy is not",
 }
-"""Flags of which every single delta is reported; the other known flags are counted."""
+"""Flags of which every stretch of deltas is reported; the other known flags are counted."""
 
 Admit = Callable[[Mapping[str, object]], KeyRing]
 """Makes a key ring of the one public key of a JWK. Raises ValueError for a key that cannot be used."""
@@ -106,7 +110,8 @@ class Verifier:
         self._ack_keys = ack_keys
         self._admit = admit
         self._signature, self._chain = Findings(), Findings()
-        self._conservation, self._quality = Findings(), Findings()
+        self._conservation, self._quality = Findings(), Findings(REMARKS_MAX)
+        self._runs = Runs(self._quality)
         self._continuity = Continuity(self._chain, excerpt=excerpt, window=window)
         self._books = Books(self._conservation, self._quality)
         self._owner: tuple[str, str, str] | None = None
@@ -320,15 +325,16 @@ class Verifier:
     ) -> None:
         """Flags, and rule V6 as far as one delta shows it."""
         self._flags.update(delta.q)
-        for flag in delta.q:
-            if flag not in FLAGS:
-                self._quality.add(line, place, f"unknown flag {flag!r}, taken as suspect")
-            elif flag in _WORTH_A_LOOK:
-                self._quality.add(line, place, f"{flag}: {_WORTH_A_LOOK[flag]}")
+        remarks = [
+            f"{flag}: {_WORTH_A_LOOK[flag]}" if flag in FLAGS else f"unknown flag {flag!r}, taken as suspect"
+            for flag in delta.q
+            if flag in _WORTH_A_LOOK or flag not in FLAGS
+        ]
+        if description is not None and "rate" not in delta.q and _exceeds_rating(delta, description):
+            remarks.append(f"V6: more than {description.rated_w} W in its time")
+        self._runs.take(line, delta, remarks)
         if delta.end_ms < delta.start_ms and "clock" not in delta.q:
             self._quality.add(line, place, "ends before it starts and has no flag clock")
-        if description is not None and "rate" not in delta.q and _exceeds_rating(delta, description):
-            self._quality.add(line, place, f"V6: more than {description.rated_w} W in its time")
 
     def _book_event(self, line: int, event: Event, batch: Batch, opened: Opened) -> None:
         self._events[event.type] += 1
@@ -388,6 +394,7 @@ class Verifier:
         if self._assembly.unfinished is not None:
             chain.add(0, f"descriptor {self._assembly.unfinished}", "parts of it are missing")
         self._books.finish(conservation)
+        self._runs.finish(quality)
         self._compare_parents(quality)
         org, agent, aud = self._owner or (None, None, None)
         return Report(
