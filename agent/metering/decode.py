@@ -13,7 +13,8 @@ from agent.metering.profile import Register, WordType
 from agent.metering.quantity import Counts
 
 _SIGNED = frozenset({WordType.S16, WordType.S32, WordType.S64})
-_BCD_DIGITS = 8
+_BCD = frozenset({WordType.BCD32, WordType.BCD, WordType.BCD_SIGNED})
+_TEXT = frozenset({WordType.ASCII, WordType.DIGITS})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,8 +68,11 @@ def decode(register: Register, words: Sequence[int]) -> Decoded:
         return NoValue(f"{register.name}: invalid mark 0x{raw:0{4 * register.words}X}")
     if register.type in _FLOATS:
         return _decode_float(register, raw)
-    if register.type is WordType.BCD32:
+    if register.type in _BCD:
         return _decode_bcd(register, raw)
+    if register.type is WordType.DIGITS:
+        digits = f"{raw:0{2 * register.size}X}"
+        return digits if digits.isdecimal() else NoValue(f"{register.name}: 0x{digits} are not digits")
     if register.type is WordType.ASCII:
         return _decode_ascii(register, raw)
     bits = 16 * register.words
@@ -86,10 +90,14 @@ def encode(register: Register, value: Counts | str) -> tuple[int, ...]:
     Raises:
         ValueError: outside the range of the register's type, or text for a number register and the reverse.
     """
-    if isinstance(value, str) is not (register.type is WordType.ASCII):
+    if isinstance(value, str) is not (register.type in _TEXT):
         raise ValueError(f"{register.name} is {register.type}, {value!r} does not fit")
     if isinstance(value, str):
-        raw = _encode_ascii(register, value)
+        raw = (
+            _encode_digits(register, value)
+            if register.type is WordType.DIGITS
+            else _encode_ascii(register, value)
+        )
     elif register.type in _FLOATS:
         raw = _encode_float(register, Fraction(value))
     else:
@@ -165,25 +173,44 @@ def _power_of_two(exponent: int) -> Fraction:
 
 
 def _decode_bcd(register: Register, raw: int) -> int | NoValue:
-    digits = f"{raw:0{_BCD_DIGITS}X}"
+    sign = _sign_bit(register)
+    digits = f"{raw & ~sign:0{_bcd_digits(register)}X}"
     if not digits.isdecimal():
         return NoValue(f"{register.name}: 0x{digits} is not BCD")
-    return int(digits)
+    return -int(digits) if raw & sign else int(digits)
+
+
+def _bcd_digits(register: Register) -> int:
+    return 2 * register.size or 4 * register.words
+
+
+def _sign_bit(register: Register) -> int:
+    """The bit that makes a value negative, 0 where there is none."""
+    return 1 << (8 * register.size - 1) if register.type is WordType.BCD_SIGNED else 0
 
 
 def _encode_integer(register: Register, counts: int) -> int:
     bits = 16 * register.words
-    if register.type is WordType.BCD32:
-        low, high = 0, 10**_BCD_DIGITS
+    signed = register.type is WordType.BCD_SIGNED
+    if register.type in _BCD:
+        # The sign takes a bit of the first digit, which then goes up to 7.
+        high = 8 * 10 ** (_bcd_digits(register) - 1) if signed else 10 ** _bcd_digits(register)
+        low = 1 - high if signed else 0
     elif register.type in _SIGNED:
         low, high = -(1 << (bits - 1)), 1 << (bits - 1)
     else:
         low, high = 0, 1 << bits
     if not low <= counts < high:
         raise ValueError(f"{register.name}: {counts} is beyond {register.type}")
-    if register.type is WordType.BCD32:
-        return int(str(counts), 16)
+    if register.type in _BCD:
+        return int(str(abs(counts)), 16) | (_sign_bit(register) if counts < 0 else 0)
     return counts % (1 << bits)
+
+
+def _encode_digits(register: Register, text: str) -> int:
+    if not text.isdecimal() or len(text) > 2 * register.size:
+        raise ValueError(f"{register.name}: {text!r} is not at most {2 * register.size} digits")
+    return int(text, 16)
 
 
 def _decode_ascii(register: Register, raw: int) -> str | NoValue:

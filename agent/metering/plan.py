@@ -13,12 +13,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.metering.plant import SerialSettings
-from agent.metering.profile import Register
+from agent.metering.profile import DLT645, DLT645_READ, Profile, Register
 
 REQUEST_CHARACTERS = 8
 """Unit, function, address, count and checksum of a read request (Modbus over Serial Line V1.02, section 2.3)."""
 REPLY_CHARACTERS = 5
 """Unit, function, byte count and checksum of a read reply; the registers come on top, two characters each."""
+
+DLT645_CHARACTERS = 20
+"""A DL/T 645 read request, and its answer without the data: wake-up bytes, address, control, length, identifier, sum
+and end (meter notes, section 7)."""
+DLT645_TURNAROUND_NS = 20_000_000
+"""A DL/T 645 meter answers no sooner."""
 
 _SECOND_NS = 1_000_000_000
 _SILENCE_FAST_NS = 1_750_000
@@ -57,6 +63,15 @@ class BusCost:
         """
         return cls(_TCP_CHARACTER_NS, round_trip_ns, 0)
 
+    def block_ns(self, block: "Block") -> int:
+        """The least time of one read, in the language of its meter."""
+        if block.function != DLT645_READ:
+            return self.transaction_ns(block.count)
+        characters = 2 * DLT645_CHARACTERS + sum(register.size for register in block.registers)
+        return (
+            characters * self.character_ns + max(self.turnaround_ns, DLT645_TURNAROUND_NS) + self.silence_ns
+        )
+
     def transaction_ns(self, registers: int) -> int:
         """The least time in which `registers` registers can be read: t(n) = (8 + 5 + 2n) c + T + t3.5."""
         characters = REQUEST_CHARACTERS + REPLY_CHARACTERS + 2 * registers
@@ -76,6 +91,13 @@ class Block:
         """The words of one quantity out of the words of the whole block."""
         start = register.address - self.address
         return tuple(words[start : start + register.words])
+
+
+def plan_for(profile: Profile, wanted: Sequence[Register], cost: BusCost) -> tuple[Block, ...]:
+    """The cheapest reads for a meter of this profile: blocks of registers, or one read for each identifier."""
+    if profile.protocol == DLT645:
+        return tuple(Block(register.function, 0, register.words, (register,)) for register in wanted)
+    return plan_reads(wanted, read_limit=profile.read_limit, alignment=profile.alignment, cost=cost)
 
 
 def plan_reads(

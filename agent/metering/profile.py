@@ -25,6 +25,9 @@ class WordType(StrEnum):
     F64 = "f64"
     BCD32 = "bcd32"
     ASCII = "ascii"
+    BCD = "bcd"
+    BCD_SIGNED = "bcd-signed"
+    DIGITS = "digits"
 
 
 WORDS_OF_TYPE = {
@@ -38,7 +41,12 @@ WORDS_OF_TYPE = {
     WordType.F64: 4,
     WordType.BCD32: 2,
 }
-"""Words per value; ASCII registers say their own length."""
+"""Words per value; ASCII registers say their own length in words, those of DL/T 645 in bytes."""
+
+DLT645 = "dlt645-2007"
+"""The protocol of meters whose registers have an identifier instead of address and function."""
+DLT645_READ = 0x11
+"""Function that reads an identifier."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,10 @@ class Register:
     transformers and has to be multiplied by the site's ratios (`plant.Meter.transformer_ratio`). `modulus_counts` is
     the first count the register cannot show, None where nobody knows it. `invalid` lists raw unsigned values that mean
     "no value".
+
+    A DL/T 645 register has an `identifier` (DI3..DI0 as one number) and `size` bytes of data instead of a place; its
+    address is 0, its words are the data with the high byte first. The type bcd-signed has its sign in the highest bit
+    of the data, digits are text.
     """
 
     name: str
@@ -63,6 +75,8 @@ class Register:
     secondary: bool
     modulus_counts: int | None
     invalid: frozenset[int]
+    identifier: int | None = None
+    size: int = 0
 
 
 @dataclass(frozen=True, slots=True)
