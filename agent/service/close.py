@@ -284,11 +284,9 @@ def delta_of(
         q.add("roll")
     if misses_boundaries(before.cut_ms, head.cut_ms, interval_ms):
         q.add("gap")
-    steps = description.steps
-    whole = steps[0][0] if len(steps) == 1 and steps[0][1] == steps[0][2] else None
     return Delta(
         meter=head.meter,
-        step=whole,
+        step=description.step,
         epoch=head.epoch,
         n=head.n,
         start_ms=before.at_ms,

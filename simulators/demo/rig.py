@@ -6,7 +6,6 @@ file, keys and addresses made for the occasion; everything listens on this machi
 
 import json
 import os
-import random
 import signal
 import socket
 import subprocess
@@ -23,10 +22,9 @@ from agent.resources import config_path
 from agent.settings.catalogue import load_catalogue
 from simulators.platform.queries import Totals, totals
 from simulators.platform.store import Store
+from simulators.ports import free_port
 
 ORG, AGENT, AUDIENCE = "demo-meterworks", "gw01", "carbon.demo.example"
-PORTS = range(20_000, 32_000)
-"""Below the range from which Linux takes the source ports of outgoing connections."""
 SERIAL_PROFILES = (
     "eastron-sdm630-v2",
     "chint-dtsu666-2019",
@@ -49,21 +47,6 @@ class MeterPlace:
     address: int
     profile: str
     serial: str
-
-
-def free_port() -> int:
-    """A loopback TCP port that is free now and can be taken again after a server's death."""
-    chance = random.SystemRandom()
-    for _ in range(200):
-        port = chance.choice(PORTS)
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise RuntimeError("no free port found between 20000 and 32000")
 
 
 def places(on_rs485: int = 10) -> list[MeterPlace]:

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from simulators.ports import free_port
 from tests.support import processes
 from tests.support.programs import Unavailable, find_mbpoll, find_mosquitto
 
@@ -59,7 +60,7 @@ class Mosquitto:
         self._temporary = None if directory else tempfile.TemporaryDirectory(prefix="mosquitto-")
         self.directory = Path(self._temporary.name) if self._temporary else Path(str(directory))
         self._port_is_given = port is not None
-        self.port = port if port is not None else processes.free_port()
+        self.port = port if port is not None else free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._has_run = False
 
@@ -108,7 +109,7 @@ class Mosquitto:
                 return self
             self.kill()
             if left:  # somebody was quicker to take the port
-                self.port = processes.free_port()
+                self.port = free_port()
         raise RuntimeError(f"mosquitto did not start on port {self.port}:\n{self.log}")
 
     def stop(self) -> None:
