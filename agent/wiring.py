@@ -6,6 +6,7 @@ Nothing is decided here; every choice is in the site file, in a stage or in an a
 import asyncio
 import logging
 import signal
+from functools import partial
 
 from agent import __version__
 from agent.adapters import logs
@@ -25,6 +26,7 @@ from agent.adapters.modbus_tcp import ModbusTcpLine
 from agent.adapters.notify import Notifier
 from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
+from agent.adapters.surroundings import look_around
 from agent.adapters.uplink import MqttUplink
 from agent.adapters.uplink_address import TlsFiles
 from agent.errors import ConfigError, Fault
@@ -37,8 +39,10 @@ from agent.service.dialogue import Dialogue
 from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
 from agent.service.logline import pairs
+from agent.service.overview import Overview
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Line, Signer
+from agent.service.premises import About
 from agent.service.publish import Publisher
 from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
@@ -98,9 +102,10 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
     try:
         await _mark_started(site, storage)
         stages = _wire(site, signer, platform_keys, storage, clock)
+        overview = _overview(site, signer, stages)
         control = ControlSocket(
             site.control_socket,
-            {"status": lambda _: stages.overview()},
+            {"status": lambda _: overview.now()},
             {"export": lambda arguments: lines_of(storage, Period.from_arguments(arguments))},
         )
         await control.open()
@@ -223,6 +228,40 @@ def _wire(
         clock,
         Notifier(),
         site.interval_ms,
+    )
+
+
+def _overview(site: Site, signer: Signer, stages: Stages) -> Overview:
+    clock, link = stages.clock, site.platform
+    about = About(
+        org=site.plant.org,
+        agent=site.plant.agent,
+        audience=link.audience,
+        sw=__version__,
+        broker_url=link.broker_url,
+        mode=link.acknowledgement,
+        site_path=str(site.path),
+        site_sha256=site.sha256,
+        journal_path=str(site.journal.path),
+        budget_bytes=site.journal.budget_mb * 1_000_000,
+        interval_ms=site.interval_ms,
+        kid=signer.kid,
+        alg=signer.alg,
+        started_ms=clock.wall_ms(),
+        started_ns=clock.monotonic_ns(),
+    )
+    certificates = {
+        role: path for role, path in (("client", link.client_certificate), ("CA", link.ca_file)) if path
+    }
+    return Overview(
+        about,
+        partial(look_around, site.journal.path, certificates),
+        stages.workers,
+        stages.boundary,
+        stages.dialogue,
+        stages.publisher,
+        stages.storage,
+        clock,
     )
 
 

@@ -1,58 +1,213 @@
-"""What the running agent knows of itself, as plain values for the control socket: lines, meters, journal, platform.
+"""What the running agent knows of itself, as plain values: lines, meters, journal, platform, clock, certificates.
 
-Read-only and made when it is asked for; nothing here is kept.
+Made when it is asked for; nothing here is kept or changed. The control socket gives it to `metering-agent status`, the
+web endpoints make metrics of it, and `advice` says what in it needs attention. Energies are integers of 0.001 Wh
+(`_milliwh`), beside them as kWh text for people; times are UTC Unix ms, ages and lengths ms.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 
 from agent.metering.decode import NoValue
-from agent.metering.plant import Meter
+from agent.metering.ledger import Head
+from agent.metering.plant import Line, Meter, Transport
 from agent.metering.quantity import format_kwh
+from agent.service.advice import advise
 from agent.service.boundary import Boundary
-from agent.service.dialogue import Dialogue, Position
-from agent.service.poll import LineWorker, LiveValue, Watch
+from agent.service.close import NotBooked
+from agent.service.dialogue import Dialogue, Position, position_of
+from agent.service.journal import Journal, Storage
+from agent.service.poll import TOLERATED_FAILURES, LineWorker, LiveValue, Mark, Watch
 from agent.service.ports import Clock
+from agent.service.premises import About, Surroundings
 from agent.service.publish import Publisher
 
+LATE_MS = 30_000
+"""So much longer than two intervals may the last reading be ago before a meter counts as late."""
+HOUR_MS = 3_600_000
 
-def overview(
-    workers: Sequence[LineWorker],
-    boundary: Boundary,
-    dialogue: Dialogue,
-    publisher: Publisher,
-    clock: Clock,
-    position: Position,
-) -> dict[str, object]:
-    """Everything at this moment; energies in 0.001 Wh and as kWh text, ages in ms."""
-    now_ns = clock.monotonic_ns()
-    quality = clock.quality()
-    return {
-        "at_ms": clock.wall_ms(),
-        "clock": {"sync": quality.sync, "err_ms": quality.err_ms},
-        "lines": [_line(worker) for worker in workers],
-        "meters": [
-            _meter(worker, watch, boundary, now_ns) for worker in workers for watch in worker.watches.values()
-        ],
-        "boundary": {
+
+class Overview:
+    """Answers how the agent is."""
+
+    def __init__(
+        self,
+        about: About,
+        look: Callable[[], Surroundings],
+        workers: Sequence[LineWorker],
+        boundary: Boundary,
+        dialogue: Dialogue,
+        publisher: Publisher,
+        storage: Storage,
+        clock: Clock,
+    ) -> None:
+        """`look` is called in the journal's thread, because it touches the disk."""
+        self._about = about
+        self._look = look
+        self._workers = workers
+        self._boundary = boundary
+        self._dialogue = dialogue
+        self._publisher = publisher
+        self._storage = storage
+        self._clock = clock
+
+    async def now(self) -> dict[str, object]:
+        """Everything at this moment, with what needs attention as `problems`, the gravest first."""
+        position, heads, around = await self._storage.run(self._gather)
+        said = {
+            **self._of_the_agent(),
+            "clock": self._of_the_clock(),
+            "lines": [_line(worker) for worker in self._workers],
+            "meters": [
+                self._meter(worker, watch, heads.get(watch.meter.id))
+                for worker in self._workers
+                for watch in worker.watches.values()
+            ],
+            "boundary": self._of_the_boundary(),
+            "journal": self._of_the_journal(position, around),
+            "platform": self._of_the_platform(),
+            "certificates": [
+                {**asdict(certificate), "days_left": _days(certificate.not_after_ms, self._clock.wall_ms())}
+                for certificate in around.certificates
+            ],
+            "signing_key": {"kid": self._about.kid, "alg": self._about.alg},
+        }
+        said["problems"] = [problem.as_json() for problem in advise(said)]
+        return said
+
+    def _gather(self, journal: Journal) -> tuple[Position, Mapping[str, Head], Surroundings]:
+        return position_of(journal), journal.heads(), self._look()
+
+    def _of_the_agent(self) -> dict[str, object]:
+        about = self._about
+        return {
+            "at_ms": self._clock.wall_ms(),
+            "org": about.org,
+            "agent": about.agent,
+            "sw": about.sw,
+            "site": {"path": about.site_path, "sha256": about.site_sha256},
+            "started_ms": about.started_ms,
+            "uptime_ms": self._age_ms(about.started_ns),
+            "interval_ms": about.interval_ms,
+        }
+
+    def _of_the_clock(self) -> dict[str, object]:
+        quality = self._clock.quality()
+        return {"sync": quality.sync, "err_ms": quality.err_ms}
+
+    def _of_the_boundary(self) -> dict[str, object]:
+        boundary, now_ms = self._boundary, self._clock.wall_ms()
+        skipped_ms = boundary.last_skipped_ms
+        return {
             "last_cut_ms": boundary.last_cut_ms,
+            "age_ms": None if boundary.last_cut_ms is None else max(0, now_ms - boundary.last_cut_ms),
+            "cuts": boundary.cuts,
             "skipped": boundary.skipped,
+            "skipped_recently": skipped_ms is not None and 0 <= now_ms - skipped_ms <= HOUR_MS,
             "problem": boundary.last_error,
-        },
-        "journal": _journal(position),
-        "platform": {
+        }
+
+    def _of_the_journal(self, position: Position, around: Surroundings) -> dict[str, object]:
+        state, backlog, now_ms = position.state, position.backlog, self._clock.wall_ms()
+        return {
+            "path": self._about.journal_path,
+            "bytes": around.journal_bytes,
+            "budget_bytes": self._about.budget_bytes,
+            "free_bytes": around.free_bytes,
+            "standing": state.standing.value,
+            "chain": state.chain,
+            "seq": state.seq,
+            "hash": state.hash,
+            "acknowledged": None
+            if state.acked is None
+            else {"chain": state.acked.chain, "seq": state.acked.seq, "stored_ms": state.acked_at_ms},
+            "backlog_batches": backlog.batches,
+            "backlog_milliwh": backlog.energy_milliwh,
+            "backlog_kwh": format_kwh(backlog.energy_milliwh),
+            "backlog_since_ms": backlog.since_ms,
+            "backlog_age_ms": None if backlog.since_ms is None else max(0, now_ms - backlog.since_ms),
+        }
+
+    def _of_the_platform(self) -> dict[str, object]:
+        about, dialogue, publisher = self._about, self._dialogue, self._publisher
+        rejected_ns = dialogue.last_rejected_ns
+        return {
+            "audience": about.audience,
+            "broker": about.broker_url,
+            "acknowledgement": about.mode,
             "connected": dialogue.connection_problem is None,
+            "for_ms": self._age_ms(dialogue.connection_since_ns),
+            "connections": dialogue.connections,
             "problem": dialogue.connection_problem or publisher.refusal,
+            "refusal": publisher.refusal,
+            "published": publisher.published,
             "last_acknowledged_ms": dialogue.last_acknowledged_ms,
             "rejected_messages": dialogue.rejected,
-        },
-    }
+            "rejected_recently": rejected_ns is not None and self._age_ms(rejected_ns) <= HOUR_MS,
+        }
+
+    def _meter(self, worker: LineWorker, watch: Watch, head: Head | None) -> dict[str, object]:
+        meter = watch.meter
+        kept_out = self._boundary.not_booked.get(meter.id)
+        age_ms = None if watch.sampled_ns is None else self._age_ms(watch.sampled_ns)
+        flags = self._boundary.flags.get(meter.id, ())
+        return {
+            "meter": meter.id,
+            "line": worker.line.id,
+            "address": meter.address,
+            "profile": meter.profile.id,
+            "steps": {share.step: str(share.part) for share in meter.shares} or meter.role.value,
+            "serial": watch.serial or meter.serial,
+            "quality": self._quality(worker, watch, age_ms, kept_out, flags),
+            "flags": list(flags),
+            "age_ms": age_ms,
+            "booked": None if head is None else _booked(head),
+            "not_booked": None if kept_out is None else _not_booked(kept_out),
+            "reads": watch.reads,
+            "failed_reads": watch.failed_reads,
+            "errors": dict(watch.errors),
+            "failures": watch.failures,
+            "problem": watch.last_error or (kept_out.reason if kept_out is not None else None),
+            "live": {name: _live(meter, value) for name, value in watch.live.items()},
+        }
+
+    def _quality(
+        self,
+        worker: LineWorker,
+        watch: Watch,
+        age_ms: int | None,
+        kept_out: NotBooked | None,
+        flags: Sequence[str],
+    ) -> str:
+        """One word: good, or the gravest of what is wrong."""
+        patience_ms = 2 * self._about.interval_ms + LATE_MS
+        if kept_out is not None:
+            return kept_out.kind
+        if not worker.health.open:
+            return "line down"
+        if watch.failures >= TOLERATED_FAILURES:
+            return "silent"
+        if age_ms is None:
+            return "silent" if self._age_ms(self._about.started_ns) > patience_ms else "waiting"
+        if age_ms > patience_ms:
+            return "late"
+        return "suspect" if "suspect" in flags or "rate" in flags else "good"
+
+    def _age_ms(self, since_ns: int) -> int:
+        return max(0, self._clock.monotonic_ns() - since_ns) // 1_000_000
 
 
 def _line(worker: LineWorker) -> dict[str, object]:
     health, watches = worker.health, worker.watches.values()
+    now, oldest = worker.mark(), health.marks[0]
+    errors: Counter[str] = sum((watch.errors for watch in watches), Counter())
     return {
         "line": worker.line.id,
+        "transport": worker.line.transport.value,
+        "place": _place(worker.line),
         "open": health.open,
+        "outages": health.outages,
         "problem": health.last_error,
         "meters": len(worker.watches),
         "meters_answering": sum(
@@ -60,21 +215,54 @@ def _line(worker: LineWorker) -> dict[str, object]:
         ),
         "reads": sum(watch.reads for watch in watches),
         "failed_reads": sum(watch.failed_reads for watch in watches),
+        "errors": dict(errors),
+        "busy_ms": health.busy_ns // 1_000_000,
+        "observed_ms": (now.at_ns - health.began_ns) // 1_000_000,
+        "recent": _recent(oldest, now),
         "last_sweep_ms": None if health.last_sweep_ns is None else health.last_sweep_ns // 1_000_000,
         "rounds_skipped": health.rounds_skipped,
+        "sweeps_skipped": health.sweeps_skipped,
     }
 
 
-def _meter(worker: LineWorker, watch: Watch, boundary: Boundary, now_ns: int) -> dict[str, object]:
-    held = None if boundary.last is None else boundary.last.held.get(watch.meter.id)
+def _recent(oldest: Mark, now: Mark) -> dict[str, object]:
+    """What happened on a line of late: the share of time in use in thousandths, requests and damaged answers."""
+    length_ns = now.at_ns - oldest.at_ns
+    busy_ns = min(length_ns, now.busy_ns - oldest.busy_ns)
     return {
-        "meter": watch.meter.id,
-        "line": worker.line.id,
-        "serial": watch.serial or watch.meter.serial,
-        "age_ms": None if watch.sampled_ns is None else (now_ns - watch.sampled_ns) // 1_000_000,
-        "failures": watch.failures,
-        "problem": watch.last_error or held,
-        "live": {name: _live(watch.meter, value) for name, value in watch.live.items()},
+        "for_ms": length_ns // 1_000_000,
+        "busy_permille": 1000 * busy_ns // length_ns if length_ns else 0,
+        "requests": now.reads - oldest.reads,
+        "damaged": now.damaged - oldest.damaged,
+    }
+
+
+def _place(line: Line) -> str:
+    if line.transport is Transport.RS485:
+        return line.device or ""
+    return f"{line.host}:{line.port}"
+
+
+def _booked(head: Head) -> dict[str, object]:
+    """The last register that is in the ledger."""
+    return {
+        "register_milliwh": head.register_milliwh,
+        "register_kwh": format_kwh(head.register_milliwh),
+        "at_ms": head.at_ms,
+        "epoch": head.epoch,
+        "n": head.n,
+    }
+
+
+def _not_booked(reading: NotBooked) -> dict[str, object]:
+    """The last reading that was kept out of the ledger."""
+    register = reading.register_milliwh
+    return {
+        "kind": reading.kind,
+        "reason": reading.reason,
+        "words": [f"{word:04X}" for word in reading.words],
+        "register_kwh": None if register is None else format_kwh(register),
+        "at_ms": reading.at_ms,
     }
 
 
@@ -91,14 +279,6 @@ def _live(meter: Meter, live: LiveValue) -> str | None:
     return f"{sign}{whole}.{rest:03d} {live.register.unit}"
 
 
-def _journal(position: Position) -> dict[str, object]:
-    state, backlog = position.state, position.backlog
-    return {
-        "standing": state.standing.value,
-        "chain": state.chain,
-        "seq": state.seq,
-        "acknowledged": None if state.acked is None else {"chain": state.acked.chain, "seq": state.acked.seq},
-        "backlog_batches": backlog.batches,
-        "backlog_kwh": format_kwh(backlog.energy_milliwh),
-        "backlog_since_ms": backlog.since_ms,
-    }
+def _days(until_ms: int | None, now_ms: int) -> int | None:
+    """Whole days until a time, negative after it."""
+    return None if until_ms is None else (until_ms - now_ms) // (24 * HOUR_MS)

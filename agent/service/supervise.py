@@ -13,10 +13,9 @@ from typing import Protocol
 
 from agent.errors import JournalFull
 from agent.service.boundary import Boundary
-from agent.service.dialogue import Dialogue, position_of
+from agent.service.dialogue import Dialogue
 from agent.service.journal import Journal, Standing, Storage
 from agent.service.logline import pairs
-from agent.service.overview import overview
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Schedule, Uplink
 from agent.service.publish import Publisher
@@ -68,11 +67,6 @@ class Stages:
     clock: Clock
     notifier: Notifier
     interval_ms: int
-
-    async def overview(self) -> dict[str, object]:
-        """What the control socket answers."""
-        position = await self.storage.run(position_of)
-        return overview(self.workers, self.boundary, self.dialogue, self.publisher, self.clock, position)
 
 
 def mark_started(

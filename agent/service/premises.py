@@ -1,0 +1,52 @@
+"""What an agent can say of itself beyond its stages: who it is, and what it finds around it.
+
+`About` never changes while the agent runs. `Surroundings` are looked up when somebody asks (files, disk, certificates)
+by `agent.adapters.surroundings`. Both are values; `overview` puts them beside what the stages know.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """Who this agent is, from its site file, and since when it runs (UTC Unix ms, and monotonic).
+
+    `mode` is `platform` or `broker`: who acknowledges. `kid` is the thumbprint of the signing key. Paths are text, as
+    they are shown.
+    """
+
+    org: str
+    agent: str
+    audience: str
+    sw: str
+    broker_url: str
+    mode: str
+    site_path: str
+    site_sha256: str
+    journal_path: str
+    budget_bytes: int
+    interval_ms: int
+    kid: str
+    alg: str
+    started_ms: int
+    started_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A certificate of the connection to the broker; `problem` says why its dates are not known, None if they are."""
+
+    role: str
+    path: str
+    not_before_ms: int | None
+    not_after_ms: int | None
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Size of the journal with its write-ahead log, free bytes of its file system (None if unknown), certificates."""
+
+    journal_bytes: int
+    free_bytes: int | None
+    certificates: tuple[Certificate, ...] = ()
