@@ -94,6 +94,7 @@ class Head:
     `n` is 0 until the epoch's first delta. `cfg` is the hash of the descriptor the register was read under.
     `restored` says that this position was taken over from the platform and not yet continued: then only a proven
     basis continues the epoch. `run` is None where no delta was booked since the last balance.
+    `suspect` says that a reading after this one was refused: the delta that spans it says so.
     """
 
     meter: str
@@ -106,6 +107,7 @@ class Head:
     cfg: str
     restored: bool = False
     run: Run | None = None
+    suspect: bool = False
 
 
 @dataclass(frozen=True, slots=True)

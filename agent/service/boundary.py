@@ -7,8 +7,10 @@ intervals. A boundary that comes while the one before is still at work is skippe
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from agent.errors import JournalFull
+from agent.metering.doubt import READS
 from agent.reporting.utc import text_of_ms
 from agent.service.close import Closed, Closer, Cut, NotBooked, Sample
 from agent.service.journal import Storage
@@ -79,17 +81,28 @@ class Boundary:
 
     async def cut(self, cut_ms: int, *, patience_s: float | None = None) -> None:
         """Read all energy registers now and seal them as of this moment; lines that are slower than that are left."""
-        sweeps = [worker.sweep() for worker in self._workers]
-        samples = await self._collect(sweeps, self._patience_s if patience_s is None else patience_s)
+        patience_s = self._patience_s if patience_s is None else patience_s
+        samples = await self._collect([worker.sweep() for worker in self._workers], patience_s)
         steps, self._clock_steps_ms = tuple(self._clock_steps_ms), []
         cut = Cut(cut_ms, samples, steps)
         try:
+            cut = await self._read_again(cut, patience_s)
             closed = await self._storage.run(lambda journal: self._closer.close(journal, cut))
         except JournalFull as error:
             self._clock_steps_ms[:0] = steps
             self._note_full(error)
             return
         self._note(cut, closed)
+
+    async def _read_again(self, cut: Cut, patience_s: float) -> Cut:
+        """Registers that rose faster than they can are read twice more at once, before anything is decided."""
+        doubtful = await self._storage.run(lambda journal: self._closer.to_read_again(journal, cut))
+        if not doubtful:
+            return cut
+        samples = cut.samples
+        for _ in range(READS - 1):
+            samples += await self._collect([worker.sweep(doubtful) for worker in self._workers], patience_s)
+        return replace(cut, samples=samples)
 
     async def _collect(self, sweeps: Sequence[Sweep], patience_s: float) -> tuple[Sample, ...]:
         waits = [asyncio.create_task(sweep.done.wait()) for sweep in sweeps]
@@ -116,6 +129,9 @@ class Boundary:
         for sample in cut.samples:
             self.not_booked.pop(sample.meter, None)
         self.not_booked |= closed.not_booked
+        for meter in closed.not_booked:
+            for worker in self._workers:
+                worker.identify_again(meter)
         self.flags |= closed.flags
         self.cuts += 1
         self.last, self.last_cut_ms, self.last_error = closed, cut.cut_ms, None

@@ -14,7 +14,8 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from agent.metering.decode import NoValue, decode, resolution
-from agent.metering.gates import Held, RefusedReading, admit, power_max_w, rise_max, step_milliwh
+from agent.metering.doubt import Bound, Doubt, add, is_confirmed, rises_too_fast, same_meter
+from agent.metering.gates import Held, RefusedReading, admit, compare, power_max_w, rise_max, step_milliwh
 from agent.metering.interval import DAY_MS, misses_boundaries
 from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
 from agent.metering.plant import Meter
@@ -93,13 +94,63 @@ class _Portion:
     deltas: list[Delta] = field(default_factory=list)
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One sample that can be a register: its exact counts, and the point it is on the basis of the present site."""
+
+    sample: Sample
+    counts: int | Fraction
+    point: Point
+
+    def on(self, basis: Basis) -> Point:
+        """The same reading as registers of another basis would have it."""
+        register = to_milliwh(self.counts, basis.per_count_milliwh)
+        kept = replace(basis, serial=self.point.basis.serial)
+        return replace(self.point, register_milliwh=register, basis=kept)
+
+
+@dataclass(frozen=True, slots=True)
+class _Refusal:
+    """A sample that is not booked, and why."""
+
+    sample: Sample
+    kind: str
+    reason: str
+    register_milliwh: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Beginning:
+    """Readings that are evidence of a new epoch, oldest first."""
+
+    readings: tuple[_Reading, ...]
+    reason: str
+
+
+_Decision = _Reading | _Refusal | _Beginning
+
+
 class Closer:
-    """Turns cuts into sealed batches."""
+    """Turns cuts into sealed batches. Keeps in memory only what it is in doubt about."""
 
     def __init__(self, meters: Sequence[Meter], sealer: Sealer, interval_ms: int) -> None:
         self._meters = {meter.id: meter for meter in meters}
         self._sealer = sealer
         self._interval_ms = interval_ms
+        self._doubts: dict[str, tuple[_Reading, ...]] = {}
+
+    def to_read_again(self, journal: Journal, cut: Cut) -> frozenset[str]:
+        """The meters whose register rose faster than it can: they are to be read again at once, READS - 1 times."""
+        heads = journal.heads()
+        found = set()
+        for sample in cut.samples:
+            meter, head = self._meters[sample.meter], heads.get(sample.meter)
+            reading = _reading(meter, sample, head, cut.cut_ms, frozenset())
+            if head is None or head.restored or isinstance(reading, _Refusal):
+                continue
+            if rises_too_fast(head, reading.on(head.basis), _bound_of(meter, reading.counts)):
+                found.add(meter.id)
+        return frozenset(found)
 
     def close(self, journal: Journal, cut: Cut) -> Closed:
         """Book a cut and seal it, in one transaction.
@@ -109,24 +160,35 @@ class Closer:
         with journal.transaction():
             if journal.state().standing is Standing.CONFIRMING:
                 return Closed(0, 0, False, {})
-            return _Closing(journal, self._meters, self._sealer, self._interval_ms, cut).run()
+            closing = _Closing(journal, self._meters, self._sealer, self._interval_ms, cut, self._doubts)
+            closed = closing.run()
+        self._doubts = closing.doubts
+        return closed
 
 
 class _Closing:
-    """One cut on its way through the ledger."""
+    """One cut on its way through the ledger: every meter is decided about, then the map is known, then it is booked."""
 
     def __init__(
-        self, journal: Journal, meters: Mapping[str, Meter], sealer: Sealer, interval_ms: int, cut: Cut
+        self,
+        journal: Journal,
+        meters: Mapping[str, Meter],
+        sealer: Sealer,
+        interval_ms: int,
+        cut: Cut,
+        doubts: Mapping[str, tuple[_Reading, ...]],
     ) -> None:
+        self.doubts = dict(doubts)
         self._journal = journal
         self._meters = meters
         self._sealer = sealer
         self._interval_ms = interval_ms
         self._cut = cut
         self._heads = journal.heads()
-        self._serials = self._known_serials()
-        self._map, self._map_events = sealer.map_in_force(journal, meters.values(), self._serials)
-        self._maps = {self._map.hash: self._map}
+        self._maps: dict[str, Map] = {}
+        self._decisions = self._decide()
+        self._map, self._map_events = sealer.map_in_force(journal, meters.values(), self._known_serials())
+        self._maps[self._map.hash] = self._map
         self._portions: defaultdict[str, _Portion] = defaultdict(_Portion)
         self._not_booked: dict[str, NotBooked] = {}
 
@@ -136,8 +198,8 @@ class _Closing:
         if self._journal.state().chain is None:
             self._map_events = self._sealer.map_events(self._map.kept)
         current.events.extend([*self._map_events, *self._clock_events()])
-        for sample in self._cut.samples:
-            self._book(sample)
+        for meter, decision in self._decisions.items():
+            self._carry_out(meter, decision)
         former = [cfg for cfg in self._portions if cfg != self._map.hash]
         batches = sum(self._seal(cfg) for cfg in [*former, self._map.hash])
         deltas = sum(len(portion.deltas) for portion in self._portions.values())
@@ -154,59 +216,126 @@ class _Closing:
         portion = self._portions[cfg]
         return self._sealer.seal(self._journal, cfg, portion.events, portion.deltas)
 
-    def _known_serials(self) -> dict[str, str]:
-        """What each meter said now, else what the site file says, else what was known before."""
-        known = {id: head.basis.serial for id, head in self._heads.items() if head.basis.serial is not None}
-        known |= {sample.meter: sample.serial for sample in self._cut.samples if sample.serial is not None}
-        known |= {meter.id: meter.serial for meter in self._meters.values() if meter.serial is not None}
-        return known
+    # -- deciding
 
-    def _book(self, sample: Sample) -> None:
-        meter = self._meters[sample.meter]
-        if meter.serial is not None and sample.serial not in (None, meter.serial):
-            self._refuse(sample, f"serial number {sample.serial} instead of {meter.serial}", "identity")
-            return
-        value = decode(meter.profile.energy, sample.words)
-        admitted = admit(meter, value)
-        if isinstance(admitted, RefusedReading):
-            self._refuse(sample, admitted.reason, "refused")
-            return
-        assert not isinstance(value, str | NoValue)
-        flags = self._flags_of(meter, value, sample)
-        basis = Basis(meter.per_count_milliwh, meter.modulus_milliwh, self._serials.get(meter.id))
-        point = Point(meter.id, sample.at_ms, self._cut.cut_ms, admitted, basis, flags)
+    def _decide(self) -> dict[str, _Decision]:
+        by_meter: defaultdict[str, list[Sample]] = defaultdict(list)
+        for sample in self._cut.samples:
+            by_meter[sample.meter].append(sample)
+        return {id: self._decide_on(self._meters[id], samples) for id, samples in by_meter.items()}
+
+    def _decide_on(self, meter: Meter, samples: Sequence[Sample]) -> _Decision:
+        """What becomes of a meter's sample, or of several that were read one right after the other."""
         head = self._heads.get(meter.id)
-        if head is not None and head.cfg != self._map.hash and not head.restored:
-            self._close_under_former_map(head, point, sample, value)
-            head = self._heads[meter.id]
-            if meter.id in self._not_booked:
-                return
-            if point.basis.continues(head.basis) and head.at_ms == point.at_ms:
-                self._keep_head(replace(head, cfg=self._map.hash, basis=basis))
-                return
-        self._advance(head, point, sample, value, self._map)
+        readings = [_reading(meter, each, head, self._cut.cut_ms, self._flags_of(each)) for each in samples]
+        latest = readings[-1]
+        if (
+            isinstance(latest, _Refusal)
+            or head is None
+            or head.restored
+            or self._is_read_otherwise(meter, head)
+        ):
+            return latest
+        bound = _bound_of(meter, latest.counts)
+        point = latest.on(head.basis)
+        if not same_meter(head.basis, point.basis):
+            return self._doubt(latest, bound, "exchange", "another serial number")
+        move = compare(
+            head.register_milliwh,
+            point.register_milliwh,
+            modulus_milliwh=head.basis.modulus_milliwh,
+            rise_max_milliwh=bound(head.at_ms, point.at_ms),
+        )
+        if isinstance(move, Held):
+            return self._doubt(latest, bound, "reset", move.reason)
+        self.doubts.pop(meter.id, None)
+        if not rises_too_fast(head, point, bound):
+            return latest
+        reads = [each.on(head.basis) for each in readings if isinstance(each, _Reading)]
+        if is_confirmed(reads, bound):
+            return replace(latest, point=replace(latest.point, flags=latest.point.flags | {"rate"}))
+        reason = "rise: register rose by more than the circuit can have used"
+        return _Refusal(latest.sample, "held", reason, point.register_milliwh)
 
-    def _close_under_former_map(
-        self, head: Head, point: Point, sample: Sample, counts: int | Fraction
-    ) -> None:
+    def _doubt(self, reading: _Reading, bound: Bound, what: str, reason: str) -> _Decision:
+        """A reading that does not go on from the ledger: wait for more, or begin a new epoch if there are enough."""
+        meter = reading.point.meter
+        before = self.doubts.get(meter, ())
+        doubt = add(Doubt(tuple(each.point for each in before)) if before else None, reading.point, bound)
+        readings = (*before, reading)[-len(doubt.points) :]
+        if doubt.is_settled:
+            self.doubts.pop(meter, None)
+            return _Beginning(readings, what)
+        self.doubts[meter] = readings
+        return _Refusal(reading.sample, "held", reason, reading.point.register_milliwh)
+
+    def _is_read_otherwise(self, meter: Meter, head: Head) -> bool:
+        """Whether the position was read through another profile: then the register is another one."""
+        former = self._former_map(head.cfg)
+        described = former.by_meter.get(meter.id) if former is not None else None
+        return described is None or described.profile_hash != meter.profile.hash
+
+    def _known_serials(self) -> dict[str, str]:
+        """What is known of each meter's serial number, once this cut is booked."""
+        known = {id: head.basis.serial for id, head in self._heads.items() if head.basis.serial is not None}
+        for id, decision in self._decisions.items():
+            match decision:
+                case _Reading():
+                    said = decision.point.basis.serial
+                case _Beginning(readings, _):
+                    said = readings[-1].point.basis.serial
+                case _Refusal():
+                    said = None
+            if said is not None:
+                known[id] = said
+        given = {meter.id: meter.serial for meter in self._meters.values() if meter.serial is not None}
+        return given | known
+
+    def _flags_of(self, sample: Sample) -> frozenset[str]:
+        flags = set()
+        if sample.retried:
+            flags.add("comm")
+        if self._cut.clock_steps_ms or not self._sealer.clock_is_trusted():
+            flags.add("clock")
+        return frozenset(flags)
+
+    # -- booking
+
+    def _carry_out(self, meter: str, decision: _Decision) -> None:
+        match decision:
+            case _Refusal():
+                self._refuse(decision)
+            case _Reading():
+                self._book(decision)
+            case _Beginning(readings, reason):
+                first = replace(readings[0], point=replace(readings[0].point, opens=reason))
+                for reading in (first, *readings[1:]):
+                    self._advance(self._heads[meter], reading.point, reading, self._map)
+
+    def _book(self, reading: _Reading) -> None:
+        point = reading.point
+        head = self._heads.get(point.meter)
+        if head is not None and head.cfg != self._map.hash and not head.restored:
+            self._close_under_former_map(head, reading)
+            head = self._heads[point.meter]
+            if point.basis.continues(head.basis) and head.at_ms == point.at_ms:
+                self._keep_head(replace(head, cfg=self._map.hash, basis=point.basis))
+                return
+        self._advance(head, point, reading, self._map)
+
+    def _close_under_former_map(self, head: Head, reading: _Reading) -> None:
         """The closing read: this reading, taken as the descriptor of the last one would have it.
 
         Not where it is another meter by its serial number, or read through another profile: then the register is
         another one, and the epoch that opens declares the hole.
         """
         former = self._former_map(head.cfg)
-        described = former.descriptor.by_meter().get(head.meter) if former is not None else None
-        if (
-            former is None
-            or described is None
-            or described.profile_hash != self._meters[head.meter].profile.hash
-        ):
+        if former is None or self._is_read_otherwise(self._meters[head.meter], head):
             return
-        if head.basis.serial is not None and point.basis.serial != head.basis.serial:
+        if head.basis.serial is not None and reading.point.basis.serial != head.basis.serial:
             return
-        register = to_milliwh(counts, head.basis.per_count_milliwh)
-        closing = replace(point, register_milliwh=register, basis=head.basis)
-        self._advance(head, closing, sample, counts, former)
+        closing = replace(reading.on(head.basis), basis=head.basis)
+        self._advance(head, closing, reading, former)
 
     def _former_map(self, cfg: str) -> Map | None:
         if cfg not in self._maps:
@@ -216,15 +345,15 @@ class _Closing:
             self._maps[cfg] = read_map(kept)
         return self._maps[cfg]
 
-    def _advance(
-        self, head: Head | None, point: Point, sample: Sample, counts: int | Fraction, under: Map
-    ) -> None:
-        bound = _bound(self._meters[point.meter], counts, head, point)
+    def _advance(self, head: Head | None, point: Point, reading: _Reading, under: Map) -> None:
+        bound = None
+        if head is not None:
+            bound = _bound_of(self._meters[point.meter], reading.counts)(head.at_ms, point.at_ms)
         outcome = advance(head, point, cfg=under.hash, rise_max_milliwh=bound)
         portion = self._portions[under.hash]
         match outcome:
             case Held(reason):
-                self._refuse(sample, reason, "held", point.register_milliwh)
+                self._refuse(_Refusal(reading.sample, "held", reason, point.register_milliwh))
                 return
             case Opened(before, after, reason):
                 point = replace(point, opens=reason)
@@ -232,44 +361,64 @@ class _Closing:
                     portion.events.extend(balance_of(before))
                     portion.events.append(epoch_opening(before, after, reason, bound))
             case Advanced(_, after):
-                description = under.descriptor.by_meter()[point.meter]
+                description = under.by_meter[point.meter]
                 portion.deltas.append(delta_of(outcome, description, point.flags, self._interval_ms))
                 portion.events.extend(gap_of(outcome, self._interval_ms))
                 if after.run is not None and after.cut_ms // DAY_MS > after.run.day:
                     portion.events.extend(balance_of(after))
                     after = replace(after, run=None)
         self._keep_head(after)
-        self._journal.add_reading(Reading(point, sample.words, under.hash))
+        self._journal.add_reading(Reading(point, reading.sample.words, under.hash))
 
     def _keep_head(self, head: Head) -> None:
         self._journal.save_head(head)
         self._heads[head.meter] = head
 
-    def _refuse(self, sample: Sample, reason: str, kind: str, register_milliwh: int | None = None) -> None:
+    def _refuse(self, refusal: _Refusal) -> None:
+        """Report what is not booked, and remember that the delta to come spans it."""
+        sample = refusal.sample
         register = self._meters[sample.meter].profile.energy.name
-        event = refused_event(sample.at_ms, meter=sample.meter, register=register, reason=reason, count=1)
+        event = refused_event(
+            sample.at_ms, meter=sample.meter, register=register, reason=refusal.reason, count=1
+        )
         self._portions[self._map.hash].events.append(event)
-        self._not_booked[sample.meter] = NotBooked(kind, reason, sample.words, register_milliwh, sample.at_ms)
-
-    def _flags_of(self, meter: Meter, counts: int | Fraction, sample: Sample) -> frozenset[str]:
-        flags = set()
-        if sample.retried:
-            flags.add("comm")
-        if self._cut.clock_steps_ms or not self._sealer.clock_is_trusted():
-            flags.add("clock")
-        register = meter.profile.energy
-        is_float = register.type in (WordType.F32, WordType.F64)
-        if is_float and resolution(register, counts) * meter.per_count_milliwh > _COARSE_MILLIWH:
-            flags.add("quant")
-        return frozenset(flags)
+        self._not_booked[sample.meter] = NotBooked(
+            refusal.kind, refusal.reason, sample.words, refusal.register_milliwh, sample.at_ms
+        )
+        head = self._heads.get(sample.meter)
+        if head is not None and not head.suspect:
+            self._keep_head(replace(head, suspect=True))
 
 
-def _bound(meter: Meter, counts: int | Fraction, head: Head | None, point: Point) -> int | None:
-    """Most energy the circuit can have used since the head, None if nobody knows its power."""
-    if head is None:
-        return None
-    silent_ms = max(0, point.at_ms - head.at_ms)
-    return rise_max(power_max_w(meter), step_milliwh(meter, counts), silent_ms)
+def _reading(
+    meter: Meter, sample: Sample, head: Head | None, cut_ms: int, flags: frozenset[str]
+) -> _Reading | _Refusal:
+    """Take a sample through the first gate: whose register it is, and whether it can be one."""
+    if meter.serial is not None and sample.serial not in (None, meter.serial):
+        return _Refusal(sample, "identity", f"serial number {sample.serial} instead of {meter.serial}")
+    value = decode(meter.profile.energy, sample.words)
+    admitted = admit(meter, value)
+    if isinstance(admitted, RefusedReading):
+        return _Refusal(sample, "refused", admitted.reason)
+    assert not isinstance(value, str | NoValue)
+    serial = sample.serial or meter.serial or (head.basis.serial if head is not None else None)
+    basis = Basis(meter.per_count_milliwh, meter.modulus_milliwh, serial)
+    if _is_coarse(meter, value):
+        flags |= {"quant"}
+    return _Reading(sample, value, Point(meter.id, sample.at_ms, cut_ms, admitted, basis, flags))
+
+
+def _is_coarse(meter: Meter, counts: int | Fraction) -> bool:
+    """Whether the register is a float that steps by more than 1 Wh where it stands."""
+    register = meter.profile.energy
+    is_float = register.type in (WordType.F32, WordType.F64)
+    return is_float and resolution(register, counts) * meter.per_count_milliwh > _COARSE_MILLIWH
+
+
+def _bound_of(meter: Meter, counts: int | Fraction) -> Bound:
+    """Most energy the meter's circuit can have used between two times, None where nobody knows its power."""
+    power_w, step = power_max_w(meter), step_milliwh(meter, counts)
+    return lambda from_ms, to_ms: rise_max(power_w, step, max(0, to_ms - from_ms))
 
 
 def delta_of(
@@ -278,6 +427,8 @@ def delta_of(
     """The wire form of an advance under the meter's description at that time."""
     before, head = advanced.before, advanced.head
     q = set(flags)
+    if before.suspect:
+        q.add("suspect")
     if head.n == 1:
         q.add("first")
     if advanced.roll_milliwh is not None:

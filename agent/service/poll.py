@@ -11,7 +11,7 @@ costs other lines nothing, because each has its own worker; it is opened again f
 import asyncio
 import logging
 from collections import Counter, deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from agent.errors import (
@@ -121,7 +121,9 @@ class LineHealth:
 class Sweep:
     """The reading of all energy registers of one line for one boundary; filled by the worker, taken by `close`."""
 
-    def __init__(self) -> None:
+    def __init__(self, only: Collection[str] | None = None) -> None:
+        """`only` names the meters to read, None means all."""
+        self.only = only
         self.samples: list[Sample] = []
         self.done = asyncio.Event()
 
@@ -156,18 +158,23 @@ class LineWorker:
             sum(watch.errors["damaged"] for watch in watches),
         )
 
-    def sweep(self) -> Sweep:
-        """Ask for a sweep now. One that was still waiting or running ends with what it has."""
+    def sweep(self, only: Collection[str] | None = None) -> Sweep:
+        """Ask for a sweep now, of all meters or only some. One that was still waiting ends with what it has."""
         if self._sweep is not None:
             self.health.sweeps_skipped += 1
             self._sweep.finish()
-        sweep = Sweep()
+        sweep = Sweep(only)
         if self.health.last_error is not None:
             sweep.finish()  # the line is down: nobody has to wait for it
             return sweep
         self._sweep = sweep
         self._wake.set()
         return sweep
+
+    def identify_again(self, meter: str) -> None:
+        """What the meter says does not go on from what it said: the next read asks first who it is."""
+        if meter in self.watches:
+            self.watches[meter].identified = False
 
     async def run(self) -> None:
         """Serve the line for ever."""
@@ -241,6 +248,8 @@ class LineWorker:
         for watch in self.watches.values():
             if sweep.done.is_set():
                 break
+            if sweep.only is not None and watch.meter.id not in sweep.only:
+                continue
             sample = await self._sample(watch)
             if sample is not None and not sweep.done.is_set():
                 sweep.samples.append(sample)

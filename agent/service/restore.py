@@ -98,7 +98,7 @@ class Restorer:
                 tale.events.extend(balance_of(before))
                 tale.events.append(epoch_opening(before, after, "restore", bound))
             case Advanced():
-                description = in_force.descriptor.by_meter()[meter.id]
+                description = in_force.by_meter[meter.id]
                 tale.deltas.append(delta_of(outcome, description, point.flags, self._interval_ms))
                 tale.events.extend(gap_of(outcome, self._interval_ms))
         return outcome.head

@@ -6,6 +6,7 @@ sealed is what is sent, hashed and archived.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from agent.metering.plant import Meter
 from agent.reporting import chain as chains
@@ -13,7 +14,7 @@ from agent.reporting import envelope, strictjson, topics
 from agent.reporting.batch import Batch, Delta, pack
 from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
-from agent.reporting.descriptor import Descriptor, describe, in_parts
+from agent.reporting.descriptor import Descriptor, MeterDescription, describe, in_parts
 from agent.reporting.event import Event, clock_event
 from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
 from agent.service.ports import Clock, Entropy, Signer
@@ -50,12 +51,17 @@ class Identity:
         return topics.acknowledgement(self.org, self.agent, self.root)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Map:
     """The meter map in force: its kept form and its meaning."""
 
     kept: KeptDescriptor
     descriptor: Descriptor
+
+    @cached_property
+    def by_meter(self) -> dict[str, MeterDescription]:
+        """What it says of each meter."""
+        return self.descriptor.by_meter()
 
     @property
     def hash(self) -> str:

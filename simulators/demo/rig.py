@@ -35,6 +35,8 @@ SERIAL_PROFILES = (
 GATEWAY_PROFILES = ("schneider-iem3155", "abb-b23", "eastron-sdm630-v2", "acrel-adl400")
 SECONDARY_PROFILES = ("chint-dtsu666-2019", "acrel-adl400")
 STOP_S = 15
+RATED_KW = 6000
+"""In a time-lapse a circuit draws as many times more as time runs faster; the gates have to know."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +128,7 @@ address = {meter.address}
 profile = "{meter.profile}"
 step = "{meter.step}"
 serial = "{meter.serial}"
+rated_kw = "{RATED_KW}"
 {ratio}"""
 
 

@@ -91,21 +91,30 @@ class Bench:
         self.closer = Closer(meters, sealer, MINUTE_MS)
         self.acknowledger = Acknowledger(Restorer(meters, sealer, MINUTE_MS), keep_days=90)
 
-    def read(self, counts: dict[str, int], *, serials: dict[str, str] | None = None) -> Closed:
-        """One boundary later: read these raw counts and close the interval."""
+    def read(
+        self, counts: dict[str, int], *, serials: dict[str, str] | None = None, times: int = 1
+    ) -> Closed:
+        """One boundary later: read these raw counts, so many times over, and close the interval."""
+        return self.closer.close(self.journal, self.cut_of(counts, serials=serials, times=times))
+
+    def cut_of(
+        self, counts: dict[str, int], *, serials: dict[str, str] | None = None, times: int = 1
+    ) -> Cut:
+        """The readings of the next boundary."""
         self.clock.now_ms += MINUTE_MS
         by_id = {each.id: each for each in self.meters}
         samples = tuple(
             Sample(
                 id,
                 encode(by_id[id].profile.energy, count),
-                self.clock.now_ms + 40,
+                self.clock.now_ms + 40 * (turn + 1),
                 (serials or {}).get(id),
                 False,
             )
+            for turn in range(times)
             for id, count in counts.items()
         )
-        return self.closer.close(self.journal, Cut(self.clock.now_ms, samples))
+        return Cut(self.clock.now_ms, samples)
 
     def batches(self) -> list[tuple[ChainHead, Batch]]:
         """All batches that would be sent, oldest first, opened and verified."""

@@ -153,3 +153,73 @@ def test_a_balance_at_the_end_of_the_day_sums_the_days_deltas(bench: Bench) -> N
         (event.integer("n_first"), event.integer("n_last"), event.integer("sum")) for event in balances
     ] == [(1, 3, 90_000)]
     assert balances[0].at_ms // DAY_MS == midnight // DAY_MS
+
+
+def test_three_readings_of_a_fall_open_an_epoch_at_the_first_of_them(bench: Bench) -> None:
+    bench.read({"reflow-1": 500_000})
+    for count in (3, 5, 9):
+        closed = bench.read({"reflow-1": count})
+    assert closed.held == {}
+    last = bench.batches()[-1][1]
+    epoch = next(event for event in last.events if event.type == "epoch")
+    assert (epoch.body["reason"], epoch.body["last"], epoch.body["first"]) == ("reset", 5_000_000_000, 30_000)
+    assert [(d.epoch, d.n, d.delta) for d in last.deltas] == [(2, 1, 20_000), (2, 2, 40_000)]
+    bench.read({"reflow-1": 10})
+    assert bench.deltas("reflow-1")[-1] == 10_000
+
+
+def test_one_zero_and_two_zeros_are_not_trusted_and_the_spanning_delta_says_so(bench: Bench) -> None:
+    bench.read({"reflow-1": 500_000})
+    bench.read({"reflow-1": 0})
+    bench.read({"reflow-1": 0})
+    bench.read({"reflow-1": 500_004})
+    assert bench.deltas("reflow-1") == [40_000]
+    assert "suspect" in bench.batches()[-1][1].deltas[-1].q
+    bench.read({"reflow-1": 500_005})
+    assert "suspect" not in bench.batches()[-1][1].deltas[-1].q
+
+
+def test_falls_that_do_not_agree_with_one_another_are_no_evidence(bench: Bench) -> None:
+    bench.read({"reflow-1": 500_000})
+    for count in (300_000, 7, 200_000, 90_000, 4):
+        bench.read({"reflow-1": count})
+    assert bench.deltas("reflow-1") == []
+    assert all(event.type != "epoch" for _, batch in bench.batches() for event in batch.events)
+
+
+def test_a_rise_beyond_the_rated_power_waits_for_three_readings_on_the_spot(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000})
+    closed = bench.read({"reflow-1": 900_000})
+    assert closed.held["reflow-1"].startswith("rise")
+    assert bench.deltas("reflow-1") == []
+    bench.read({"reflow-1": 900_001}, times=3)
+    delta = bench.batches()[-1][1].deltas[-1]
+    assert delta.delta == (900_001 - 1000) * 10_000
+    assert set(delta.q) >= {"rate", "suspect"}
+
+
+def test_only_a_rise_that_is_too_fast_is_asked_for_again(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000, "wave-1": 1000})
+    cut = bench.cut_of({"reflow-1": 900_000, "wave-1": 1001})
+    assert bench.closer.to_read_again(bench.journal, cut) == {"reflow-1"}
+
+
+def test_another_serial_number_waits_for_three_readings_and_keeps_the_old_descriptor_until_then(
+    tmp_path: Path,
+) -> None:
+    nameless = (replace(two_meters()[0], serial=None),)
+    bench = Bench(tmp_path, nameless)
+    bench.read({"reflow-1": 500_000}, serials={"reflow-1": "old"})
+    cfg = bench.batches()[-1][1].cfg
+    for count in (10, 12):
+        bench.read({"reflow-1": count}, serials={"reflow-1": "new"})
+        assert bench.batches()[-1][1].cfg == cfg
+    bench.read({"reflow-1": 15}, serials={"reflow-1": "new"})
+    epoch = next(event for _, b in bench.batches() for event in b.events if event.type == "epoch")
+    assert (epoch.body["reason"], epoch.body["serial_from"], epoch.body["serial_to"]) == (
+        "exchange",
+        "old",
+        "new",
+    )
+    assert bench.batches()[-1][1].cfg != cfg
+    assert bench.deltas("reflow-1") == [20_000, 30_000]

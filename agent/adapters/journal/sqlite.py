@@ -219,7 +219,8 @@ class SqliteJournal:
     def heads(self) -> dict[str, Head]:
         rows = self._db.execute(
             "SELECT m.name, h.epoch, h.n, h.register_milliwh, h.at_ms, h.cut_ms, h.cfg, h.restored,"
-            " b.per_count, b.modulus_milliwh, b.serial, h.run_n, h.run_milliwh, h.run_roll_milliwh, h.run_day"
+            " b.per_count, b.modulus_milliwh, b.serial, h.run_n, h.run_milliwh, h.run_roll_milliwh, h.run_day,"
+            " h.suspect"
             " FROM heads h JOIN meters m ON m.id = h.meter"
             " JOIN bases b ON b.id = h.basis"
         )
@@ -235,6 +236,7 @@ class SqliteJournal:
                 cfg=_text(row[6]),
                 restored=bool(row[7]),
                 run=_run(row[11:15]),
+                suspect=bool(row[15]),
             )
             for row in rows
         }
@@ -242,7 +244,7 @@ class SqliteJournal:
     def save_head(self, head: Head) -> None:
         run = head.run
         self._db.execute(
-            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._meter(head.meter),
                 head.epoch,
@@ -257,6 +259,7 @@ class SqliteJournal:
                 run.register_milliwh if run else None,
                 run.roll_milliwh if run else None,
                 run.day if run else None,
+                int(head.suspect),
             ),
         )
 

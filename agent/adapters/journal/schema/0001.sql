@@ -52,7 +52,8 @@ CREATE TABLE heads (
     run_n            INTEGER,               -- what the next balance will sum up: its first delta,
     run_milliwh      INTEGER,               -- the register where that began,
     run_roll_milliwh INTEGER,               -- the rollovers since,
-    run_day          INTEGER                -- and the day in which it began
+    run_day          INTEGER,               -- and the day in which it began
+    suspect          INTEGER NOT NULL CHECK (suspect IN (0, 1))   -- a reading after this one was refused
 ) STRICT;
 
 CREATE TABLE readings (
