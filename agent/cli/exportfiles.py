@@ -432,6 +432,7 @@ def _page(manifest: Manifest) -> bytes:
     known = {
         "manifest": manifest.as_json(),
         "keys": [{"of": whose, "file": file, "pem": key.pem} for file, whose, key in manifest.keys],
+        "steps": {step.id: [step.name_en, step.name_zh] for step in manifest.site.catalogue.steps.values()},
     }
     text = json.dumps(known).replace("<", "\\u003c").encode()
     return page.replace(EMBEDDED, EMBEDDED.replace(b"null", text))
