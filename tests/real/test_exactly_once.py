@@ -9,12 +9,12 @@ from tests.real.torment import Torment
 from tests.support.mosquitto import Mosquitto
 
 
-def torment(rig: Rig, mosquitto: Mosquitto, **plan: int) -> None:
+def torment(tormented: Torment) -> None:
     """Run a plan and ask the auditor."""
+    rig = tormented.rig
     rig.start_meters()
     rig.start_platform()
     rig.start_agent()
-    tormented = Torment(rig, mosquitto, **plan)
     tormented.run()
     report = tormented.evidence()
     for verdict in (report.signature, report.chain, report.conservation):
@@ -26,11 +26,11 @@ def torment(rig: Rig, mosquitto: Mosquitto, **plan: int) -> None:
 @pytest.mark.timeout(180)
 def test_kills_and_an_old_journal_leave_the_account_exact(mosquitto: Mosquitto, tmp_path: Path) -> None:
     with Rig(tmp_path / "rig", interval="2s", broker=mosquitto.url, speed=60) as rig:
-        torment(rig, mosquitto, seconds=36, kills=4, broker_kills=1, copy_s=14, seed=1)
+        torment(Torment(rig, mosquitto, seconds=36, kills=4, broker_kills=1, copy_s=14, seed=1))
 
 
 @pytest.mark.real
 @pytest.mark.timeout(600)
 def test_five_minutes_of_kills_and_an_old_journal(mosquitto: Mosquitto, tmp_path: Path) -> None:
     with Rig(tmp_path / "rig", interval="10s", broker=mosquitto.url, speed=60) as rig:
-        torment(rig, mosquitto, seconds=300, kills=7, broker_kills=3, copy_s=120, seed=2)
+        torment(Torment(rig, mosquitto, seconds=300, kills=7, broker_kills=3, copy_s=120, seed=2))

@@ -8,6 +8,7 @@ journal and the chain (wire format, section 6).
 
 import random
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -38,7 +39,8 @@ FAULTS = ("loss", "twice", "late", "crash", "rollback", "lost", "platform restor
 class QuickConnection(StdlibConnection):
     """Without waiting for the disk: this world's crashes lose nothing that was committed."""
 
-    def execute(self, sql: str, parameters: "list[Value] | tuple[Value, ...]" = ()) -> list[Row]:  # type: ignore[override]
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Run it, but for the one setting."""
         return super().execute(
             "PRAGMA synchronous=OFF" if sql == "PRAGMA synchronous=FULL" else sql, parameters
         )
