@@ -26,6 +26,9 @@ COMMANDS: Mapping[str, Entry] = {
     "read": Entry(
         "agent.cli.read:read", "Read one meter once, through the real line, and show every register."
     ),
+    "status": Entry(
+        "agent.cli.status:status", "Say how the running agent is, and what to do about what is not well."
+    ),
     "export": Entry(
         "agent.cli.export:export", "Write the evidence of a period, with everything to check it."
     ),

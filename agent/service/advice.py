@@ -55,7 +55,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "meter-held": (
         "meter {subject}: its reading of {register} kWh is held back: {reason}",
-        "compare it with the meter's display; if the meter was exchanged or reset, that has to be declared",
+        "after three boundaries the agent knows a misread from a new epoch; if it stays, compare the meter's display",
+    ),
+    "meter-rise": (
+        "meter {subject}: its reading of {register} kWh is held back: {reason}",
+        "if the meter's display agrees, the circuit draws more than rated_kw in the site file says: correct it",
     ),
     "meter-refused": (
         "meter {subject} gives no usable reading: {reason} (words {words})",
@@ -250,7 +254,8 @@ def _of_a_meter(meter: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("meter-late", WARNING, meter["meter"], values)
         case "held":
             values = {"reason": kept_out["reason"], "register": kept_out["register_kwh"] or "?"}
-            yield Problem("meter-held", WARNING, meter["meter"], values)
+            code = "meter-rise" if kept_out["reason"].startswith("rise") else "meter-held"
+            yield Problem(code, WARNING, meter["meter"], values)
         case "refused":
             values = {
                 "reason": kept_out["reason"],

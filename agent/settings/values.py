@@ -66,4 +66,9 @@ class Site:
     @property
     def control_socket(self) -> Path:
         """The Unix socket on which the running agent answers the command line; lies beside the journal."""
-        return self.journal.path.with_name(f"{self.journal.path.name}.control")
+        return control_socket_of(self.journal.path)
+
+
+def control_socket_of(journal: Path) -> Path:
+    """The control socket of the agent that keeps this journal."""
+    return journal.with_name(f"{journal.name}.control")

@@ -1,0 +1,164 @@
+"""The status page in Chinese (zh-CN), for installers and operators on the factory floor.
+
+`SENTENCES` has the codes and placeholders of `agent.service.advice`, `LABELS` those of `agent.cli.statuspage`; a test
+compares them. Reasons that come from below (a library, the operating system, the broker) stay in English inside them.
+"""
+
+from collections.abc import Mapping
+
+SENTENCES: Mapping[str, tuple[str, str]] = {
+    "line-down": (
+        "线路 {subject} 中断：{reason}",
+        "检查适配器或网关 {place} 的插头、电源和电缆；恢复后会自动重新打开",
+    ),
+    "line-noise": (
+        "线路 {subject}：最近有 {percent} % 的应答损坏",
+        "检查是否有两块电表地址相同、A/B 线接反或松动、缺少 120 欧终端电阻",
+    ),
+    "line-busy": (
+        "线路 {subject} 的占用率为 {percent} %",
+        "提高波特率，把部分电表移到另一条线路，或加长 poll",
+    ),
+    "meter-silent": (
+        "电表 {subject}（线路 {line}，地址 {address}）无应答：{reason}",
+        "检查其供电、A/B 线、地址和波特率；恢复后会读到全部电量，不会丢失",
+    ),
+    "meter-late": (
+        "电表 {subject}（线路 {line}）上次读数在 {age} 前",
+        "检查其供电和接线；若整条线路都迟，说明线路对该间隔来说太慢",
+    ),
+    "meter-held": (
+        "电表 {subject}：读数 {register} kWh 暂不入账：{reason}",
+        "三个边界之后代理会判定是误读还是新计量段；若一直如此，与电表显示屏核对",
+    ),
+    "meter-rise": (
+        "电表 {subject}：读数 {register} kWh 暂不入账：{reason}",
+        "若显示屏与之一致，说明回路功率超过站点文件中的 rated_kw：请更正",
+    ),
+    "meter-refused": (
+        "电表 {subject} 没有可用读数：{reason}（寄存器字 {words}）",
+        "与电表显示屏核对；检查型号配置是否正确：{profile}",
+    ),
+    "meter-identity": (
+        "电表 {subject} 与站点文件不符：{reason}",
+        "换回原来的电表，或在站点文件中写入新的表号",
+    ),
+    "meter-suspect": (
+        "电表 {subject}：上一间隔带有标记 {flags}",
+        "把显示屏与负荷核对；电量已入账，平台显示为可疑",
+    ),
+    "intervals-stopped": (
+        "已有 {age} 没有关闭任何间隔",
+        "查看日志（journalctl -u metering-agent -p warning）；若查不出原因，重启代理",
+    ),
+    "intervals-skipped": (
+        "最近一小时内有边界被跳过（启动以来共 {skipped} 次）",
+        "用 metering-agent check 查看线路是否够快；电量准确，只是时间分辨率变粗",
+    ),
+    "journal-full": ("有一个间隔无法写入：{reason}", "清理 {path} 所在文件系统；电量仍在电表中，之后会入账"),
+    "journal-space": ("日志库旁只剩 {free} MB 空间", "清理 {path} 所在文件系统，或把日志库移到更大的盘"),
+    "journal-budget": (
+        "日志库已用 {size} MB，上限 {budget} MB",
+        "查明平台为何不确认，或加大 journal.budget_mb",
+    ),
+    "journal-asking": (
+        "平台与日志库对最后发送的内容说法不一；平台答复之前不发送",
+        "平台答复后会自动恢复；若一直如此，请联系平台运营方",
+    ),
+    "journal-confirming": (
+        "日志库可能是站点文件更改前的旧副本；平台答复之前不封存",
+        "检查与代理服务器的连接；若一直如此，请联系平台运营方",
+    ),
+    "broker-away": (
+        "与消息服务器 {broker} 断开已 {age}：{reason}",
+        "检查网络、地址和证书；{batches} 个批次在日志库中等待，不会丢失",
+    ),
+    "broker-refuses": ("消息服务器拒收我们的消息：{reason}", "请服务器运营方允许本网关在自己的主题下发布"),
+    "platform-silent": (
+        "平台尚未确认 {age} 前封存的数据（{batches} 个批次，{kwh} kWh 在等待）",
+        "请问平台运营方是否收到本网关的数据；在此期间不会删除任何数据",
+    ),
+    "platform-forged": (
+        "收到不真实的消息（启动以来 {rejected} 条）",
+        "核对 acknowledgement_keys 与平台公钥，并查明谁能写入我们的主题",
+    ),
+    "clock-unknown": (
+        "本网关的时间不可信",
+        "为其设置时间服务器（timedatectl、chronyc sources）；电量准确，间隔会带标记",
+    ),
+    "clock-error": (
+        "本网关的时间误差可能达 {seconds} 秒",
+        "检查时间服务器是否可达（timedatectl、chronyc sources）",
+    ),
+    "certificate-ends": ("{role} 证书 {subject} 还有 {days} 天到期", "现在就向平台运营方申请新证书"),
+    "certificate-ended": (
+        "{role} 证书 {subject} 已到期",
+        "向平台运营方申请新证书；在此之前批次在日志库中等待",
+    ),
+    "certificate-early": ("{role} 证书 {subject} 尚未生效", "检查本网关的时间"),
+    "certificate-unreadable": ("{role} 证书 {subject}：{reason}", "修复该文件；否则无法重新连接消息服务器"),
+    "site-changed": (
+        "站点文件 {subject} 在代理启动后被修改",
+        "运行 metering-agent check，然后重启代理使修改生效",
+    ),
+}
+
+LABELS: Mapping[str, str] = {
+    "all well": "一切正常",
+    "one problem": "有 1 处需要注意",
+    "problems": "有 {count} 处需要注意",
+    "more": "还有 {count} 处；加 --all 查看全部",
+    "up": "已运行 {age}",
+    "meters": "电表",
+    "meters good": "{good} / {all} 正常",
+    "intervals": "间隔",
+    "interval": "每 {length} 一次，上次 {time}（{age} 前）",
+    "no interval yet": "每 {length} 一次，尚未关闭",
+    "lines": "线路",
+    "line": "{answering}/{meters} 块电表，占用 {percent} %，扫描 {sweep}，失败 {failed}",
+    "line down": "中断",
+    "more lines": "还有 {count} 条线路",
+    "journal": "日志库",
+    "journal size": "{size} / {budget} MB，剩余 {free}",
+    "batch": "批次 {seq}，链 {chain}",
+    "no batch": "尚无批次",
+    "backlog": "待确认",
+    "no backlog": "无",
+    "waiting": "{batches} 个批次，{kwh} kWh，最早 {age} 前",
+    "platform": "平台",
+    "connected": "{audience}，已连接 {age}",
+    "away": "{audience}，已断开 {age}",
+    "acknowledged": "已确认批次 {seq}，{age} 前",
+    "not acknowledged": "尚无确认",
+    "clock": "时钟",
+    "clock S": "已同步，误差不超过 {err}",
+    "clock H": "未同步（守时），误差不超过 {err}",
+    "clock U": "不可信",
+    "certificates": "证书",
+    "certificate": "{role} 至 {date}（{days} 天）",
+    "certificate unread": "{role} 不可读",
+    "no certificates": "无（消息服务器在本机）",
+    "key": "密钥",
+    "unknown": "未知",
+    "good": "正常",
+    "waiting for": "等待",
+    "silent": "无应答",
+    "late": "迟到",
+    "held": "暂不入账",
+    "refused": "拒收",
+    "identity": "表号不符",
+    "suspect": "可疑",
+    "line is down": "线路中断",
+    "METER": "电表",
+    "LINE": "线路",
+    "ADDRESS": "地址",
+    "QUALITY": "质量",
+    "AGE": "时效",
+    "REGISTER KWH": "止码 kWh",
+    "POWER": "功率",
+    "NOTE": "说明",
+    "d": "天",
+    "h": "小时",
+    "min": "分",
+    "s": "秒",
+}

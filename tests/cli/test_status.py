@@ -1,0 +1,343 @@
+"""The status page: it fits a screen, says what to do, and says the same in both languages."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from agent.cli import chinese, statuspage
+from agent.cli.group import main
+from agent.cli.statuspage import ENGLISH, Language, columns, page
+from agent.service import advice
+from agent.service.advice import SENTENCES, Problem, advise
+
+CHINESE = Language(chinese.LABELS, chinese.SENTENCES)
+HOUR_MS = 3_600_000
+
+
+def a_meter(number: int, **more: Any) -> dict[str, Any]:
+    return {
+        "meter": f"m{number:02d}",
+        "line": "hall-a",
+        "address": number,
+        "profile": "eastron-sdm630-v2",
+        "quality": "good",
+        "flags": [],
+        "age_ms": 12_000,
+        "booked": {
+            "register_kwh": "1597.110107",
+            "register_milliwh": 1597110107,
+            "at_ms": 1,
+            "epoch": 1,
+            "n": 4,
+        },
+        "not_booked": None,
+        "failed_reads": 0,
+        "errors": {},
+        "failures": 0,
+        "problem": None,
+        "live": {"power_active_total": "917.100 W"},
+    } | more
+
+
+def a_line(name: str = "hall-a", **more: Any) -> dict[str, Any]:
+    return {
+        "line": name,
+        "place": "/dev/ttyUSB0",
+        "open": True,
+        "problem": None,
+        "meters": 26,
+        "meters_answering": 26,
+        "reads": 900,
+        "failed_reads": 0,
+        "recent": {"for_ms": 300_000, "busy_permille": 412, "requests": 900, "damaged": 0},
+        "last_sweep_ms": 1_040,
+    } | more
+
+
+def an_overview(**more: Any) -> dict[str, Any]:
+    """An agent with 26 meters that is well."""
+    return {
+        "at_ms": 1_795_388_122_042,
+        "org": "zj-meterworks",
+        "agent": "gw01",
+        "sw": "0.1.0",
+        "uptime_ms": 3 * HOUR_MS,
+        "interval_ms": 60_000,
+        "clock": {"sync": "S", "err_ms": 12},
+        "lines": [a_line()],
+        "meters": [a_meter(number) for number in range(1, 27)],
+        "boundary": {
+            "last_cut_ms": 1_795_388_100_000,
+            "age_ms": 22_042,
+            "skipped": 0,
+            "skipped_recently": False,
+            "problem": None,
+        },
+        "journal": {
+            "path": "journal.db",
+            "bytes": 12_300_000,
+            "budget_bytes": 1_024_000_000,
+            "free_bytes": 9_000_000_000,
+            "standing": "normal",
+            "chain": "01M82QH163YA4YNQ2RW9VYJHK6",
+            "seq": 180,
+            "acknowledged": {
+                "chain": "01M82QH163YA4YNQ2RW9VYJHK6",
+                "seq": 180,
+                "stored_ms": 1_795_388_101_000,
+            },
+            "backlog_batches": 0,
+            "backlog_kwh": "0.000000",
+            "backlog_age_ms": None,
+        },
+        "platform": {
+            "audience": "carbon.grid.example",
+            "broker": "mqtts://broker.grid.example:8883",
+            "acknowledgement": "platform",
+            "connected": True,
+            "for_ms": 2 * HOUR_MS,
+            "problem": None,
+            "refusal": None,
+            "rejected_messages": 0,
+            "rejected_recently": False,
+        },
+        "certificates": [
+            {
+                "role": "client",
+                "path": "gw01.pem",
+                "not_before_ms": 1_790_000_000_000,
+                "not_after_ms": 1_813_800_000_000,
+                "days_left": 213,
+                "problem": None,
+            }
+        ],
+        "signing_key": {"kid": "A8cAcBW5wQgLJYdNU9yMRmfF0ZU-lBiw85Xi44ppmgI", "alg": "Ed25519"},
+    } | more
+
+
+def with_problems(said: dict[str, Any]) -> dict[str, Any]:
+    return said | {"problems": [problem.as_json() for problem in advise(said)]}
+
+
+def changed(*path: str | int, to: Any) -> dict[str, Any]:
+    """An overview in which one value is another one."""
+    said: Any = json.loads(json.dumps(an_overview()))
+    place = said
+    for part in path[:-1]:
+        place = place[part]
+    place[path[-1]] = to
+    whole: dict[str, Any] = said
+    return whole
+
+
+KEPT_OUT = {
+    "kind": "held",
+    "reason": "fall: ...",
+    "words": ["0000", "0001"],
+    "register_kwh": "1.000000",
+    "at_ms": 1,
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "code", "gravity"),
+    [
+        (changed("lines", 0, to=a_line(open=False, problem="no such device")), "line-down", "error"),
+        (
+            changed(
+                "lines",
+                0,
+                "recent",
+                to={"for_ms": 300_000, "busy_permille": 400, "requests": 900, "damaged": 40},
+            ),
+            "line-noise",
+            "warning",
+        ),
+        (
+            changed(
+                "lines", 0, "recent", to={"for_ms": 60_000, "busy_permille": 950, "requests": 9, "damaged": 9}
+            ),
+            "line-busy",
+            "warning",
+        ),
+        (
+            changed("meters", 3, to=a_meter(4, quality="silent", problem="no answer")),
+            "meter-silent",
+            "warning",
+        ),
+        (changed("meters", 3, to=a_meter(4, quality="late", age_ms=200_000)), "meter-late", "warning"),
+        (changed("meters", 3, to=a_meter(4, quality="held", not_booked=KEPT_OUT)), "meter-held", "warning"),
+        (
+            changed(
+                "meters", 3, to=a_meter(4, quality="held", not_booked=KEPT_OUT | {"reason": "rise: too fast"})
+            ),
+            "meter-rise",
+            "warning",
+        ),
+        (
+            changed(
+                "meters", 3, to=a_meter(4, quality="refused", not_booked=KEPT_OUT | {"register_kwh": None})
+            ),
+            "meter-refused",
+            "warning",
+        ),
+        (
+            changed("meters", 3, to=a_meter(4, quality="identity", not_booked=KEPT_OUT)),
+            "meter-identity",
+            "warning",
+        ),
+        (
+            changed("meters", 3, to=a_meter(4, quality="suspect", flags=["suspect"])),
+            "meter-suspect",
+            "warning",
+        ),
+        (changed("boundary", "age_ms", to=160_000), "intervals-stopped", "error"),
+        (changed("boundary", "problem", to="no room for a write"), "journal-full", "error"),
+        (changed("boundary", "skipped_recently", to=True), "intervals-skipped", "warning"),
+        (changed("journal", "free_bytes", to=100_000_000), "journal-space", "warning"),
+        (changed("journal", "free_bytes", to=1_000_000), "journal-space", "error"),
+        (changed("journal", "bytes", to=1_000_000_000), "journal-budget", "warning"),
+        (changed("journal", "standing", to="asking"), "journal-asking", "warning"),
+        (changed("journal", "standing", to="confirming"), "journal-confirming", "error"),
+        (
+            changed(
+                "platform",
+                to=an_overview()["platform"] | {"connected": False, "problem": "x", "for_ms": 60_000},
+            ),
+            "broker-away",
+            "warning",
+        ),
+        (
+            changed("platform", to=an_overview()["platform"] | {"connected": False, "problem": "x"}),
+            "broker-away",
+            "error",
+        ),
+        (changed("platform", "refusal", to="not authorised"), "broker-refuses", "error"),
+        (changed("journal", "backlog_age_ms", to=HOUR_MS), "platform-silent", "warning"),
+        (changed("journal", "backlog_age_ms", to=25 * HOUR_MS), "platform-silent", "error"),
+        (changed("platform", "rejected_recently", to=True), "platform-forged", "warning"),
+        (changed("clock", to={"sync": "U", "err_ms": 2**31 - 1}), "clock-unknown", "warning"),
+        (changed("clock", to={"sync": "H", "err_ms": 2_500}), "clock-error", "warning"),
+        (changed("certificates", 0, "days_left", to=29), "certificate-ends", "notice"),
+        (changed("certificates", 0, "days_left", to=13), "certificate-ends", "warning"),
+        (changed("certificates", 0, "days_left", to=2), "certificate-ends", "error"),
+        (changed("certificates", 0, "not_after_ms", to=1_795_000_000_000), "certificate-ended", "error"),
+        (changed("certificates", 0, "not_before_ms", to=1_796_000_000_000), "certificate-early", "error"),
+        (changed("certificates", 0, "problem", to="holds no certificate"), "certificate-unreadable", "error"),
+    ],
+)
+def test_each_problem_is_found_and_has_its_remedy_in_both_languages(
+    said: dict[str, Any], code: str, gravity: str
+) -> None:
+    problems = advise(said)
+    assert [(problem.code, problem.gravity) for problem in problems] == [(code, gravity)]
+    for words in (SENTENCES, chinese.SENTENCES):
+        what, remedy = problems[0].sentences(words)
+        assert what and remedy and "{" not in what + remedy
+    assert Problem.from_json(problems[0].as_json()) == problems[0]
+
+
+def test_every_problem_but_that_of_the_site_file_is_tested_above() -> None:
+    marks = test_each_problem_is_found_and_has_its_remedy_in_both_languages.pytestmark
+    tested = {case[1] for case in marks[0].args[1]}
+    assert tested == SENTENCES.keys() - {"site-changed"}
+
+
+def test_a_meter_of_a_line_that_is_down_is_not_blamed_too() -> None:
+    said = changed("lines", 0, to=a_line(open=False, problem="no such device"))
+    said["meters"] = [meter | {"quality": "line down"} for meter in said["meters"]]
+    assert [problem.code for problem in advise(said)] == ["line-down"]
+
+
+def test_a_start_is_no_problem() -> None:
+    said = changed("uptime_ms", to=5_000)
+    said["boundary"]["last_cut_ms"] = said["boundary"]["age_ms"] = None
+    said["platform"] |= {"connected": False, "problem": "not connected yet", "for_ms": 5_000}
+    said["lines"][0]["open"] = False
+    assert advise(said) == []
+
+
+def test_in_broker_mode_nobody_waits_for_the_platform() -> None:
+    said = changed("journal", "backlog_age_ms", to=30 * HOUR_MS)
+    said["platform"]["acknowledgement"] = "broker"
+    assert advise(said) == []
+
+
+@pytest.mark.parametrize("say", [ENGLISH, CHINESE], ids=["en", "zh"])
+def test_the_page_of_a_healthy_agent_fits_and_says_so(say: Language) -> None:
+    text = page(with_problems(an_overview()), say)
+    rows = text.splitlines()
+    assert len(rows) <= 23
+    assert max(map(columns, rows)) <= 80
+    assert rows[-1] == say("all well")
+    assert "26" in text and "213" in text
+
+
+@pytest.mark.parametrize("say", [ENGLISH, CHINESE], ids=["en", "zh"])
+def test_a_page_with_everything_wrong_still_fits_and_counts_the_rest(say: Language) -> None:
+    meters = [a_meter(number, quality="silent", problem="no answer within 500 ms") for number in range(1, 27)]
+    said = an_overview(meters=meters, lines=[a_line(f"hall-{number}") for number in range(9)])
+    said["clock"] = {"sync": "U", "err_ms": 2**31 - 1}
+    rows = page(with_problems(said), say).splitlines()
+    assert len(rows) <= 23
+    assert max(map(columns, rows)) <= 80
+    assert "--all" in rows[-1]
+    shown = sum(row.startswith("! ") for row in rows)
+    assert str(27 - shown) in rows[-1]
+    everything = page(with_problems(said), say, height=None).splitlines()
+    assert sum(row.startswith("! ") for row in everything) == 27
+    assert sum("eastron" in row or row.startswith("m") for row in everything) == 26
+
+
+def test_the_gravest_comes_first() -> None:
+    said = changed("certificates", 0, "days_left", to=29)
+    said["meters"][0] = a_meter(1, quality="silent", problem="no answer")
+    said["lines"][0] = a_line(open=False, problem="no such device")
+    assert [problem.gravity for problem in advise(said)] == ["error", "warning", "notice"]
+
+
+def test_both_languages_have_the_same_words_and_values() -> None:
+    def places(text: str) -> set[str]:
+        return set(re.findall(r"{(\w+)}", text))
+
+    assert chinese.LABELS.keys() == statuspage.LABELS.keys()
+    assert chinese.SENTENCES.keys() == SENTENCES.keys()
+    for key, text in statuspage.LABELS.items():
+        assert places(text) == places(chinese.LABELS[key]), key
+    for code, (what, remedy) in SENTENCES.items():
+        theirs = chinese.SENTENCES[code]
+        assert places(what) == places(theirs[0]), code
+        assert places(remedy) == places(theirs[1]), code
+
+
+def test_no_agent_is_said_with_what_to_do(tmp_path: Path) -> None:
+    site = tmp_path / "site.toml"
+    site.write_text('[journal]\npath = "journal.db"\n')
+    result = CliRunner().invoke(main, ["status", "--site", str(site)])
+    assert result.exit_code == 75
+    assert "no agent runs" in result.stderr and "systemctl start" in result.stderr
+
+
+def test_a_site_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
+    result = CliRunner().invoke(main, ["status", "--site", str(tmp_path / "none.toml")])
+    assert result.exit_code == 2
+    assert "there is no such file" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("length_ms", "text"),
+    [
+        (0, "0 s"),
+        (59_999, "59 s"),
+        (60_000, "1 min"),
+        (200_000, "3 min 20 s"),
+        (3_600_000, "1 h"),
+        (90_000_000, "1 d 1 h"),
+    ],
+)
+def test_ages(length_ms: int, text: str) -> None:
+    assert advice.format_age(length_ms) == text
