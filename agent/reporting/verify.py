@@ -215,8 +215,8 @@ class Verifier:
             return
         if self._continuity.is_known(batch, opened.hash):
             return
-        if opened.kid in self._ended:
-            end = self._ended[opened.kid]
+        end = self._ended.get(opened.kid)
+        if end is not None and not (batch.chain == end.chain and batch.seq <= end.seq):
             text = f"signed by key {opened.kid}, which ended with chain {end.chain}, seq {end.seq}"
             self._signature.add(line, f"chain {batch.chain}, seq {batch.seq}", text)
             return

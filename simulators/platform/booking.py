@@ -17,7 +17,7 @@ from enum import Enum
 
 from agent.adapters.keys import PublicKeys, public_key_of_jwk
 from agent.reporting.batch import Batch, Delta, broken_rules
-from agent.reporting.descriptor import MeterDescription
+from agent.reporting.descriptor import Descriptor, MeterDescription
 from agent.reporting.envelope import ENROLMENT, EnvelopeError, open_sealed
 from agent.reporting.event import Event
 from agent.reporting.utc import ms_of_text
@@ -104,6 +104,10 @@ class Booking:
         x = dossier.meters.get(delta.meter)
         if x is None:
             x = self._open(dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms)
+            x.describe(description)
+            if (delta.epoch, delta.n) != (1, 1):
+                text = f"its first delta here is {delta.n} of epoch {delta.epoch}; what came before it is not here"
+                self._say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
         elif (delta.epoch, delta.n) <= (x.epoch, x.n):
             self._repeated(dossier, delta, source)
             return
@@ -145,6 +149,9 @@ class Booking:
         if delta.start_ms != x.end_ms:
             text = f"delta {delta.n} begins at {delta.start_ms} ms, the one before ended at {x.end_ms} ms"
             self._say(dossier, "time", f"{delta.meter}/{delta.epoch}", text, source)
+        if description is not None and delta.step != description.step:
+            text = f"delta {delta.n} says step {delta.step}, the descriptor says {description.step}"
+            self._say(dossier, "step", f"{delta.meter}/{delta.epoch}", text, source)
         was, known = (x.num, x.den, x.modulus), description is not None and x.n > 0
         if known and description and was != (description.num, description.den, description.modulus):
             text = f"ratio or modulus changed at delta {delta.n} without a new epoch"
@@ -381,22 +388,63 @@ class Booking:
         try:
             jws = dossier.assembly.add(event)
             if jws is not None:
-                dossier.keep_descriptor(jws)
+                self._check_revision(dossier, dossier.keep_descriptor(jws), event, source)
         except (EnvelopeError, WireError) as error:
             self._say(dossier, "descriptor", event.text("hash"), str(error), source)
 
+    def _check_revision(self, dossier: Dossier, descriptor: Descriptor, event: Event, source: Source) -> None:
+        """Descriptors are ordered by (chain, rev)."""
+        head, before = dossier.head, dossier.head_descriptor
+        if head is None or before is None or head.chain != source.chain:
+            return
+        former = dossier.descriptor(before)
+        if former is not None and former != descriptor and descriptor.rev <= former.rev:
+            text = f"revision {descriptor.rev} follows revision {former.rev}"
+            self._say(dossier, "descriptor", event.text("hash"), text, source)
+
     def _balance(self, dossier: Dossier, event: Event, source: Source) -> None:
-        """V5: what is booked agrees with the agent's own sum; checked where only deltas are booked."""
+        """V5: a balance agrees with itself, with what was sent, and with what is booked of it as deltas."""
         meter, epoch = event.text("meter"), event.integer("epoch")
         first, last = event.integer("n_first"), event.integer("n_last")
-        energy, count = self._store.one(
-            "SELECT coalesce(sum(energy), 0), count(*) FROM booked WHERE agent_id = ? AND meter = ? AND epoch = ?"
-            " AND kind = 'delta' AND n_first BETWEEN ? AND ?",
+        total, roll = event.integer("sum"), event.integer("roll")
+        said = (event.integer("reg_first"), event.integer("reg_last"), total, roll)
+        if total != said[1] - said[0] + roll:
+            text = f"the sum {total} is not {said[1]} - {said[0]} + {roll}"
+        elif not first <= last <= self._last_sent(dossier, meter, epoch):
+            text = f"it sums the deltas {first} to {last}, which were not sent"
+        else:
+            booked = self._booked_run(dossier, meter, epoch, first, last)
+            if booked in (None, said):
+                return
+            text = (
+                f"the agent's balance is {said}, {booked} is booked (first and last register, sum, rollovers)"
+            )
+        self._say(dossier, "balance", f"{meter}/{epoch}/{first}-{last}", text, source)
+
+    def _last_sent(self, dossier: Dossier, meter: str, epoch: int) -> int:
+        """Number of the last delta of an epoch that was looked at, good or held; 0 if there was none."""
+        x = dossier.meters.get(meter)
+        if x is not None and x.epoch == epoch:
+            return x.n
+        last: int = self._store.one(
+            "SELECT max(coalesce((SELECT max(n_last) FROM booked WHERE (agent_id, meter, epoch) = (?1, ?2, ?3)), 0),"
+            " coalesce((SELECT max(n) FROM held WHERE (agent_id, meter, epoch) = (?1, ?2, ?3)), 0))",
+            (dossier.agent_id, meter, epoch),
+        )[0]
+        return last
+
+    def _booked_run(
+        self, dossier: Dossier, meter: str, epoch: int, first: int, last: int
+    ) -> tuple[int, int, int, int] | None:
+        """Registers, sum and rollovers of a run of deltas; None where not all of it is booked as deltas."""
+        run = self._store.rows(
+            "SELECT reg_start, reg_end, energy, roll FROM booked WHERE agent_id = ? AND meter = ? AND epoch = ?"
+            " AND kind = 'delta' AND n_first BETWEEN ? AND ? ORDER BY n_first",
             (dossier.agent_id, meter, epoch, first, last),
         )
-        if count == last - first + 1 and energy != event.integer("sum"):
-            text = f"the agent's balance is {event.integer('sum')}, {energy} is booked"
-            self._say(dossier, "balance", f"{meter}/{epoch}/{first}-{last}", text, source)
+        if len(run) != last - first + 1:
+            return None
+        return run[0][0], run[-1][1], sum(row[2] for row in run), sum(row[3] for row in run)
 
     def _rotate(self, dossier: Dossier, event: Event, source: Source) -> None:
         """The key that signed this batch ends with it; the next one proves itself."""
@@ -407,6 +455,10 @@ class Booking:
             opened = open_sealed(proof.encode(), ENROLMENT, PublicKeys([key]))
             if (opened.payload.get("org"), opened.payload.get("agent")) != (dossier.org, dossier.agent):
                 raise ValueError("the proof speaks of another agent")
+            if opened.payload.get("jwk") != jwk:
+                raise ValueError("the proof carries another key")
+            if key.kid == source.kid or dossier.has_ended(key.kid):
+                raise ValueError("that key has ended")
         except ValueError as error:
             self._say(
                 dossier,

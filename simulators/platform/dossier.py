@@ -169,6 +169,10 @@ class Dossier:
             if kid not in named and registered.ended is None and self._store.rows(sql, (self.agent_id, kid)):
                 del self._keys[kid]
 
+    def has_ended(self, kid: str) -> bool:
+        """Whether a key was registered and rotated away."""
+        return kid in self._keys and self._keys[kid].ended is not None
+
     def end_key(self, kid: str, chain: str, seq: int) -> None:
         """A key ends with this batch, in every chain."""
         self._keys[kid].ended = ChainHead(chain, seq, "")
