@@ -42,6 +42,15 @@ def mbpoll(request: pytest.FixtureRequest) -> Path:
     return path
 
 
+@pytest.fixture
+def systemd_analyze(request: pytest.FixtureRequest) -> Path:
+    """The path of systemd-analyze, which judges unit files without a running systemd."""
+    _require("systemd-analyze", request.config)
+    path = programs.find("systemd-analyze")
+    assert path is not None
+    return path
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """A test marked `mosquitto` or `mbpoll` needs that program."""
     for program in programs.PROGRAMS:

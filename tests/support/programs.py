@@ -1,4 +1,4 @@
-"""Debian's mosquitto and mbpoll, the independent referees of our tests: found, or fetched without touching the system.
+"""Debian's programs that judge our work: mosquitto, mbpoll, systemd-analyze. Found, or fetched without touching the system.
 
 In this order: a program on the path (also /usr/sbin, which a plain user's path lacks); one that an earlier run unpacked
 in `.venv/debian`; with `provision`, the Debian packages unpacked there, which needs apt but neither root nor a service
@@ -20,7 +20,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UNPACKED = ROOT / ".venv" / "debian"
-PROGRAMS = ("mosquitto", "mbpoll")  # each is also the name of its Debian package
+PROGRAMS = ("mosquitto", "mbpoll", "systemd-analyze")
+_PACKAGES = {"systemd-analyze": "systemd"}  # where the Debian package has another name than the program
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin")
 _APT_LIMIT_S = 180
 
@@ -44,6 +45,14 @@ def find_mosquitto() -> Path | None:
 def find_mbpoll() -> Path | None:
     """Debian's Modbus master on top of libmodbus, or None."""
     return find("mbpoll")
+
+
+def unpacked_units() -> Path | None:
+    """The folder of systemd's own unit files where systemd was unpacked and not installed, else None."""
+    tree = UNPACKED / "systemd-analyze"
+    return next(
+        (folder for folder in tree.glob("**/systemd/system") if (folder / "sysinit.target").exists()), None
+    )
 
 
 def in_ci() -> bool:
@@ -95,10 +104,11 @@ def _download(program: str, work: Path) -> list[Path]:
     if os.geteuid() == 0:  # the user _apt could not write into our folder
         options += ["-o", "APT::Sandbox::User=root"]
     _run(["apt-get", *options, "update"])
-    plan = _run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", program])
+    package = _PACKAGES.get(program, program)
+    plan = _run(["apt-get", *options, "--simulate", "--no-install-recommends", "install", package])
     names = re.findall(r"^Inst (\S+)", plan, flags=re.MULTILINE)
-    if program not in names:
-        raise Unavailable(f"apt-get knows no way to install {program}")
+    if package not in names:
+        raise Unavailable(f"apt-get knows no way to install {package}")
     _run(["apt-get", *options, "download", *names], directory=archives)
     return sorted(archives.glob("*.deb"))
 
@@ -129,7 +139,8 @@ def _install(program: str) -> None:
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
     with _no_services():
         _run(["apt-get", "-q", "update"])
-        _run(["apt-get", "-q", "install", "-y", "--no-install-recommends", program], environment=environment)
+        package = _PACKAGES.get(program, program)
+        _run(["apt-get", "-q", "install", "-y", "--no-install-recommends", package], environment=environment)
 
 
 @contextmanager
