@@ -1,4 +1,4 @@
-"""Debian's programs that judge our work: mosquitto, mbpoll, systemd-analyze. Found, or fetched without touching the system.
+"""Debian's programs that judge our work (mosquitto, mbpoll, systemd-analyze): found, or fetched without a trace.
 
 In this order: a program on the path (also /usr/sbin, which a plain user's path lacks); one that an earlier run unpacked
 in `.venv/debian`; with `provision`, the Debian packages unpacked there, which needs apt but neither root nor a service
