@@ -112,7 +112,7 @@ async def serve_plant(
         answers_holes: meters answer zero between their registers instead of exception 2.
 
     Raises:
-        ValueError: two meters share an address, or a meter is no Modbus meter.
+        ValueError: two meters share an address.
         OSError: no pty or no free port.
     """
     meters = {
@@ -238,14 +238,15 @@ def _is_loopback(host: str) -> bool:
 
 
 def _check_addresses(line: Line, meters: list[SimulatedMeter]) -> None:
-    taken: dict[int, str] = {}
+    taken: dict[int | str, str] = {}
     for meter in meters:
-        if meter.unit in taken:
+        address = meter.meter.address
+        if address in taken:
             raise ValueError(
-                f"line {line.id}: {taken[meter.unit]} and {meter.meter.id} share address {meter.unit}; "
+                f"line {line.id}: {taken[address]} and {meter.meter.id} share address {address}; "
                 "circuits of one meter are not simulated"
             )
-        taken[meter.unit] = meter.meter.id
+        taken[address] = meter.meter.id
 
 
 def _opening_milliwh(meter: str, seed: int) -> int:

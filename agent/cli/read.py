@@ -25,11 +25,11 @@ from agent.errors import (
     RetryLater,
 )
 from agent.metering.decode import NoValue, decode
-from agent.metering.plan import Block, BusCost, bisect, plan_reads
+from agent.metering.plan import Block, BusCost, bisect, plan_for
 from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
 from agent.metering.profile import Register, SerialDefaults
-from agent.protocol.pdu import ReadRequest
 from agent.service import ports
+from agent.service.requests import block_request
 
 REPLY_MS = 1_000
 """Longest wait for an answer: a person waits, and a slow meter shall be seen."""
@@ -110,7 +110,7 @@ def _blocks(line: Line, meter: Meter) -> tuple[Block, ...]:
     profile = meter.profile
     cost = BusCost.serial(meter.serial_settings or line.serial, _TURNAROUND_NS, profile.quiet_ms)
     wanted = list(profile.registers.values())
-    return plan_reads(wanted, read_limit=profile.read_limit, alignment=profile.alignment, cost=cost)
+    return plan_for(profile, wanted, cost)
 
 
 async def _read_block(port: ports.Line, meter: Meter, block: Block) -> list[Row]:
@@ -129,7 +129,7 @@ async def _read_block(port: ports.Line, meter: Meter, block: Block) -> list[Row]
 
 
 async def _patiently(port: ports.Line, meter: Meter, block: Block) -> ports.Reply:
-    request = ReadRequest(int(meter.address), block.function, block.address, block.count)
+    request = block_request(meter, block)
     for attempt in range(1, ATTEMPTS + 1):
         try:
             return await port.read(

@@ -8,10 +8,12 @@ Comes after the plant was made; what is read, and how it is cut into requests, i
 """
 
 from dataclasses import dataclass
+from itertools import pairwise
 
-from agent.metering.plan import BusCost, plan_reads
+from agent.metering.plan import BusCost, plan_for
 from agent.metering.plant import Line, Meter, Plant, Transport
 from agent.metering.profile import Register
+from agent.protocol.rtu import silence_ns
 from agent.service.poll import LIVE_REGISTERS, TYPICAL_ROUND_TRIP_NS, TYPICAL_TURNAROUND_NS
 
 
@@ -49,11 +51,12 @@ def format_s(time_ns: int) -> str:
 def _forecast(line: Line, meters: tuple[Meter, ...]) -> LineForecast:
     on_tcp = line.transport is Transport.MODBUS_TCP
     units = {meter.address for meter in meters}
+    switching_ns = 0 if on_tcp else _switching_ns(line, meters)
     return LineForecast(
         line=line,
         meters=len(meters),
-        sweep_ns=sum(_energy_ns(meter, _cost(line, meter)) for meter in meters),
-        round_ns=sum(_live_ns(meter, _cost(line, meter)) for meter in meters),
+        sweep_ns=sum(_energy_ns(meter, _cost(line, meter)) for meter in meters) + switching_ns,
+        round_ns=sum(_live_ns(meter, _cost(line, meter)) for meter in meters) + switching_ns,
         behind_gateway_ns=sum(_energy_ns(meter, _serial_cost(line, meter)) for meter in meters)
         if on_tcp and len(units) > 1
         else None,
@@ -71,12 +74,18 @@ def _serial_cost(line: Line, meter: Meter) -> BusCost:
     return BusCost.serial(settings, TYPICAL_TURNAROUND_NS, meter.profile.quiet_ms)
 
 
+def _switching_ns(line: Line, meters: tuple[Meter, ...]) -> int:
+    """What it costs to go through meters of several speeds in their order: before a slower one is asked, the line
+    has to be silent for 3.5 of its longer characters."""
+    silences = [silence_ns(meter.serial_settings or line.serial) for meter in meters]
+    return sum(max(0, after - before) for before, after in pairwise(silences))
+
+
 def _energy_ns(meter: Meter, cost: BusCost) -> int:
-    return cost.transaction_ns(meter.profile.energy.words)
+    return sum(cost.block_ns(block) for block in plan_for(meter.profile, [meter.profile.energy], cost))
 
 
 def _live_ns(meter: Meter, cost: BusCost) -> int:
     profile = meter.profile
     wanted: list[Register] = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
-    blocks = plan_reads(wanted, read_limit=profile.read_limit, alignment=profile.alignment, cost=cost)
-    return sum(cost.transaction_ns(block.count) for block in blocks)
+    return sum(cost.block_ns(block) for block in plan_for(profile, wanted, cost))

@@ -16,6 +16,8 @@ from pathlib import Path
 from agent.errors import ConfigError, Fault
 from agent.metering.decode import NoValue, decode
 from agent.metering.profile import (
+    DLT645,
+    DLT645_READ,
     ENERGY_IMPORT,
     WORDS_OF_TYPE,
     Example,
@@ -27,7 +29,14 @@ from agent.metering.profile import (
 from agent.metering.quantity import MILLIWH_PER_UNIT, ratio
 from agent.settings.faultlist import FaultList, KeyPath
 from agent.settings.grammar import ID_PATTERN
-from agent.settings.profileshape import ExampleShape, ProfileShape, RegisterShape, SerialShape
+from agent.settings.profileshape import (
+    DltProfileShape,
+    DltRegisterShape,
+    ExampleShape,
+    ProfileShape,
+    RegisterShape,
+    SerialShape,
+)
 from agent.settings.shape import Table, read_table, shown
 from agent.settings.suggest import did_you_mean
 from agent.settings.tomlines import locate
@@ -36,6 +45,7 @@ SIZE_MAX = 1_000_000
 """Largest profile, bytes; the shipped ones have about 5 000."""
 
 _ADDRESSES = 65_536
+_ONE_READ = 125
 _SIGNED = (WordType.S16, WordType.S32, WordType.S64)
 _FLOATS = (WordType.F32, WordType.F64)
 
@@ -117,7 +127,8 @@ def _unreadable(path: Path, reason: str, remedy: str, line: int | None = None) -
 
 def _profile(name: str, digest: str, document: dict[str, object], faults: FaultList) -> Profile | None:
     """The whole profile, None where a part of it could not be made; then there are faults."""
-    top = read_table(ProfileShape, document, (), faults)
+    kind: type[ProfileShape] = DltProfileShape if document.get("protocol") == DLT645 else ProfileShape
+    top = read_table(kind, document, (), faults)
     shape = top.value
     serial = _serial(top, faults)
     alignment = shape.alignment or 1
@@ -126,7 +137,8 @@ def _profile(name: str, digest: str, document: dict[str, object], faults: FaultL
     examples = _examples(top, registers, faults)
     if shape.maker is None or shape.model is None or shape.manual is None or shape.protocol is None:
         return None
-    if shape.phases is None or shape.read_limit is None or shape.confidence is None or shape.sources is None:
+    read_limit = _ONE_READ if shape.protocol == DLT645 else shape.read_limit
+    if shape.phases is None or read_limit is None or shape.confidence is None or shape.sources is None:
         return None
     if serial is None:
         return None
@@ -137,7 +149,7 @@ def _profile(name: str, digest: str, document: dict[str, object], faults: FaultL
         manual=shape.manual,
         protocol=shape.protocol,
         phases=shape.phases,
-        read_limit=shape.read_limit,
+        read_limit=read_limit,
         alignment=alignment,
         quiet_ms=shape.quiet_ms or 0,
         serial_defaults=serial,
@@ -168,6 +180,12 @@ def _serial(top: Table[ProfileShape], faults: FaultList) -> SerialDefaults | Non
 def _registers(top: Table[ProfileShape], alignment: int, faults: FaultList) -> dict[str, Register]:
     registers: dict[str, Register] = {}
     for name, given in (top.value.registers or {}).items():
+        if top.value.protocol == DLT645:
+            dlt = _dlt_register(
+                name, read_table(DltRegisterShape, given, ("registers", name), faults), faults
+            )
+            registers |= {} if dlt is None else {name: dlt}
+            continue
         table = read_table(RegisterShape, given, ("registers", name), faults)
         register = _register(name, table, faults)
         if register is not None:
@@ -200,6 +218,34 @@ def _register(name: str, table: Table[RegisterShape], faults: FaultList) -> Regi
         secondary=shape.side == "secondary",
         modulus_counts=_modulus(kind, words, shape.modulus, (*path, "modulus"), faults),
         invalid=frozenset(_invalid(shape.invalid or (), words, (*path, "invalid"), faults)),
+    )
+
+
+def _dlt_register(name: str, table: Table[DltRegisterShape], faults: FaultList) -> Register | None:
+    shape, path = table.value, table.path
+    if shape.identifier is None or shape.type is None or shape.bytes is None:
+        return None
+    kind, words = WordType(shape.type), -(-shape.bytes // 2)
+    modulus = shape.modulus
+    if modulus is not None and (kind is WordType.DIGITS or modulus > 10 ** (2 * shape.bytes)):
+        faults.add(
+            (*path, "modulus"), f"{shape.bytes} bytes of {kind} cannot show {modulus - 1}", "take it out"
+        )
+        modulus = None
+    return Register(
+        name=name,
+        address=0,
+        function=DLT645_READ,
+        type=kind,
+        words=words,
+        low_word_first=False,
+        unit=shape.unit or "",
+        per_count=_per_count(shape.per_count, (*path, "per_count"), faults),
+        secondary=shape.side == "secondary",
+        modulus_counts=modulus,
+        invalid=frozenset(_invalid(shape.invalid or (), words, (*path, "invalid"), faults)),
+        identifier=int(shape.identifier, 16),
+        size=shape.bytes,
     )
 
 
@@ -270,7 +316,7 @@ def _check_energy(register: Register, top: Table[ProfileShape], faults: FaultLis
     """The register that is booked says all that a kWh depends on."""
     path = ("registers", ENERGY_IMPORT)
     given = (top.value.registers or {})[ENERGY_IMPORT]
-    if register.type is WordType.ASCII:
+    if register.type in (WordType.ASCII, WordType.DIGITS):
         faults.add((*path, "type"), "energy is not text", "write the type of a number")
     if register.unit not in MILLIWH_PER_UNIT and ("unit" not in given or register.unit):
         known = ", ".join(MILLIWH_PER_UNIT)

@@ -33,7 +33,9 @@ class ProfileShape(Shape):
     maker: Text | None = _key("the maker's name, as text", '"Eastron"')
     model: Text | None = _key("the model's name, as text", '"SDM630-M V2"')
     manual: Text | None = _key("the name of a manual, as text", '"SDM630 Modbus protocol V1.8"')
-    protocol: Literal["modbus-rtu"] | None = _key('"modbus-rtu"', '"modbus-rtu"')
+    protocol: Literal["modbus-rtu", "dlt645-2007"] | None = _key(
+        '"modbus-rtu" or "dlt645-2007"', '"modbus-rtu"'
+    )
     phases: Annotated[int, Field(ge=1, le=3)] | None = _key("1, 2 or 3", "3")
     read_limit: Annotated[int, Field(ge=1, le=125)] | None = _key(
         "a number of registers from 1 to 125, the most one request may ask for", "80"
@@ -59,6 +61,12 @@ class ProfileShape(Shape):
         "a set of tables such as [registers.energy_import]; names are lower case with underscores", "{}"
     )
     examples: list[Any] | None = _key("a list of tables [[examples]]", "[]")
+
+
+class DltProfileShape(ProfileShape):
+    """The same for a meter that speaks DL/T 645: every identifier is a read of its own, so there is no read limit."""
+
+    required: ClassVar[tuple[str, ...]] = tuple(key for key in ProfileShape.required if key != "read_limit")
 
 
 class SerialShape(Shape):
@@ -92,6 +100,33 @@ class RegisterShape(Shape):
     )
     per_count: Annotated[str, Field(max_length=40)] | None = _key(
         'how much one count is, an exact number written as text, such as "0.01"', '"1"'
+    )
+    side: Literal["primary", "secondary"] | None = _key('"primary" or "secondary"', '"primary"')
+    modulus: Annotated[int, Field(ge=2, le=2**64)] | None = _key(
+        "a whole number of counts, the first one that the register cannot show", "100000000"
+    )
+    invalid: list[Annotated[str, Field(pattern=r"^([0-9A-Fa-f]{4})+$")]] | None = _key(
+        "a list of all words of a value in hex, as text", '["FFFFFFFF"]'
+    )
+
+
+class DltRegisterShape(Shape):
+    """`[registers.NAME]` of a meter that speaks DL/T 645."""
+
+    required: ClassVar[tuple[str, ...]] = ("identifier", "type", "bytes")
+
+    identifier: Annotated[str, Field(pattern=r"^[0-9A-F]{8}$")] | None = _key(
+        "an identifier DI3 DI2 DI1 DI0, 8 hex digits as text", '"00010000"'
+    )
+    type: Literal["bcd", "bcd-signed", "digits"] | None = _key(
+        '"bcd", "bcd-signed" (its highest bit is the sign) or "digits" (text)', '"bcd"'
+    )
+    bytes: Annotated[int, Field(ge=1, le=32)] | None = _key("a length in bytes from 1 to 32", "4")
+    unit: Literal["Wh", "kWh", "MWh", "varh", "kvarh", "W", "kW", "var", "V", "A", "Hz"] | None = _key(
+        "one of Wh, kWh, MWh, varh, kvarh, W, kW, var, V, A and Hz", '"kWh"'
+    )
+    per_count: Annotated[str, Field(max_length=40)] | None = _key(
+        'how much one count is, an exact number written as text, such as "0.01"', '"0.01"'
     )
     side: Literal["primary", "secondary"] | None = _key('"primary" or "secondary"', '"primary"')
     modulus: Annotated[int, Field(ge=2, le=2**64)] | None = _key(

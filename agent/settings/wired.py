@@ -17,7 +17,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from agent.metering.plant import Line, Meter, Role, SerialSettings, Share, Transport
-from agent.metering.profile import Profile
+from agent.metering.profile import DLT645, Profile
 from agent.metering.quantity import EXACT_MAX
 from agent.settings import grammar
 from agent.settings.faultlist import FaultList, KeyPath
@@ -216,7 +216,7 @@ def _check_address(
 
 def is_dlt645(profile: Profile) -> bool:
     """Whether the meter speaks DL/T 645; every other protocol is a kind of Modbus."""
-    return profile.protocol.startswith("dlt645")
+    return profile.protocol == DLT645
 
 
 def _attribution(table: Table[MeterShape], known: Known, faults: FaultList) -> tuple[Role, tuple[Share, ...]]:

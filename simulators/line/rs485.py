@@ -15,6 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from agent.metering.plant import SerialSettings
+from agent.protocol.dlt645 import only_frame
 from agent.protocol.rtu import character_ns, is_sound, silence_ns
 from simulators.meters.faults import Transmission
 
@@ -153,10 +154,11 @@ class Rs485Line:
     def _end_of_frame(self) -> None:
         frame, end_ns, from_master = bytes(self._heard), self._last_end_ns, self._heard_master_only
         self._begin_frame()
-        if not from_master or not is_sound(frame):
+        if not from_master or not (is_sound(frame) or only_frame(frame)):
             return
         self.requests_heard += 1
-        after_ns = end_ns
+        after_ns: dict[int, int] = {}
         for transmission in self._hear(frame):
-            start_ns = max(end_ns + max(transmission.delay_ns, silence_ns(self.settings)), after_ns)
-            after_ns = self._put(start_ns, transmission.data, from_master=False)
+            ready_ns = end_ns + max(transmission.delay_ns, silence_ns(self.settings))
+            start_ns = max(ready_ns, after_ns.get(transmission.talker, end_ns))
+            after_ns[transmission.talker] = self._put(start_ns, transmission.data, from_master=False)

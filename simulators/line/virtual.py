@@ -1,26 +1,31 @@
 """The master's machine on the simulated pair in virtual time: no waiting, no sockets, the same result every time."""
 
+from collections.abc import Callable
+
 from agent.metering.plant import SerialSettings
+from agent.protocol.pair import PairMaster, Request
 from agent.protocol.pdu import ReadRequest
 from agent.protocol.rtu import Event, Failed, Retune, RtuMaster, Send, WaitUntil, Words
-from simulators.line.rs485 import Rs485Line
+from simulators.line.rs485 import Hear, Rs485Line
 
 
 class VirtualBus:
     """One master and one pair, with a clock that jumps to whatever happens next.
 
     `chunk` is after how many characters the receiver hands bytes on (16 in a UART's buffer, more in a USB adapter);
-    what is left is handed on after `hold_ns`.
+    what is left is handed on after `hold_ns`. `hear_at` makes the ears of the meters that
+    understand the settings to which the master tunes; without it all do.
     """
 
     def __init__(
         self,
-        master: RtuMaster,
+        master: RtuMaster | PairMaster,
         line: Rs485Line,
         *,
         now_ns: int = 1_000_000_000,
         chunk: int = 1,
         hold_ns: int = 0,
+        hear_at: Callable[[SerialSettings], Hear] | None = None,
     ) -> None:
         self.now_ns = now_ns
         self.trace: list[tuple[int, Event]] = []
@@ -28,29 +33,43 @@ class VirtualBus:
         self._line = line
         self._chunk = chunk
         self._hold_ns = hold_ns
+        self._hear_at = hear_at
         self._received = bytearray()
         self._hand_on_ns: int | None = None
         self._alarm_ns: int | None = None
 
     def read(
         self,
-        request: ReadRequest,
+        request: Request,
         *,
         timeout_ms: int,
         quiet_ms: int = 0,
         settings: SerialSettings | None = None,
     ) -> Words | Failed:
         """One read transaction from beginning to end."""
-        events = self._master.begin(
-            self.now_ns,
-            request,
-            timeout_ns=timeout_ms * 1_000_000,
-            quiet_ns=quiet_ms * 1_000_000,
-            settings=settings,
+        events = self._begin(
+            request, settings, timeout_ns=timeout_ms * 1_000_000, quiet_ns=quiet_ms * 1_000_000
         )
         while (end := self._obey(events)) is None:
             events = self._next()
         return end
+
+    def _begin(
+        self, request: Request, settings: SerialSettings | None, *, timeout_ns: int, quiet_ns: int
+    ) -> list[Event]:
+        if isinstance(self._master, PairMaster):
+            master: RtuMaster | PairMaster = self._master
+        elif isinstance(request, ReadRequest):
+            master = self._master
+        else:
+            raise TypeError(f"this master speaks Modbus only, {request} is not")
+        return master.begin(
+            self.now_ns,
+            request,  # type: ignore[arg-type]  # a machine of Modbus only has just been given nothing else
+            timeout_ns=timeout_ns,
+            quiet_ns=quiet_ns,
+            settings=settings,
+        )
 
     def idle(self, duration_ns: int) -> None:
         """Let time pass without asking anything."""
@@ -66,7 +85,10 @@ class VirtualBus:
                 case Send(data):
                     self._line.master_sends(self.now_ns, data)
                 case Retune(settings):
-                    self._line.settings = settings
+                    if self._hear_at is None:
+                        self._line.settings = settings
+                    else:
+                        self._line.retune(settings, self._hear_at(settings))
                 case WaitUntil(at_ns):
                     self._alarm_ns = at_ns
                 case Words() | Failed():

@@ -54,11 +54,15 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Transmission:
-    """Bytes that leave `delay_ns` after the end of the request. `drop` closes a TCP connection instead."""
+    """Bytes that leave `delay_ns` after the end of the request. `drop` closes a TCP connection instead.
+
+    What one `talker` sends goes out one after the other; different talkers do not wait for each other.
+    """
 
     delay_ns: int
     data: bytes
     drop: bool = False
+    talker: int = 0
 
 
 Encode = Callable[[int, bytes, bool], bytes]
@@ -75,7 +79,19 @@ def answer(meter: "SimulatedMeter", request: bytes, encode: Encode) -> list[Tran
     if Kind.SILENT in faults:
         return []
     unit = meter.unit % 247 + 1 if Kind.WRONG_UNIT in faults else meter.unit
-    frame = _spoil(encode(unit, data, Kind.TRANSACTION_ZERO in faults), meter, faults)
+    return _sent(meter, encode(unit, data, Kind.TRANSACTION_ZERO in faults), faults)
+
+
+def answer_with(meter: "SimulatedMeter", make: Callable[[], bytes]) -> list[Transmission]:
+    """What a meter of another language puts on the wire: the faults that act on frames, bytes and time."""
+    faults = {fault.kind: fault for fault in meter.faults}
+    meter.faults[:] = [fault for fault in meter.faults if not _worn_out(fault)]
+    frame = make()
+    return [] if Kind.SILENT in faults else _sent(meter, frame, faults)
+
+
+def _sent(meter: "SimulatedMeter", whole: bytes, faults: dict[Kind, Fault]) -> list[Transmission]:
+    frame = _spoil(whole, meter, faults)
     late = faults.get(Kind.LATE)
     delay_ns = (meter.turnaround_ms + (late.delay_ms if late else 0)) * 1_000_000
     copies = 2 if Kind.DUPLICATE in faults else 1

@@ -19,6 +19,8 @@ from simulators.meters.faults import Fault
 
 ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
 
+DLT645_TURNAROUND_MS = 20
+"""A DL/T 645 meter answers no sooner."""
 VOLTAGE_V = 230
 POWER_FACTOR = Fraction(95, 100)
 WATTS_PER_UNIT = {"W": 1, "kW": 1000, "MW": 1_000_000}
@@ -64,8 +66,9 @@ class SimulatedMeter:
     """A meter of the plant with its register image.
 
     `opening_milliwh` is what it had counted before it was installed here. `turnaround_ms` is how long it thinks before
-    it answers. With `answers_holes` addresses between its registers read as zero, as many meters do; without, a read
-    that touches one is refused with exception 2.
+    it answers, a DL/T 645 meter (whose `unit` is 0) never less than 20 ms; it cuts its answers into frames of
+    `part_bytes`, 0 for one. With `answers_holes` addresses between its registers read as zero, as many meters do;
+    without, a read that touches one is refused with exception 2.
     """
 
     def __init__(
@@ -77,11 +80,10 @@ class SimulatedMeter:
         turnaround_ms: int = 10,
         answers_holes: bool = False,
     ) -> None:
-        if not isinstance(meter.address, int):
-            raise ValueError(f"meter {meter.id}: only Modbus meters are simulated, {meter.address} is none")
         self.meter = meter
-        self.unit = meter.address
-        self.turnaround_ms = turnaround_ms
+        self.unit = meter.address if isinstance(meter.address, int) else 0
+        self.turnaround_ms = turnaround_ms if self.unit else max(turnaround_ms, DLT645_TURNAROUND_MS)
+        self.part_bytes = 0
         self.faults: list[Fault] = []
         self.requests = 0
         self._source = source
@@ -152,6 +154,10 @@ class SimulatedMeter:
 
     # ---------------------------------------------------------------------------------------------- values of registers
 
+    def words_of(self, register: Register) -> tuple[int, ...]:
+        """What one register shows now."""
+        return self._register_words(register)
+
     def _register_words(self, register: Register) -> tuple[int, ...]:
         if register.name == ENERGY_IMPORT:
             return self._energy_words(register)
@@ -210,6 +216,8 @@ class SimulatedMeter:
 
     def _serial(self, register: Register) -> int | str:
         """The serial number of the site file; where it names none, one made of the meter's id."""
+        if register.type is WordType.DIGITS:
+            return (self.meter.serial or str(self.meter.address)).rjust(2 * register.size, "0")
         text = self.meter.serial or str(10_000_000 + zlib.crc32(self.meter.id.encode()) % 10_000_000)
         return text if register.type is WordType.ASCII else int(text)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.metering.decode import NoValue, decode, encode
-from agent.metering.plan import BusCost, plan_reads
+from agent.metering.plan import BusCost, plan_for
 from agent.metering.plant import SerialSettings
 from agent.metering.profile import Profile, WordType
 from agent.resources import config_path
@@ -53,9 +53,8 @@ def test_a_simulated_meter_shows_the_words_of_the_example(profile: Profile) -> N
         register = profile.registers[example.register]
         if example.reads is None:
             continue
-        value = (
-            example.reads if register.type is WordType.ASCII else Fraction(example.reads) / register.per_count
-        )
+        is_text = register.type in (WordType.ASCII, WordType.DIGITS)
+        value = example.reads if is_text else Fraction(example.reads) / register.per_count
         if register.type is not WordType.ASCII:
             assert encode(register, value) == example.words
         assert decode(register, encode(register, value)) == decode(register, example.words)
@@ -75,12 +74,7 @@ def test_what_matters_has_an_example(profile: Profile) -> None:
 @pytest.mark.parametrize("baud", [2400, 9600, 115_200])
 def test_a_plan_reads_it_within_its_limits(profile: Profile, baud: int) -> None:
     cost = BusCost.serial(SerialSettings(baud, "none", 1), 20_000_000, profile.quiet_ms)
-    plan = plan_reads(
-        list(profile.registers.values()),
-        read_limit=profile.read_limit,
-        alignment=profile.alignment,
-        cost=cost,
-    )
+    plan = plan_for(profile, list(profile.registers.values()), cost)
     assert all(block.count <= profile.read_limit for block in plan)
     assert all(block.address % profile.alignment == block.count % profile.alignment == 0 for block in plan)
     assert {item.name for block in plan for item in block.registers} == set(profile.registers)
@@ -88,6 +82,7 @@ def test_a_plan_reads_it_within_its_limits(profile: Profile, baud: int) -> None:
 
 def test_its_words_fit_the_vocabulary(profile: Profile) -> None:
     known = {"energy_import", "energy_export", "power_active_total", "power_factor", "frequency"}
+    known |= {f"energy_import_t{tariff}" for tariff in (1, 2, 3, 4)} | {"clock_date", "clock_time"}
     known |= {"serial_number", "model_id", "ct_ratio", "pt_ratio"}
     known |= {f"{quantity}_l{phase}" for quantity in ("voltage", "current") for phase in (1, 2, 3)}
     assert set(profile.registers) - known <= set(profile.fingerprint)

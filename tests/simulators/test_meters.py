@@ -34,7 +34,10 @@ def value(subject: SimulatedMeter, register: Register) -> object:
     alignment = subject.meter.profile.alignment
     count = register.words + -register.words % alignment
     request = ReadRequest(7, register.function, register.address, count)
-    words = words_of(request, subject.answer(request.pdu()))[: register.words]
+    if register.identifier is not None:
+        words = subject.words_of(register)
+    else:
+        words = words_of(request, subject.answer(request.pdu()))[: register.words]
     shown = decode(register, words)
     return shown * register.per_count if isinstance(shown, int | Fraction) else shown
 
@@ -145,8 +148,3 @@ def test_every_plan_of_the_agent_is_answered(profile: str) -> None:
         words = words_of(ReadRequest(7, block.function, block.address, block.count), reply)
         for register in block.registers:
             decode(register, block.words_of(register, words))
-
-
-def test_only_modbus_meters_are_simulated() -> None:
-    with pytest.raises(ValueError, match="only Modbus"):
-        SimulatedMeter(replace(meter("m", 7), address="000012345678"), FixedEnergy())
