@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from agent.metering.profile import Register, WordType
+from agent.metering.profile import Quantity, Register, Sum, WordType
 from agent.metering.quantity import Counts
 
 _SIGNED = frozenset({WordType.S16, WordType.S32, WordType.S64})
@@ -53,16 +53,22 @@ class _FloatFormat:
 _FLOATS = {WordType.F32: _FloatFormat(2, 24, 127), WordType.F64: _FloatFormat(4, 53, 1023)}
 
 
-def decode(register: Register, words: Sequence[int]) -> Decoded:
+def decode(quantity: Quantity, words: Sequence[int]) -> Decoded:
     """Read the raw value of a register from its words, in the order in which they came.
 
     Integers are returned as they are, negative ones of a counter too: the gates judge. Floats are returned as the
     exact fraction they are, -0.0 as zero. `NoValue` stands for the profile's invalid marks, NaN, infinities, BCD with
     a nibble above 9, and text that is blank or not ASCII.
 
+    The words of a sum are those of its parts one after the other, and its value is their exact sum, modulo `Sum.
+    modulus_counts` where that is known. It has no value as soon as one part has none, or shows what it never can.
+
     Raises:
         ValueError: not as many words as the register has, or a word outside 0..65535; the frame was not checked.
     """
+    if isinstance(quantity, Sum):
+        return _decode_sum(quantity, words)
+    register = quantity
     raw = _raw(register, words)
     if raw in register.invalid:
         return NoValue(f"{register.name}: invalid mark 0x{raw:0{4 * register.words}X}")
@@ -81,15 +87,19 @@ def decode(register: Register, words: Sequence[int]) -> Decoded:
     return raw
 
 
-def encode(register: Register, value: Counts | str) -> tuple[int, ...]:
+def encode(quantity: Quantity, value: Counts | str) -> tuple[int, ...]:
     """The words in which a meter shows a value: the simulated meter's half of `decode`.
 
     A register shows the greatest value it can show that is not above `value`, as a counter that has not reached its
-    next count.
+    next count. All of a sum is shown in its first part.
 
     Raises:
         ValueError: outside the range of the register's type, or text for a number register and the reverse.
     """
+    if isinstance(quantity, Sum):
+        first, *rest = quantity.parts
+        return sum((encode(part, 0) for part in rest), encode(first, value))
+    register = quantity
     if isinstance(value, str) is not (register.type in _TEXT):
         raise ValueError(f"{register.name} is {register.type}, {value!r} does not fit")
     if isinstance(value, str):
@@ -106,12 +116,30 @@ def encode(register: Register, value: Counts | str) -> tuple[int, ...]:
     return words if register.low_word_first else words[::-1]
 
 
-def resolution(register: Register, counts: Counts) -> Fraction:
+def split(total: Sum, words: Sequence[int]) -> tuple[tuple[Register, tuple[int, ...]], ...]:
+    """The parts of a sum, each with its words.
+
+    Raises:
+        ValueError: not as many words as the parts have together.
+    """
+    if len(words) != total.words:
+        raise ValueError(f"{total.name} has {total.words} words, got {len(words)}")
+    found, start = [], 0
+    for part in total.parts:
+        found.append((part, tuple(words[start : start + part.words])))
+        start += part.words
+    return tuple(found)
+
+
+def resolution(quantity: Quantity, counts: Counts) -> Fraction:
     """The smallest rise, in counts, that the register can show at this value.
 
     One for integers; for floats the distance to the next greater value, which grows with the value: a float32 in kWh
-    moves in steps of 15.6 Wh at 131 MWh.
+    moves in steps of 15.6 Wh at 131 MWh. Of a sum, that of its coarsest part if that part held all of it.
     """
+    if isinstance(quantity, Sum):
+        return max(resolution(part, counts) for part in quantity.parts)
+    register = quantity
     form = _FLOATS.get(register.type)
     if form is None:
         return Fraction(1)
@@ -128,6 +156,20 @@ def _raw(register: Register, words: Sequence[int]) -> int:
             raise ValueError(f"{register.name}: {word} is no 16-bit word")
         raw = raw << 16 | word
     return raw
+
+
+def _decode_sum(total: Sum, words: Sequence[int]) -> Decoded:
+    counts: Counts = 0
+    for part, own in split(total, words):
+        value = decode(part, own)
+        if isinstance(value, NoValue):
+            return value
+        if isinstance(value, str):
+            return NoValue(f"{part.name}: text where a count belongs")
+        if value < 0 or (part.modulus_counts is not None and value >= part.modulus_counts):
+            return NoValue(f"{part.name}: {value.__floor__()} is no count of it")
+        counts += value
+    return counts if total.modulus_counts is None else counts % total.modulus_counts
 
 
 def _decode_float(register: Register, raw: int) -> Fraction | NoValue:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from agent.metering.profile import Profile, Register
+from agent.metering.profile import Profile, Quantity
 from agent.metering.quantity import MILLIWH_PER_UNIT
 
 
@@ -72,7 +72,8 @@ class Meter:
 
     `shares` add up to at most 1 and are empty unless the role is STEP. `serial_settings` is None where the meter
     talks like its line. `rated_w` is the rated power of the circuit in W, for plausibility. `address` is 1..247, or
-    the 12 digits of a DL/T 645 meter.
+    the 12 digits of a DL/T 645 meter. `display_checked` says when and by whom the meter's reading was compared with its
+    display.
     """
 
     id: str
@@ -92,6 +93,12 @@ class Meter:
     powered_by_circuit: bool = False
     accuracy_class: str | None = None
     ct_class: str | None = None
+    display_checked: str | None = None
+
+    @property
+    def is_proved(self) -> bool:
+        """Whether two sources agree on its energy register, or a person has compared it with the display."""
+        return self.profile.confidence >= 2 or self.display_checked is not None
 
     @property
     def per_count_milliwh(self) -> Fraction:
@@ -99,7 +106,7 @@ class Meter:
         register = self.profile.energy
         return register.per_count * MILLIWH_PER_UNIT[register.unit] * self.transformer_ratio(register)
 
-    def transformer_ratio(self, register: Register) -> Fraction:
+    def transformer_ratio(self, register: Quantity) -> Fraction:
         """What a register's value is multiplied by: CT x PT for energy and power, PT for V, CT for A, else 1."""
         if not register.secondary:
             return Fraction(1)

@@ -4,9 +4,12 @@ A profile is one TOML file in `config/profiles`; `agent.settings.profiles` reads
 drives the reader, the simulated meter, the tests and the documentation, so that adding a meter takes no Python.
 """
 
-from dataclasses import dataclass
+import hashlib
+from base64 import urlsafe_b64encode
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fractions import Fraction
+from math import gcd
 
 ENERGY_IMPORT = "energy_import"
 """Name of the cumulative active energy register that is booked; every profile has it."""
@@ -78,27 +81,144 @@ class Register:
     identifier: int | None = None
     size: int = 0
 
+    @property
+    def parts(self) -> "tuple[Register, ...]":
+        """The registers that are read for it: itself."""
+        return (self,)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether its steps grow with its value."""
+        return self.type in (WordType.F32, WordType.F64)
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """A quantity that a meter keeps in several registers, such as the two tariffs of its import: their exact sum.
+
+    `parts` are two or more registers that agree in unit, `per_count` and side, so that counts add up as they are. Its
+    words are those of its parts, one after the other.
+
+    Every part that rolls over loses its own modulus, so the sum itself is only a counter modulo the greatest common
+    divisor of all of them: then `sum of what is shown = sum of what was counted`, whichever part rolled over and
+    however often. That is its `modulus_counts`, and it is None as soon as one part's modulus is unknown.
+    """
+
+    name: str
+    parts: tuple[Register, ...]
+
+    @property
+    def unit(self) -> str:
+        """That of every part."""
+        return self.parts[0].unit
+
+    @property
+    def per_count(self) -> Fraction:
+        """That of every part."""
+        return self.parts[0].per_count
+
+    @property
+    def secondary(self) -> bool:
+        """That of every part."""
+        return self.parts[0].secondary
+
+    @property
+    def words(self) -> int:
+        """The words of all parts."""
+        return sum(part.words for part in self.parts)
+
+    @property
+    def is_float(self) -> bool:
+        """Whether the steps of a part grow with its value."""
+        return any(part.is_float for part in self.parts)
+
+    @property
+    def modulus_counts(self) -> int | None:
+        """The greatest common divisor of the parts' moduli, None where one is unknown."""
+        common = 0
+        for part in self.parts:
+            if part.modulus_counts is None:
+                return None
+            common = gcd(common, part.modulus_counts)
+        return common
+
+
+Quantity = Register | Sum
+"""What a meter keeps, whether in one register or in several."""
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """What must hold at the meter before its registers mean what the profile says (`conditions.judge`).
+
+    `terms` names registers; their sum is judged. It has to be one of `one_of`, or lie between `at_least` and
+    `at_most`, or be equal to the register `equals`, give or take `within`; all in the unit of the registers. With
+    several bounds each has to hold. `remedy` tells a person what to do, `other` is the profile to try instead.
+
+    Counters that are all zero say nothing yet: `at_least` and `equals` are undecided until something was counted.
+    """
+
+    terms: tuple[str, ...]
+    remedy: str
+    one_of: "tuple[Fraction | str, ...]" = ()
+    at_least: Fraction | None = None
+    at_most: Fraction | None = None
+    equals: str | None = None
+    within: Fraction = Fraction(0)
+    other: str | None = None
+
+    @property
+    def registers(self) -> tuple[str, ...]:
+        """All registers that have to be read for it."""
+        return self.terms if self.equals is None else (*self.terms, self.equals)
+
+
+@dataclass(frozen=True, slots=True)
+class Recognition:
+    """How a scan tells this model from others: `register` reads one of these texts or numbers.
+
+    Never a reason to refuse a meter: a maker may number a new variant as he likes.
+    """
+
+    register: str
+    one_of: "tuple[Fraction | str, ...]"
+
+
+@dataclass(frozen=True, slots=True)
+class Circuits:
+    """A meter with several circuits: the registers of circuit n lie (n - 1) x `stride` above those of circuit 1.
+
+    `common` names the registers that belong to the whole meter and do not move.
+    """
+
+    count: int
+    stride: int
+    common: tuple[str, ...] = ()
+
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """Words seen on the wire and what they mean; a test reads each one back.
 
     `reads` is the value in the register's unit (before CT and PT) as exact text, or the text of an ASCII register,
-    or None where the words mean "no value".
+    or None where the words mean "no value". `computed` says that the words were worked out from the documented type
+    and scale, and not taken from a manual or a wire.
     """
 
     register: str
     words: tuple[int, ...]
     reads: str | None
+    computed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class SerialDefaults:
-    """The line settings with which the meter leaves its maker."""
+    """The line settings with which the meter leaves its maker; where no source says, not `stated`: a first guess."""
 
     baud: int
     parity: str
     stop_bits: int
+    stated: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +231,13 @@ class Profile:
     `quiet_ms` is the rest the meter needs after its answer beyond the 3.5 characters of the
     line. `hash` is the base64url SHA-256 of the file's bytes, `confidence` 2 where two sources agree. `power_max_w` is
     the most active power the model can measure, before CT and PT, None where no source says so.
+
+    `sums` are quantities that are kept in several registers; `energy_import` is in `registers` or in `sums`.
+    `conditions` have to hold before the meter counts, `recognition` tells a scan which model it is, `circuits` is None
+    for a meter that has one. `counts_both` says that the booked counter adds import and export, or that nobody knows
+    that it does not: wrong on a circuit that can feed back. `generation` names the maker's generation of hardware or
+    firmware where the model has several, each with a profile of its own and a condition that tells them apart.
+    `notes` are sentences for the installer.
     """
 
     id: str
@@ -132,8 +259,41 @@ class Profile:
     examples: tuple[Example, ...]
     hash: str
     power_max_w: int | None = None
+    sums: dict[str, Sum] = field(default_factory=dict)
+    conditions: tuple[Condition, ...] = ()
+    recognition: Recognition | None = None
+    circuits: Circuits | None = None
+    counts_both: bool = False
+    generation: str | None = None
+    notes: tuple[str, ...] = ()
 
     @property
-    def energy(self) -> Register:
-        """The register that is booked."""
-        return self.registers[ENERGY_IMPORT]
+    def energy(self) -> Quantity:
+        """The counter that is booked: one register, or the exact sum of several."""
+        return self.sums.get(ENERGY_IMPORT) or self.registers[ENERGY_IMPORT]
+
+    def of_circuit(self, number: int) -> "Profile":
+        """The same model as one of its circuits sees it, 1 to `circuits.count`; itself where it has but one circuit.
+
+        The hash is another one for each circuit, because its registers are other registers: base64url SHA-256 of
+        the profile's hash, a number sign and the number of the circuit.
+
+        Raises:
+            ValueError: the meter has no such circuit.
+        """
+        if self.circuits is None:
+            return self
+        if not 1 <= number <= self.circuits.count:
+            raise ValueError(f"circuit {number} of a meter with {self.circuits.count}")
+        offset, common = (number - 1) * self.circuits.stride, self.circuits.common
+        moved = {
+            name: register if name in common else replace(register, address=register.address + offset)
+            for name, register in self.registers.items()
+        }
+        sums = {
+            name: replace(each, parts=tuple(moved[part.name] for part in each.parts))
+            for name, each in self.sums.items()
+        }
+        digest = hashlib.sha256(f"{self.hash}#{number}".encode("ascii")).digest()
+        hash_ = urlsafe_b64encode(digest).rstrip(b"=").decode("ascii")
+        return replace(self, registers=moved, sums=sums, hash=hash_)

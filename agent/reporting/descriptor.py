@@ -8,7 +8,6 @@ format, section 2). Before this comes the plant, after it `envelope`, `batch` an
 from dataclasses import dataclass, replace
 
 from agent.metering.plant import Meter, Role
-from agent.metering.profile import WordType
 from agent.reporting.envelope import DESCRIPTOR, SIZE_MAX, EnvelopeError, signing_input_hash
 from agent.reporting.event import Event, descriptor_event
 from agent.reporting.utc import text_of_ms
@@ -18,7 +17,6 @@ PART_BYTES = 12_000
 """Length of one part of a descriptor in a `descriptor` event, in characters."""
 
 _ROLES = tuple(role.value for role in Role)
-_FLOATS = (WordType.F32, WordType.F64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +123,7 @@ def describe(meter: Meter, serial: str | None) -> MeterDescription:
         den=ratio.denominator,
         modulus=meter.modulus_milliwh,
         # A float register has no one resolution: its steps grow with its value (flag `quant`).
-        resolution=None if meter.profile.energy.type in _FLOATS else max(1, round(ratio)),
+        resolution=None if meter.profile.energy.is_float else max(1, round(ratio)),
         accuracy_class=meter.accuracy_class or meter.profile.accuracy_class,
         ct_class=meter.ct_class,
         production_line=meter.production_line,

@@ -19,7 +19,6 @@ from agent.metering.gates import Held, RefusedReading, admit, compare, power_max
 from agent.metering.interval import DAY_MS, misses_boundaries
 from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
 from agent.metering.plant import Meter
-from agent.metering.profile import WordType
 from agent.metering.quantity import to_milliwh
 from agent.reporting.batch import Delta
 from agent.reporting.descriptor import MeterDescription
@@ -36,7 +35,8 @@ class Sample:
     """What a sweep read of one meter's energy register.
 
     `serial` is the number the meter gave on this connection, None where it cannot be read. `retried` says that the
-    first try failed.
+    first try failed. `fingerprint` are the words of the registers that change what the energy register means, as they
+    were read since the last event of the line; None for one that the meter does not have.
     """
 
     meter: str
@@ -44,6 +44,7 @@ class Sample:
     at_ms: int
     serial: str | None
     retried: bool
+    fingerprint: tuple[tuple[str, tuple[int, ...] | None], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -411,8 +412,7 @@ def _reading(
 def _is_coarse(meter: Meter, counts: int | Fraction) -> bool:
     """Whether the register is a float that steps by more than 1 Wh where it stands."""
     register = meter.profile.energy
-    is_float = register.type in (WordType.F32, WordType.F64)
-    return is_float and resolution(register, counts) * meter.per_count_milliwh > _COARSE_MILLIWH
+    return register.is_float and resolution(register, counts) * meter.per_count_milliwh > _COARSE_MILLIWH
 
 
 def _bound_of(meter: Meter, counts: int | Fraction) -> Bound:
