@@ -6,7 +6,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from tests.support import programs
+from tests.support import node_packages, programs
 from tests.support.mosquitto import Mosquitto
 
 # The same examples in every run: a red run is a change, not luck. No deadline: the machines of CI are slow and shared.
@@ -52,14 +52,14 @@ def systemd_analyze(request: pytest.FixtureRequest) -> Path:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """A test marked `mosquitto` or `mbpoll` needs that program."""
-    for program in programs.PROGRAMS:
+    """A test marked `mosquitto`, `jq`, `jose` and so on needs that program or package."""
+    for program in (*programs.PROGRAMS, *node_packages.PACKAGES):
         if item.get_closest_marker(program):
             _require(program, item.config)
 
 
 def _require(program: str, config: pytest.Config) -> None:
-    if programs.find(program):
+    if programs.find(program) or node_packages.find(program):
         return
     config.stash.setdefault(_missing, set()).add(program)
     message = f"{program} is neither installed nor unpacked (`make test` fetches it)"

@@ -1,4 +1,4 @@
-"""Debian's programs that judge our work (mosquitto, mbpoll, systemd-analyze): found, or fetched without a trace.
+"""Programs that judge our work (mosquitto, jq, Chromium, ...): found, or fetched without touching the system.
 
 In this order: a program on the path (also /usr/sbin, which a plain user's path lacks); one that an earlier run unpacked
 in `.venv/debian`; with `provision`, the Debian packages unpacked there, which needs apt but neither root nor a service
@@ -20,8 +20,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UNPACKED = ROOT / ".venv" / "debian"
-PROGRAMS = ("mosquitto", "mbpoll", "systemd-analyze")
-_PACKAGES = {"systemd-analyze": "systemd"}  # where the Debian package has another name than the program
+PROGRAMS = ("mosquitto", "mbpoll", "systemd-analyze", "jq", "chromium", "node", "npm")
+_PACKAGES = {"systemd-analyze": "systemd", "node": "nodejs"}  # where the package has another name
+_NOT_UNPACKED = ("chromium", "npm")
+"""Programs that look for their own files at fixed places, so that only an installation serves."""
 _SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin")
 _APT_LIMIT_S = 180
 
@@ -66,7 +68,7 @@ def provision(program: str) -> Path:
     if present:
         return present
     reasons = []
-    for way in (_unpack, _install):
+    for way in (_install,) if program in _NOT_UNPACKED else (_unpack, _install):
         try:
             way(program)
         except (Unavailable, OSError, subprocess.SubprocessError) as problem:
@@ -197,6 +199,11 @@ def main() -> int:
         except Unavailable as problem:
             missing += 1
             print(f"set-up: WARNING: {problem}. Its tests will be skipped.", file=sys.stderr, flush=True)
+    from tests.support import node_packages  # it asks us where npm is
+
+    for problem in node_packages.provision():
+        missing += 1
+        print(f"set-up: WARNING: {problem}. Its tests will be skipped.", file=sys.stderr, flush=True)
     return 1 if missing and in_ci() else 0
 
 
