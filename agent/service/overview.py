@@ -18,10 +18,11 @@ from agent.service.boundary import Boundary
 from agent.service.close import NotBooked
 from agent.service.dialogue import Dialogue, Position, position_of
 from agent.service.journal import Journal, Storage
-from agent.service.poll import TOLERATED_FAILURES, LineWorker, LiveValue, Mark, Watch
+from agent.service.poll import LineWorker
 from agent.service.ports import Clock
 from agent.service.premises import About, Surroundings
 from agent.service.publish import Publisher
+from agent.service.watch import TOLERATED_FAILURES, LiveValue, Mark, Watch
 
 LATE_MS = 30_000
 """So much longer than two intervals may the last reading be ago before a meter counts as late."""

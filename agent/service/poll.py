@@ -22,6 +22,7 @@ import asyncio
 import logging
 import zlib
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from typing import TypeGuard
 
 from agent.errors import (
@@ -296,20 +297,24 @@ class LineWorker:
         return True
 
     async def _read_energy(self, watch: Watch) -> Reply | None:
-        """The words of the energy register; None if the meter gave nothing sound."""
-        block = self._shape(watch, watch.energy)
-        outcome = await self._read(watch, block)
-        if _is_absent(outcome):
-            self._note_refused(watch, block, outcome)
-            return None
-        if not isinstance(outcome, Reply):
-            return None
+        """The words of the energy register, of all its parts where it is a sum; None if one gave nothing sound."""
+        found: dict[str, tuple[int, ...]] = {}
+        for planned in watch.energy:
+            block = self._shape(watch, planned)
+            outcome = await self._read(watch, block)
+            if _is_absent(outcome):
+                self._note_refused(watch, block, outcome)
+                return None
+            if not isinstance(outcome, Reply):
+                return None
+            found |= {each.name: block.words_of(each, outcome.words) for each in planned.registers}
+            last = outcome
         watch.refusals = 0
-        watch.sampled_ns = outcome.received_ns
+        watch.sampled_ns = last.received_ns
         register = watch.meter.profile.energy
-        words = block.words_of(register, outcome.words)
-        watch.live[register.name] = LiveValue(register, decode(register, words), outcome.received_ns)
-        return Reply(words, outcome.sent_ns, outcome.received_ns, outcome.sender)
+        words = tuple(word for part in register.parts for word in found[part.name])
+        watch.live[register.name] = LiveValue(register, decode(register, words), last.received_ns)
+        return replace(last, words=words)
 
     def _shape(self, watch: Watch, block: Block) -> Block:
         """Another shape of the same read while a late answer to this one may come, where the map has one."""
@@ -319,7 +324,7 @@ class LineWorker:
 
     def _note_refused(self, watch: Watch, block: Block, error: MeteringError) -> None:
         """The meter says that it has no energy register where its profile says so; or not in this shape."""
-        if block is not watch.energy:
+        if block not in watch.energy:
             watch.reshapes = False
             return
         watch.refusals += 1
@@ -420,9 +425,10 @@ class LineWorker:
         watch = min(due, key=lambda each: each.retry_at_ns)
         if self._credit_ns() < min(CREDIT_MAX_NS, self._probe_cost_ns(watch)):
             return False
-        outcome = await self._read(watch, watch.energy, timeout_ns=self._probe_timeout_ns(watch))
+        block = watch.energy[0]
+        outcome = await self._read(watch, block, timeout_ns=self._probe_timeout_ns(watch))
         if _is_absent(outcome):
-            self._note_refused(watch, watch.energy, outcome)
+            self._note_refused(watch, block, outcome)
         return True
 
     def _probe_timeout_ns(self, watch: Watch) -> int:
@@ -432,7 +438,7 @@ class LineWorker:
         return watch.pace.probe_timeout_ns(watch.probes, max(known, default=None))
 
     def _probe_cost_ns(self, watch: Watch) -> int:
-        return self._probe_timeout_ns(watch) + 2 * self._wire_ns(watch, watch.energy)
+        return self._probe_timeout_ns(watch) + 2 * self._wire_ns(watch, watch.energy[0])
 
     def _credit_ns(self) -> int:
         return self._budget.credit_ns(self._clock.monotonic_ns())
@@ -585,7 +591,7 @@ def _is_absent(outcome: Reply | MeteringError) -> TypeGuard[MeterRefused]:
 def _watch(line: plant.Line, meter: Meter, *, shared: bool) -> Watch:
     profile = meter.profile
     cost = _cost(line, meter, None, shared=shared)
-    (energy,) = plan_for(profile, [profile.energy], cost)
+    energy = plan_for(profile, profile.energy.parts, cost)
     known = [name for name in (profile.identity, *profile.fingerprint) if name is not None]
     live = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
     return Watch(
