@@ -111,9 +111,7 @@ class Browser:
 
     def ask(self, expression: str) -> Any:
         """The value of an expression in the page. Raises AssertionError where it throws."""
-        answer = self._call(
-            "Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True
-        )
+        answer = self._call("Runtime.evaluate", expression=expression, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
 
@@ -121,7 +119,9 @@ class Browser:
         """Wait until an expression is true in the page."""
         deadline = time.monotonic() + seconds
         while not self.ask(condition):
-            assert time.monotonic() < deadline, f"not within {seconds} s: {condition}; console: {self.console}"
+            assert time.monotonic() < deadline, (
+                f"not within {seconds} s: {condition}; console: {self.console}"
+            )
             time.sleep(0.05)
 
     def screenshot(self, file: Path, *, width: int = 1100, dark: bool = False) -> None:

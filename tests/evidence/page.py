@@ -39,4 +39,6 @@ def wanted_policy() -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(_POLICY.sub(lambda match: f'{match[1]}{wanted_policy()}"', PAGE.read_text("utf-8")), "utf-8")
+    PAGE.write_text(
+        _POLICY.sub(lambda match: f'{match[1]}{wanted_policy()}"', PAGE.read_text("utf-8")), "utf-8"
+    )

@@ -1,0 +1,33 @@
+// Runs the judge of verify.html outside of a browser: cases in, reports out, both as JSON.
+//   node judge.mjs JUDGE.js native|own < cases.json
+import { readFileSync } from "node:fs";
+
+const Kwh = new Function(`${readFileSync(process.argv[2], "utf8")}; return Kwh;`)();
+const crypto = await new Kwh.Crypto(process.argv[3] === "native" ? globalThis.crypto.subtle : null).tryNative();
+if (crypto.native !== (process.argv[3] === "native")) throw new Error(`native Ed25519: ${crypto.native}`);
+
+const share = ({ num, den }) => (den === 1n ? `${num}` : `${num}/${den}`);
+const reports = [];
+for (const { keys, ackKeys, excerpt, lines } of JSON.parse(readFileSync(0, "utf8"))) {
+  const verifier = new Kwh.Verifier({ keys: keys.map(Kwh.keyOfPem), ackKeys: ackKeys.map(Kwh.keyOfPem), excerpt, crypto });
+  let number = 0;
+  for (const line of lines) await verifier.feed(++number, line);
+  const r = verifier.report();
+  reports.push({
+    ok: r.ok,
+    verdicts: Object.fromEntries(Object.entries(r.verdicts).map(([name, verdict]) => [name, verdict.count])),
+    findings: Object.fromEntries(Object.entries(r.verdicts).map(([name, verdict]) => [name, verdict.findings.map((f) => [f.line, f.code])])),
+    counts: r.counts,
+    duplicates: r.duplicates,
+    acknowledged: r.acknowledged,
+    chains: r.chains,
+    period: r.period,
+    byMeter: Object.fromEntries([...r.byMeter].map(([meter, energy]) => [meter, `${energy}`])),
+    byStep: Object.fromEntries([...r.byStep].map(([step, part]) => [step, share(part)])),
+    unassigned: share(r.unassigned),
+    holes: [r.holes.count, `${r.holes.bound}`, r.holes.unbounded],
+    flags: Object.fromEntries(r.flags),
+    events: Object.fromEntries(r.events),
+  });
+}
+process.stdout.write(JSON.stringify(reports));
