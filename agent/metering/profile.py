@@ -12,7 +12,9 @@ from fractions import Fraction
 from math import gcd
 
 ENERGY_IMPORT = "energy_import"
-"""Name of the cumulative active energy register that is booked; every profile has it."""
+"""Name of the cumulative active energy that is booked, a register or a sum; every profile has it."""
+CT_RATIO, PT_RATIO = "ct_ratio", "pt_ratio"
+"""Names of the registers in which a meter keeps the ratios of its transformers; always part of its fingerprint."""
 
 
 class WordType(StrEnum):

@@ -16,9 +16,11 @@ from pathlib import Path
 from agent.errors import ConfigError, Fault
 from agent.metering.decode import NoValue, decode
 from agent.metering.profile import (
+    CT_RATIO,
     DLT645,
     DLT645_READ,
     ENERGY_IMPORT,
+    PT_RATIO,
     WORDS_OF_TYPE,
     Example,
     Profile,
@@ -29,6 +31,13 @@ from agent.metering.profile import (
 from agent.metering.quantity import MILLIWH_PER_UNIT, ratio
 from agent.settings.faultlist import FaultList, KeyPath
 from agent.settings.grammar import ID_PATTERN
+from agent.settings.profileparts import (
+    energy_parts,
+    read_circuits,
+    read_conditions,
+    read_recognition,
+    read_sums,
+)
 from agent.settings.profileshape import (
     DltProfileShape,
     DltRegisterShape,
@@ -134,6 +143,10 @@ def _profile(name: str, digest: str, document: dict[str, object], faults: FaultL
     alignment = shape.alignment or 1
     registers = _registers(top, alignment, faults)
     _check_names(top, registers, faults)
+    sums = read_sums(top, registers, faults)
+    conditions = read_conditions(top, registers, faults)
+    recognition = read_recognition(top, registers, faults)
+    circuits = read_circuits(top, registers, faults)
     examples = _examples(top, registers, faults)
     if shape.maker is None or shape.model is None or shape.manual is None or shape.protocol is None:
         return None
@@ -162,6 +175,13 @@ def _profile(name: str, digest: str, document: dict[str, object], faults: FaultL
         examples=examples,
         hash=digest,
         power_max_w=shape.power_max_w,
+        sums=sums,
+        conditions=conditions,
+        recognition=recognition,
+        circuits=circuits,
+        counts_both=shape.counts_both or False,
+        generation=shape.generation,
+        notes=tuple(shape.notes or ()),
     )
 
 
@@ -171,7 +191,7 @@ def _serial(top: Table[ProfileShape], faults: FaultList) -> SerialDefaults | Non
     shape = read_table(SerialShape, top.value.serial, ("serial",), faults).value
     if shape.baud is None or shape.parity is None or shape.stop_bits is None:
         return None
-    return SerialDefaults(shape.baud, shape.parity, shape.stop_bits)
+    return SerialDefaults(shape.baud, shape.parity, shape.stop_bits, stated=shape.stated is not False)
 
 
 # -------------------------------------------------------------------------------------------------------- registers
@@ -191,10 +211,12 @@ def _registers(top: Table[ProfileShape], alignment: int, faults: FaultList) -> d
         if register is not None:
             registers[name] = register
             _check_reach(register, table, top.value.read_limit, alignment, faults)
-    if top.value.registers is not None and ENERGY_IMPORT not in top.value.registers:
+    given, parts = top.value.registers or {}, energy_parts(top)
+    if top.value.registers is not None and parts == (ENERGY_IMPORT,) and ENERGY_IMPORT not in given:
         faults.add(("registers", ENERGY_IMPORT), "is missing", f"add [registers.{ENERGY_IMPORT}]")
-    elif ENERGY_IMPORT in registers:
-        _check_energy(registers[ENERGY_IMPORT], top, faults)
+    for name in parts:
+        if name in registers:
+            _check_energy(registers[name], top, faults)
     return registers
 
 
@@ -313,9 +335,9 @@ def _check_reach(
 
 
 def _check_energy(register: Register, top: Table[ProfileShape], faults: FaultList) -> None:
-    """The register that is booked says all that a kWh depends on."""
-    path = ("registers", ENERGY_IMPORT)
-    given = (top.value.registers or {})[ENERGY_IMPORT]
+    """A register that is booked says all that a kWh depends on."""
+    path = ("registers", register.name)
+    given = (top.value.registers or {})[register.name]
     if register.type in (WordType.ASCII, WordType.DIGITS):
         faults.add((*path, "type"), "energy is not text", "write the type of a number")
     if register.unit not in MILLIWH_PER_UNIT and ("unit" not in given or register.unit):
@@ -329,7 +351,7 @@ def _check_energy(register: Register, top: Table[ProfileShape], faults: FaultLis
 
 
 def _check_names(top: Table[ProfileShape], registers: dict[str, Register], faults: FaultList) -> None:
-    """Identity and fingerprint name registers of this file, each once."""
+    """Identity and fingerprint name registers of this file, each once; ratios a person can set are in the latter."""
     named: list[tuple[KeyPath, str]] = []
     if top.value.identity is not None:
         named.append((("identity",), top.value.identity))
@@ -338,6 +360,10 @@ def _check_names(top: Table[ProfileShape], registers: dict[str, Register], fault
     for path, name in named:
         if name not in (top.value.registers or {}):
             faults.add(path, f'there is no register "{name}"', did_you_mean(name, registers))
+    for name in (CT_RATIO, PT_RATIO):
+        if name in (top.value.registers or {}) and name not in fingerprint:
+            reason = f"does not name {name}, which a person can change at the meter"
+            faults.add(("fingerprint",), reason, f'add "{name}"')
     if len(set(fingerprint)) != len(fingerprint):
         faults.add(("fingerprint",), "names a register twice", "take one out")
 
@@ -355,11 +381,11 @@ def _examples(
         if example is not None:
             examples.append(example)
             _check_example(example, registers[example.register], table.path, faults)
-    if top.value.examples is not None and not any(
-        example.register == ENERGY_IMPORT and example.reads is not None for example in examples
-    ):
-        reason = f"there is no right example of {ENERGY_IMPORT}"
-        faults.add(("examples",), reason, "add words of it and what they read")
+    shown_right = {example.register for example in examples if example.reads is not None}
+    for name in energy_parts(top):
+        if top.value.examples is not None and name not in shown_right:
+            reason = f"there is no right example of {name}"
+            faults.add(("examples",), reason, "add words of it and what they read")
     return tuple(examples)
 
 
@@ -388,7 +414,7 @@ def _example(
     if len(words) != expected:
         faults.add((*table.path, "words"), f"{shape.register} has {expected} words, not {len(words)}")
         return None
-    return Example(shape.register, words, shape.reads)
+    return Example(shape.register, words, shape.reads, computed=shape.computed or False)
 
 
 def _check_example(example: Example, register: Register, path: KeyPath, faults: FaultList) -> None:

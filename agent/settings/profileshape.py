@@ -12,6 +12,7 @@ from pydantic import Field
 from agent.settings.shape import Baud, Parity, Shape, StopBits, Text, Word
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
+Number = Annotated[str, Field(max_length=40)]
 HexWord = Annotated[str, Field(pattern=r"^[0-9A-Fa-f]{4}$")]
 
 _A_NAME = "the name of a register in this file"
@@ -56,10 +57,22 @@ class ProfileShape(Shape):
     sources: Annotated[list[Text], Field(min_length=1)] | None = _key(
         "a list of what the addresses were taken from", '["volkszaehler/mbmd meters/rs485/sdm.go"]'
     )
+    counts_both: bool | None = _key("true where the booked counter adds import and export", "true")
+    generation: Text | None = _key(
+        "the maker's name for a generation of hardware or firmware, as text", '"hardware version 2"'
+    )
+    notes: list[Text] | None = _key("a list of sentences for the installer", '["Ethernet only."]')
     serial: dict[str, Any] | None = _key("a table", '{ baud = 9600, parity = "none", stop_bits = 1 }')
     registers: dict[Name, Any] | None = _key(
         "a set of tables such as [registers.energy_import]; names are lower case with underscores", "{}"
     )
+    sums: dict[Name, Annotated[list[Name], Field(min_length=2)]] | None = _key(
+        "a list of two or more names of registers in this file",
+        '{ energy_import = ["energy_import_t1", "energy_import_t2"] }',
+    )
+    conditions: list[Any] | None = _key("a list of tables [[conditions]]", "[]")
+    recognition: dict[str, Any] | None = _key("a table", '{ register = "model_id", one_of = ["32"] }')
+    circuits: dict[str, Any] | None = _key("a table", "{ count = 4, stride = 256 }")
     examples: list[Any] | None = _key("a list of tables [[examples]]", "[]")
 
 
@@ -77,6 +90,50 @@ class SerialShape(Shape):
     baud: Baud | None = _key("a speed of a serial line, such as 2400, 9600 or 19200", "9600")
     parity: Parity | None = _key('"none", "even" or "odd"', '"none"')
     stop_bits: StopBits | None = _key("1 or 2", "1")
+    stated: bool | None = _key("false where no source says how it leaves its maker", "false")
+
+
+class ConditionShape(Shape):
+    """`[[conditions]]`: what must hold at the meter."""
+
+    required: ClassVar[tuple[str, ...]] = ("registers", "remedy")
+
+    registers: Annotated[list[Name], Field(min_length=1)] | None = _key(
+        "a list of names of registers in this file, whose sum is judged", '["application"]'
+    )
+    one_of: Annotated[list[Number], Field(min_length=1)] | None = _key(
+        "a list of values, each an exact number or a text, written as text", '["7"]'
+    )
+    at_least: Number | None = _key("an exact number, written as text", '"0.01"')
+    at_most: Number | None = _key("an exact number, written as text", '"10000000"')
+    equals: Name | None = _key(_A_NAME, '"energy_total"')
+    within: Number | None = _key("an exact number, written as text", '"0.02"')
+    remedy: Text | None = _key(
+        "a sentence that tells the installer what to do", '"set the meter to application H"'
+    )
+    other: Word | None = _key("the id of the profile to try instead", '"hiking-dds238-v1"')
+
+
+class _RecognitionBase(Shape):
+    """`[recognition]` without its register."""
+
+    required: ClassVar[tuple[str, ...]] = ("register", "one_of")
+
+    one_of: Annotated[list[Number], Field(min_length=1)] | None = _key(
+        "a list of values, each an exact number or a text, written as text", '["32"]'
+    )
+
+
+class CircuitsShape(Shape):
+    """`[circuits]`: a meter with several circuits."""
+
+    required: ClassVar[tuple[str, ...]] = ("count", "stride")
+
+    count: Annotated[int, Field(ge=2, le=999)] | None = _key("a number of circuits, 2 or more", "4")
+    stride: Annotated[int, Field(ge=1, le=65_535)] | None = _key(
+        "how many registers the next circuit lies above", "256"
+    )
+    common: list[Name] | None = _key("a list of names of registers that do not move", '["serial_number"]')
 
 
 class RegisterShape(Shape):
@@ -154,3 +211,9 @@ with warnings.catch_warnings():
             "the exact value in the register's unit, written as text", '"230.2"'
         )
         no_value: bool | None = _key("true where the words mean that there is no value", "true")
+        computed: bool | None = _key("true where the words were worked out and not seen", "true")
+
+    class RecognitionShape(_RecognitionBase):
+        """`[recognition]`: how a scan knows this model."""
+
+        register: Name | None = _key(_A_NAME, '"model_id"')
