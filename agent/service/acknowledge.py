@@ -98,7 +98,9 @@ class Acknowledger:
         journal.save_state(state)
         if said.head is not None and journal.batch(said.head) is not None:
             journal.mark_stored(said.head, said.stored_at_ms)
-            journal.purge(stored_before_ms=acked_at_ms - self._keep_ms)
+            # Whole days: the newest receipt of a day is kept for ever and names the last batch purged with that day, so
+            # that it proves what came before an export of the rest.
+            journal.purge(stored_before_ms=(acked_at_ms - self._keep_ms) // DAY_MS * DAY_MS)
 
 
 def hand_over(journal: Journal, up_to: ChainHead, now_ms: int) -> None:

@@ -16,7 +16,8 @@ _POLICY = re.compile(r'(http-equiv="Content-Security-Policy" content=")([^"]*)"'
 
 def script(name: str) -> str:
     """The text of one script of the page: `judge` knows no browser, `page` does."""
-    return next(text for _, id_, text in _BLOCK.findall(PAGE.read_text("utf-8")) if id_ == name)
+    found = [str(text) for _, id_, text in _BLOCK.findall(PAGE.read_text("utf-8")) if id_ == name]
+    return found[0]
 
 
 def policy() -> str:

@@ -201,9 +201,9 @@ def main() -> int:
             print(f"set-up: WARNING: {problem}. Its tests will be skipped.", file=sys.stderr, flush=True)
     from tests.support import node_packages  # it asks us where npm is
 
-    for problem in node_packages.provision():
+    for reason in node_packages.provision():
         missing += 1
-        print(f"set-up: WARNING: {problem}. Its tests will be skipped.", file=sys.stderr, flush=True)
+        print(f"set-up: WARNING: {reason}. Its tests will be skipped.", file=sys.stderr, flush=True)
     return 1 if missing and in_ci() else 0
 
 
