@@ -47,6 +47,7 @@ from agent.service.publish import Publisher
 from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
 from agent.service.supervise import Stages, mark_started, run_until
+from agent.service.trace import Tracer
 from agent.settings.budget import needed_mb
 from agent.settings.values import Site
 
@@ -103,9 +104,10 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
         await _mark_started(site, storage)
         stages = _wire(site, signer, platform_keys, storage, clock)
         overview = _overview(site, signer, stages)
+        tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
         control = ControlSocket(
             site.control_socket,
-            {"status": lambda _: overview.now()},
+            {"status": lambda _: overview.now(), "trace": tracer.answer},
             {"export": lambda arguments: lines_of(storage, Period.from_arguments(arguments))},
         )
         await control.open()

@@ -16,37 +16,16 @@ from agent.adapters.journal import open_journal
 from agent.adapters.keys import PublicKey, load_public_key, load_signer
 from agent.cli.exportfiles import Manifest, Parcel, write_export
 from agent.cli.options import json_option, site_option
+from agent.cli.times import Moment
 from agent.errors import ConfigError, Fault, RetryLater
 from agent.service.export import Closing, Item, Pager, Period, from_line
 from agent.settings.site import Site, load_site
 
 
-class _Time(click.ParamType[int]):
-    """A day or a time, as UTC Unix ms."""
-
-    name = "time"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        try:
-            moment = datetime.fromisoformat(str(value))
-        except ValueError:
-            self.fail(
-                f"{value!r} is not a time such as 2026-03-01, 2026-03-01T08:00 (UTC) or 2026-03-01T08:00+08:00",
-                param,
-                ctx,
-            )
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=UTC)
-        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-        if since.days < 0:
-            self.fail(f"{value!r} is before 1970", param, ctx)
-        return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
-
-
 @click.command()
 @site_option
-@click.option("--from", "from_ms", type=_Time(), metavar="TIME", help="Batches sealed after this time.")
-@click.option("--to", "to_ms", type=_Time(), metavar="TIME", help="Batches sealed up to this time.")
+@click.option("--from", "from_ms", type=Moment(), metavar="TIME", help="Batches sealed after this time.")
+@click.option("--to", "to_ms", type=Moment(), metavar="TIME", help="Batches sealed up to this time.")
 @click.option(
     "--out",
     "out",

@@ -32,6 +32,9 @@ COMMANDS: Mapping[str, Entry] = {
     "export": Entry(
         "agent.cli.export:export", "Write the evidence of a period, with everything to check it."
     ),
+    "trace": Entry(
+        "agent.cli.trace:trace", "Show the whole life of one kWh: words, gates, delta, batch, receipt."
+    ),
     "verify": Entry(
         "agent.cli.verify:verify", "Prove from a file of batches that no kWh was lost or changed."
     ),

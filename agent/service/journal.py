@@ -158,6 +158,13 @@ class Journal(Protocol):
     def points(self, meter: str, *, from_ms: int) -> list[Point]:
         """The meter's points read at or after a time, oldest first."""
 
+    def readings_around(self, meter: str, at_ms: int) -> tuple[Reading | None, Reading | None]:
+        """The first reading at or after a time, and the one before it; None where there is none.
+
+        Found by halving, like `ordinal_sealed_by` and with the same limits where the clock was set back. Between the
+        two others may have been, which retention removed.
+        """
+
     def add_descriptor(self, descriptor: KeptDescriptor) -> None:
         """Keep a descriptor, for ever."""
 

@@ -289,18 +289,40 @@ class SqliteJournal:
             " WHERE m.name = ? AND r.at_ms >= ? ORDER BY r.id",
             (meter, from_ms),
         )
-        return [
-            Point(
-                meter=meter,
-                at_ms=_int(row[0]),
-                cut_ms=_int(row[1]),
-                register_milliwh=_int(row[2]),
-                basis=_basis(row[5:8]),
-                flags=frozenset(_text(row[3]).split()),
-                opens=_text_or_none(row[4]),
+        return [_point(meter, row) for row in rows]
+
+    def readings_around(self, meter: str, at_ms: int) -> tuple[Reading | None, Reading | None]:
+        known = self._db.execute("SELECT id FROM meters WHERE name = ?", (meter,))
+        row = _int(known[0][0]) if known else 0
+        low, high = (
+            0,
+            _int(self._db.execute("SELECT coalesce(max(id), 0) FROM readings WHERE meter = ?", (row,))[0][0]),
+        )
+        while low < high:
+            middle = (low + high + 1) // 2
+            rows = self._db.execute(
+                "SELECT id, at_ms FROM readings WHERE meter = ? AND id <= ? ORDER BY id DESC LIMIT 1",
+                (row, middle),
             )
-            for row in rows
-        ]
+            if not rows or _int(rows[0][1]) < at_ms:
+                low = middle
+            else:
+                high = _int(rows[0][0]) - 1
+        before = self._reading(meter, "r.meter = ? AND r.id <= ? ORDER BY r.id DESC", (row, low))
+        return before, self._reading(meter, "r.meter = ? AND r.id > ? ORDER BY r.id", (row, low))
+
+    def _reading(self, meter: str, where: str, values: tuple[int, int]) -> Reading | None:
+        rows = self._db.execute(
+            "SELECT r.at_ms, r.cut_ms, r.register_milliwh, r.flags, r.opens, b.per_count, b.modulus_milliwh, b.serial,"
+            " r.words, d.hash FROM readings r JOIN bases b ON b.id = r.basis JOIN descriptors d ON d.id = r.descriptor"
+            f" WHERE {where} LIMIT 1",
+            values,
+        )
+        if not rows:
+            return None
+        data = _bytes(rows[0][8])
+        words = tuple(int.from_bytes(data[place : place + 2], "big") for place in range(0, len(data), 2))
+        return Reading(_point(meter, rows[0]), words, _text(rows[0][9]))
 
     def _meter(self, name: str) -> int:
         found = self._db.execute("SELECT id FROM meters WHERE name = ?", (name,))
@@ -558,6 +580,18 @@ def _chain_head(row: Row) -> ChainHead | None:
 def _basis(row: Row) -> Basis:
     modulus = None if row[1] is None else _int(row[1])
     return Basis(Fraction(_text(row[0])), modulus, _text_or_none(row[2]))
+
+
+def _point(meter: str, row: Row) -> Point:
+    return Point(
+        meter=meter,
+        at_ms=_int(row[0]),
+        cut_ms=_int(row[1]),
+        register_milliwh=_int(row[2]),
+        basis=_basis(row[5:8]),
+        flags=frozenset(_text(row[3]).split()),
+        opens=_text_or_none(row[4]),
+    )
 
 
 def _run(row: Row) -> Run | None:

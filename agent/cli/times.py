@@ -1,0 +1,27 @@
+"""Times on the command line: ISO 8601, UTC unless they say otherwise."""
+
+from datetime import UTC, datetime
+
+import click
+
+
+class Moment(click.ParamType[int]):
+    """A day or a time, as UTC Unix ms."""
+
+    name = "time"
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            moment = datetime.fromisoformat(str(value))
+        except ValueError:
+            self.fail(
+                f"{value!r} is not a time such as 2026-03-01, 2026-03-01T08:00 (UTC) or 2026-03-01T08:00+08:00",
+                param,
+                ctx,
+            )
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+        if since.days < 0:
+            self.fail(f"{value!r} is before 1970", param, ctx)
+        return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
