@@ -1,0 +1,101 @@
+"""Putting the stages together, given the ports they need.
+
+Knows no adapter: `agent.wiring` hands over the real ones, the simulated world its own, and both run the same stages.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from agent.metering import plant
+from agent.metering.plant import Meter
+from agent.reporting.envelope import KeyRing
+from agent.service.acknowledge import Acknowledger
+from agent.service.boundary import Boundary
+from agent.service.close import Closed, Closer
+from agent.service.dialogue import Dialogue
+from agent.service.journal import Storage
+from agent.service.poll import LineWorker
+from agent.service.ports import Clock, Entropy, Line, Schedule, Signer, Uplink
+from agent.service.publish import Publisher
+from agent.service.restore import Restorer
+from agent.service.seal import Identity, Sealer
+from agent.service.supervise import Notifier, Stages
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What one agent has to do: for whom, which meters on which lines, how often, and who acknowledges.
+
+    `mode` is `platform` or `broker`, `keep_days` how long acknowledged batches are kept, `boot` names this start of
+    the machine.
+    """
+
+    identity: Identity
+    lines: Sequence[plant.Line]
+    meters: Sequence[Meter]
+    interval_ms: int
+    keep_days: int
+    mode: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """The world as one agent sees it. `schedule` makes the schedule, given who is told of steps of the wall clock."""
+
+    lines: Mapping[str, Line]
+    storage: Storage
+    uplink: Uplink
+    clock: Clock
+    entropy: Entropy
+    signer: Signer
+    platform_keys: KeyRing
+    schedule: Callable[[Callable[[int], None]], Schedule]
+    notifier: Notifier
+
+
+def assemble(task: Task, ports: Ports) -> Stages:
+    """Make the stages of one agent; nothing is started."""
+    who, clock = task.identity, ports.clock
+    sealer = Sealer(who, ports.signer, ports.entropy, clock, boot=task.boot)
+    publisher = Publisher(
+        who, ports.storage, ports.uplink, clock, ports.entropy, broker_acknowledges=task.mode == "broker"
+    )
+    restorer = Restorer(task.meters, sealer, task.interval_ms)
+    dialogue = Dialogue(
+        who,
+        ports.signer,
+        ports.platform_keys,
+        ports.storage,
+        ports.uplink,
+        clock,
+        Acknowledger(restorer, keep_days=task.keep_days),
+        publisher,
+        mode=task.mode,
+    )
+
+    def sealed(closed: Closed) -> None:
+        publisher.wake()
+        if closed.map_changed:
+            dialogue.map_changed()
+
+    workers = [_worker(line, task.meters, ports) for line in task.lines]
+    closer = Closer(task.meters, sealer, task.interval_ms)
+    boundary = Boundary(workers, closer, ports.storage, clock, task.interval_ms, sealed=sealed)
+    return Stages(
+        workers,
+        boundary,
+        dialogue,
+        publisher,
+        ports.schedule(boundary.clock_stepped),
+        ports.storage,
+        ports.uplink,
+        clock,
+        ports.notifier,
+        task.interval_ms,
+    )
+
+
+def _worker(line: plant.Line, meters: Sequence[Meter], ports: Ports) -> LineWorker:
+    on_line = [meter for meter in meters if meter.line == line.id]
+    return LineWorker(line, on_line, ports.lines[line.id], ports.clock)
