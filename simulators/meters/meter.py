@@ -217,7 +217,10 @@ class SimulatedMeter:
     def _serial(self, register: Register) -> int | str:
         """The serial number of the site file; where it names none, one made of the meter's id."""
         if register.type is WordType.DIGITS:
-            return (self.meter.serial or str(self.meter.address)).rjust(2 * register.size, "0")
+            number = self.meter.serial or str(self.meter.address)
+            return "".join(digit if digit.isdecimal() else "0" for digit in number).rjust(
+                2 * register.size, "0"
+            )
         text = self.meter.serial or str(10_000_000 + zlib.crc32(self.meter.id.encode()) % 10_000_000)
         return text if register.type is WordType.ASCII else int(text)
 
