@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 from functools import partial
+from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.adapters import logs
@@ -32,24 +33,22 @@ from agent.adapters.uplink_address import TlsFiles
 from agent.errors import ConfigError, Fault
 from agent.metering import plant
 from agent.metering.plant import Transport
-from agent.service.acknowledge import Acknowledger
-from agent.service.boundary import Boundary
-from agent.service.close import Closed, Closer
-from agent.service.dialogue import Dialogue
+from agent.service.assemble import Ports, Task, assemble
 from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
 from agent.service.logline import pairs
 from agent.service.overview import Overview
-from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Line, Signer
 from agent.service.premises import About
-from agent.service.publish import Publisher
-from agent.service.restore import Restorer
-from agent.service.seal import Identity, Sealer
+from agent.service.seal import Identity
 from agent.service.supervise import Stages, mark_started, run_until
 from agent.service.trace import Tracer
 from agent.settings.budget import needed_mb
+from agent.settings.grammar import web_address
 from agent.settings.values import Site
+
+if TYPE_CHECKING:
+    from agent.adapters.endpoints import Endpoints
 
 log = logging.getLogger(__name__)
 
@@ -110,8 +109,11 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
             {"status": lambda _: overview.now(), "trace": tracer.answer},
             {"export": lambda arguments: lines_of(storage, Period.from_arguments(arguments))},
         )
+        web = _web(site, overview)
         await control.open()
         try:
+            if web is not None:
+                await web.open()
             log.info(
                 "started",
                 extra=pairs(
@@ -125,6 +127,8 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
             )
             await run_until(stages, stop)
         finally:
+            if web is not None:
+                await web.close()
             await control.close()
     finally:
         await storage.close()
@@ -189,48 +193,37 @@ def _wire(
     who = Identity(
         site.plant.org, site.plant.agent, site.platform.audience, __version__, site.platform.topic_root
     )
-    entropy = SystemEntropy()
-    meters = site.plant.meters
-    sealer = Sealer(who, signer, entropy, clock, boot=boot_id() or "unknown")
-    uplink = _uplink(site)
-    by_broker = site.platform.acknowledgement == "broker"
-    publisher = Publisher(who, storage, uplink, clock, entropy, broker_acknowledges=by_broker)
-    acknowledger = Acknowledger(
-        Restorer(meters, sealer, site.interval_ms), keep_days=site.journal.keep_acknowledged_days
-    )
-    dialogue = Dialogue(
-        who,
-        signer,
-        platform_keys,
-        storage,
-        uplink,
-        clock,
-        acknowledger,
-        publisher,
+    task = Task(
+        identity=who,
+        lines=site.plant.lines,
+        meters=site.plant.meters,
+        interval_ms=site.interval_ms,
+        keep_days=site.journal.keep_acknowledged_days,
         mode=site.platform.acknowledgement,
+        boot=boot_id() or "unknown",
     )
-
-    def sealed(closed: Closed) -> None:
-        publisher.wake()
-        if closed.map_changed:
-            dialogue.map_changed()
-
-    workers = [_worker(site, line, clock) for line in site.plant.lines]
-    closer = Closer(meters, sealer, site.interval_ms)
-    boundary = Boundary(workers, closer, storage, clock, site.interval_ms, sealed=sealed)
-    schedule = AlignedSchedule(clock, on_step=boundary.clock_stepped)
-    return Stages(
-        workers,
-        boundary,
-        dialogue,
-        publisher,
-        schedule,
-        storage,
-        uplink,
-        clock,
-        Notifier(),
-        site.interval_ms,
+    ports = Ports(
+        lines={line.id: open_line(line) for line in site.plant.lines},
+        storage=storage,
+        uplink=_uplink(site),
+        clock=clock,
+        entropy=SystemEntropy(),
+        signer=signer,
+        platform_keys=platform_keys,
+        schedule=lambda on_step: AlignedSchedule(clock, on_step=on_step),
+        notifier=Notifier(),
     )
+    return assemble(task, ports)
+
+
+def _web(site: Site, overview: Overview) -> "Endpoints | None":
+    """Metrics and health, where the site file says so; the libraries for them are loaded only then."""
+    if site.web_listen is None:
+        return None
+    from agent.adapters.endpoints import Endpoints
+    from agent.adapters.health import pages_of
+
+    return Endpoints(*web_address(site.web_listen), pages_of(overview.now))
 
 
 def _overview(site: Site, signer: Signer, stages: Stages) -> Overview:
@@ -265,10 +258,6 @@ def _overview(site: Site, signer: Signer, stages: Stages) -> Overview:
         stages.storage,
         clock,
     )
-
-
-def _worker(site: Site, line: plant.Line, clock: Clock) -> LineWorker:
-    return LineWorker(line, site.plant.meters_on(line.id), open_line(line), clock)
 
 
 def _uplink(site: Site) -> MqttUplink:
