@@ -181,7 +181,7 @@ def test_a_journal_that_another_process_holds_is_left_alone(office: Office) -> N
 def days(office: Office, count: int) -> list[ChainHead]:
     """Some days of four minutes each, acknowledged after the third; gives what the receipts name."""
     named = []
-    for day in range(count):
+    for _ in range(count):
         office.work(3)
         named.append(office.head())
         office.acknowledge(office.head())
