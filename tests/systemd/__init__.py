@@ -1,0 +1,1 @@
+"""The unit and everything beside it, judged without a running systemd."""
