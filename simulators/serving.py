@@ -187,7 +187,8 @@ def _serve_pty(line: Line, meters: list[SimulatedMeter], *, device_links: bool) 
     def hear_at(baud: int) -> Hear:
         return on_one_pair(meter for meter in meters if _settings(line, meter).baud == baud)
 
-    pty = PtyLine(line.serial, hear_at)
+    framing = {settings.baud: settings for settings in (_settings(line, meter) for meter in meters)}
+    pty = PtyLine(line.serial, hear_at, framing)
     link = _link(Path(line.device or ""), pty.path) if device_links and line.device else None
     device = str(link) if link is not None else pty.path
     return ServedLine(line, pty, device=device, moved=link is None, link=link)

@@ -13,6 +13,7 @@ import errno
 import os
 import select
 import socket
+import termios
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -55,10 +56,12 @@ class _SerialChannel:
     """A serial port or pty, held exclusively."""
 
     def __init__(self, device: str, settings: SerialSettings) -> None:
+        # A pty has no parity to set, and the C library calls it an error to try.
+        self._has_parity = not os.path.realpath(device).startswith("/dev/pts/")
         self._serial = serial.Serial(
             port=device,
             baudrate=settings.baud,
-            parity=_PARITY[settings.parity],
+            parity=self._parity(settings),
             stopbits=_STOP_BITS[settings.stop_bits],
             timeout=0,
             exclusive=True,
@@ -94,13 +97,19 @@ class _SerialChannel:
             raise OSError(errno.EIO, "the port takes no more bytes")
 
     def retune(self, settings: SerialSettings) -> None:
-        self._serial.apply_settings(
-            {
-                "baudrate": settings.baud,
-                "parity": _PARITY[settings.parity],
-                "stopbits": _STOP_BITS[settings.stop_bits],
-            }
-        )
+        try:
+            self._serial.apply_settings(
+                {
+                    "baudrate": settings.baud,
+                    "parity": self._parity(settings),
+                    "stopbits": _STOP_BITS[settings.stop_bits],
+                }
+            )
+        except termios.error as fault:
+            raise OSError(*fault.args) from fault
+
+    def _parity(self, settings: SerialSettings) -> str:
+        return _PARITY[settings.parity] if self._has_parity else serial.PARITY_NONE
 
     def close(self) -> None:
         self._serial.close()

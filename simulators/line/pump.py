@@ -9,7 +9,7 @@ import os
 import termios
 import time
 import tty
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from agent.metering.plant import SerialSettings
 from simulators.line.rs485 import Hear, Rs485Line
@@ -75,11 +75,18 @@ class PtyLine:
     """A simulated pair whose adapter is a pty; `path` is the device that the agent opens.
 
     The speed that the agent sets at the port is the speed of the line: meters set to another one do not understand.
-    `hear_at` makes the ears of those meters that listen at a speed.
+    `hear_at` makes the ears of those meters that listen at a speed. A pty tells its speed but no parity: `framing`
+    says how characters of another speed than the line's are framed.
     """
 
-    def __init__(self, settings: SerialSettings, hear_at: Callable[[int], Hear]) -> None:
+    def __init__(
+        self,
+        settings: SerialSettings,
+        hear_at: Callable[[int], Hear],
+        framing: Mapping[int, SerialSettings] | None = None,
+    ) -> None:
         self._settings = settings
+        self._framing = {**(framing or {}), settings.baud: settings}
         self._hear_at = hear_at
         self._master, self._slave = os.openpty()
         tty.setraw(self._slave)
@@ -100,9 +107,8 @@ class PtyLine:
         data = os.read(self._master, CHUNK_BYTES)
         baud = _BAUD.get(termios.tcgetattr(self._slave)[4], self._settings.baud)
         if baud != self.line.settings.baud:
-            self.line.retune(
-                SerialSettings(baud, self._settings.parity, self._settings.stop_bits), self._hear_at(baud)
-            )
+            other = SerialSettings(baud, self._settings.parity, self._settings.stop_bits)
+            self.line.retune(self._framing.get(baud, other), self._hear_at(baud))
         self.pump.take(data)
 
     def _write(self, data: bytes) -> None:

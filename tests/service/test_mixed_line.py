@@ -1,0 +1,88 @@
+"""Four models of Modbus meters and two DL/T 645 meters of other speeds on one pair, read by the real worker over a pty.
+
+The line is paced as its baud rate says, so the time of a sweep can be held against what `check` predicts.
+"""
+
+import asyncio
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from agent.adapters.clock import SystemClock
+from agent.adapters.rtu_line import RtuLine
+from agent.metering.decode import decode
+from agent.metering.plant import Meter, Plant, SerialSettings
+from agent.metering.quantity import to_milliwh
+from agent.service.poll import LineWorker, Sweep
+from agent.settings.forecast import forecast
+from simulators.meters.meter import FixedEnergy
+from simulators.serving import Served, serve_plant
+from tests.support.plants import SLOW, line, meter, plant
+
+EVEN_2400 = SerialSettings(2400, "even", 1)
+EVEN_4800 = SerialSettings(4800, "even", 1)
+MODELS = {7: "eastron-sdm630-v2", 8: "abb-b23", 9: "schneider-iem3155", 22: "chint-ddsu666"}
+
+
+def mixed_plant() -> Plant:
+    modbus = [meter(f"m{unit}", unit, profile) for unit, profile in MODELS.items()]
+    dlt: list[Meter] = [
+        replace(
+            meter("single", 1, "dlt645-2007-single-phase"), address="000012345678", serial_settings=EVEN_2400
+        ),
+        replace(
+            meter("three", 1, "dlt645-2007-three-phase"), address="161668160016", serial_settings=EVEN_4800
+        ),
+    ]
+    return plant((line(serial=SLOW, device="unused"),), (*modbus[:2], *dlt, *modbus[2:]))
+
+
+async def swept(worker: LineWorker) -> Sweep:
+    sweep = worker.sweep()
+    async with asyncio.timeout(20):
+        await sweep.done.wait()
+    return sweep
+
+
+def registers(served: Served, sweep: Sweep) -> dict[str, int]:
+    """What the worker read, as 0.001 Wh."""
+    found = {}
+    for sample in sweep.samples:
+        of = served.meters[sample.meter].meter
+        energy = of.profile.registers["energy_import"]
+        counts = decode(energy, sample.words)
+        assert isinstance(counts, int | Fraction)
+        found[sample.meter] = to_milliwh(counts, of.per_count_milliwh)
+    return found
+
+
+@pytest.mark.slow
+async def test_a_mixed_line_is_swept_at_the_predicted_limit_and_every_register_is_right() -> None:
+    sources = {
+        of.id: FixedEnergy(5_000_000_000 + number, 4_000_000)
+        for number, of in enumerate(mixed_plant().meters)
+    }
+    served = await serve_plant(mixed_plant(), sources, device_links=False)
+    wired = served.plant_as_served()
+    worker = LineWorker(wired.lines[0], wired.meters, RtuLine(wired.lines[0], listen_ms=20), SystemClock())
+    running = asyncio.create_task(worker.run())
+    try:
+        await swept(worker)  # the first one also asks who is there
+        took_ns = []
+        for _ in range(3):
+            before = {name: one.register_milliwh() for name, one in served.meters.items()}
+            sweep = await swept(worker)
+            assert registers(served, sweep) == before
+            assert worker.health.last_sweep_ns is not None
+            took_ns.append(worker.health.last_sweep_ns)
+            for number, source in enumerate(sources.values()):
+                source.milliwh += 123_456_789 + 1_000_003 * number
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        await served.aclose()
+    (predicted,) = forecast(wired)
+    assert predicted.sweep_ns <= min(took_ns)
+    assert predicted.sweep_ns / min(took_ns) > 0.85, (predicted.sweep_ns, took_ns)
+    assert all(watch.failed_reads == 0 for watch in worker.watches.values())
