@@ -10,11 +10,13 @@ byte between them: no port, no driver program. Everything the page asks for is n
 """
 
 import base64
+import fcntl
 import json
 import os
 import select
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -37,6 +39,12 @@ _FLAGS = (
     "--remote-debugging-pipe",
     "--window-size=1100,900",
 )
+_STARTER = """
+import os, sys
+os.dup2(int(sys.argv[1]), 3)
+os.dup2(int(sys.argv[2]), 4)
+os.execv(sys.argv[3], sys.argv[3:])
+"""
 _PATIENCE_S = 30
 
 
@@ -54,19 +62,21 @@ class Browser:
         assert program is not None
         to_read, self._to = os.pipe()
         self._from, to_write = os.pipe()
-        # A shell moves our pipes to the two numbers that Chromium expects.
-        command = ["sh", "-c", f'exec "$@" 3<&{to_read} 4>&{to_write}', "sh", str(program), *_FLAGS]
-        command += [f"--user-data-dir={self._profile}", f"--lang={language}", "about:blank"]
+        # Both ends away from the numbers 3 and 4, to which the starter moves them because Chromium expects them there.
+        pipes = tuple(fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (to_read, to_write))
+        os.close(to_read)
+        os.close(to_write)
+        command = [sys.executable, "-c", _STARTER, *map(str, pipes), str(program), *_FLAGS]
+        command += [f"--user-data-dir={self._profile}", f"--accept-lang={language}", "about:blank"]
         self._process = subprocess.Popen(
             command,
-            pass_fds=(to_read, to_write),
+            pass_fds=pipes,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            env=os.environ | {"LANGUAGE": language.replace("-", "_")},
         )
-        os.close(to_read)
-        os.close(to_write)
+        for end in pipes:
+            os.close(end)
 
     def __enter__(self) -> Self:
         target = self._call("Target.createTarget", url="about:blank")["targetId"]
