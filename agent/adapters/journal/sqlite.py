@@ -52,6 +52,8 @@ def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConne
     """
     connection = connect(path)
     try:
+        # Before anything is read: a log that is entered otherwise keeps its shared memory file (F79, design section 8).
+        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
         fresh = connection.execute("SELECT count(*) FROM sqlite_schema")[0][0] == 0
         if fresh:
             connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
