@@ -5,7 +5,7 @@ connection. h11 reads and writes the protocol, asyncio the bytes; what the two d
 once, the size of a request, the time for it. A port that cannot be had is tried again for ever; metering does not wait
 for it.
 
-Why h11 and not a web framework: agent/decisions/0008-metrics-without-a-framework.md. The one module that imports h11.
+Why h11 and not a web framework: agent/decisions/0009-metrics-without-a-framework.md. The one module that imports h11.
 
 Comes before: a function for each path, given by `wiring`. Comes after: Prometheus, a load balancer, a person with curl.
 """
