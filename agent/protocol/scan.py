@@ -1,0 +1,298 @@
+"""Which meters are on this pair: the search itself, without I/O.
+
+A search is a dialogue: it yields what to ask or how long to listen, and is told what was heard. A driver plays it on a
+real line (`agent.service.scanning`) or on a simulated one in virtual time. It only ever reads.
+
+- The *fast pass* asks every Modbus address once and waits just longer than an ordinary meter needs. One that answers
+  later is heard while the next address is asked, and a collision is heard as garbage; both make suspects.
+- The *slow pass* waits longer and asks with both functions, for meters that are slow or answer to one function only.
+- Every suspect is *confirmed* by questions of its own: two sound answers, or it is not there. So noise makes no meter.
+- Several meters at one address cannot be counted, but noticed: their answers damage each other every time, or two
+  sound answers come to one question.
+- DL/T 645 meters are asked for their address by wildcard, which a single one answers. Where several answer at once, the
+  address is searched from its low end, two digits at a time, as the standard provides for.
+"""
+
+from collections.abc import Generator, Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TypeVar
+
+from agent.metering.plant import SerialSettings
+from agent.protocol.dlt645 import ANYBODY, FORWARD_TOTAL, DltRequest
+from agent.protocol.pair import Request
+from agent.protocol.pdu import READ_HOLDING, READ_INPUT, ReadRequest
+
+UNITS = range(1, 248)
+"""All Modbus addresses (MODBUS over Serial Line V1.02, section 2.2)."""
+
+USUAL_SETTINGS = (
+    SerialSettings(9600, "none", 1),
+    SerialSettings(9600, "even", 1),
+    SerialSettings(2400, "even", 1),
+    SerialSettings(19_200, "even", 1),
+    SerialSettings(2400, "none", 1),
+    SerialSettings(9600, "none", 2),
+    SerialSettings(4800, "none", 1),
+    SerialSettings(1200, "none", 1),
+)
+"""In the order in which meters are most often found (meter notes, section 5)."""
+
+CONFIRM_MS = 400
+DLT_CONFIRM_MS = 600
+"""Longest wait for a meter that is probably there; the standard gives a DL/T 645 meter 500 ms."""
+ECHO_MS = 160
+"""How long a second answer to one question is waited for."""
+CONFIRMATIONS = 2
+TRIES = 6
+"""So often is a suspect asked before it is told apart from noise, and a shared address from a noisy line."""
+SHARED_AFTER = 3
+"""So many damaged answers of those tries are several meters talking at once."""
+ADDRESS_BYTES = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """How long one pass waits, in ms: for a Modbus meter, with which functions, and for a DL/T 645 meter."""
+
+    name: str
+    modbus_ms: int
+    functions: tuple[int, ...]
+    dlt_ms: int
+    dlt_search_ms: int
+    dlt_rounds: int
+
+
+FAST = Pace("fast", 28, (READ_HOLDING,), 300, 100, 1)
+SLOW = Pace("slow", 100, (READ_HOLDING, READ_INPUT), 600, 600, 2)
+NETWORK = Pace("network", 300, (READ_HOLDING, READ_INPUT), 900, 900, 1)
+"""Behind a TCP gateway, whose own time-out and network come on top."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Make one read transaction; `settings` None leaves the line as it is tuned."""
+
+    request: Request
+    timeout_ms: int
+    settings: SerialSettings | None
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Ask nothing for so long."""
+
+    duration_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Tell whoever watches: `done` of `total` questions of this stage, with these settings."""
+
+    stage: str
+    settings: SerialSettings | None
+    done: int
+    total: int
+
+
+Question = Ask | Listen | Progress
+
+
+class Kind(StrEnum):
+    """How a question ended."""
+
+    ANSWER = "answer"
+    REFUSED = "refused"
+    SILENT = "silent"
+    DAMAGED = "damaged"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What came of a question. `code` is that of a refusal, `strays` are meters that answered without being asked."""
+
+    kind: Kind
+    words: tuple[int, ...] = ()
+    code: int = 0
+    sender: str | None = None
+    strays: tuple[int | str, ...] = ()
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the one that was asked answered, be it no."""
+        return self.kind in (Kind.ANSWER, Kind.REFUSED)
+
+
+T = TypeVar("T")
+Dialogue = Generator[Question, Heard, T]
+
+
+@dataclass(frozen=True, slots=True)
+class Presence:
+    """Something answers at this address with these settings.
+
+    `shared` says that it is more than one meter. `greeting` is the first sound answer, None where there was none.
+    """
+
+    address: int | str
+    settings: SerialSettings | None
+    shared: bool
+    greeting: Heard | None
+
+
+def search(
+    settings: Sequence[SerialSettings | None],
+    pace: Pace,
+    *,
+    units: Sequence[int] = UNITS,
+    dlt645: bool = True,
+    known: Iterable[Presence] = (),
+) -> Dialogue[list[Presence]]:
+    """One pass over all settings; what is `known` already is not confirmed again."""
+    found: list[Presence] = []
+    done = {(presence.address, presence.settings) for presence in known}
+    speeds: set[int | None] = set()
+    for each in settings:
+        suspects = yield from _modbus_suspects(each, pace, units)
+        for unit in suspects:
+            if (unit, each) not in done:
+                done.add((unit, each))
+                found += yield from _confirmed(unit, each)
+        speed = None if each is None else each.baud
+        if dlt645 and speed not in speeds:
+            speeds.add(speed)
+            even = None if each is None else SerialSettings(each.baud, "even", 1)
+            for presence in (yield from _dlt_search(even, pace)):
+                if (presence.address, even) not in done:
+                    found.append(presence)
+    return found
+
+
+# --------------------------------------------------------------------------------------------------------------- Modbus
+
+
+def _modbus_suspects(
+    settings: SerialSettings | None, pace: Pace, units: Sequence[int]
+) -> Dialogue[list[int]]:
+    """Every address at which something may be, in the order in which it was noticed."""
+    suspects: dict[int, None] = {}
+    before: int | None = None
+    for place, unit in enumerate(units):
+        if place % 8 == 0:
+            yield Progress(f"{pace.name} pass", settings, place, len(units))
+        for function in pace.functions:
+            heard = yield Ask(ReadRequest(unit, function, 0, 2), pace.modbus_ms, settings)
+            suspects.update(dict.fromkeys(_units_in(heard)))
+            if heard.is_sound:
+                suspects[unit] = None
+                break
+            if heard.kind is Kind.DAMAGED:
+                # Garbage may be two meters at this address, or a late answer of the one before over our question.
+                suspects[unit] = None
+                if before is not None:
+                    suspects[before] = None
+        before = unit
+    heard = yield Listen(ECHO_MS)
+    suspects.update(dict.fromkeys(_units_in(heard)))
+    return [unit for unit in suspects if unit in units]
+
+
+def _units_in(heard: Heard) -> list[int]:
+    return [stray for stray in heard.strays if isinstance(stray, int)]
+
+
+def _confirmed(unit: int, settings: SerialSettings | None) -> Dialogue[list[Presence]]:
+    """Ask one address until it is certain whether something is there, and whether it is one meter."""
+    asks = (
+        ReadRequest(unit, READ_HOLDING if attempt % 2 == 0 else READ_INPUT, 0, 1 + attempt // 2 % 2)
+        for attempt in range(TRIES)
+    )
+    return (yield from _tried(unit, settings, list(asks), CONFIRM_MS))
+
+
+def _tried(
+    address: int | str, settings: SerialSettings | None, asks: Sequence[Request], timeout_ms: int
+) -> Dialogue[list[Presence]]:
+    sound = damaged = twice = late = 0
+    greeting: Heard | None = None
+    for attempt, request in enumerate(asks):
+        heard = yield Ask(request, timeout_ms, settings)
+        late += address in heard.strays
+        damaged += heard.kind is Kind.DAMAGED
+        if heard.is_sound:
+            sound += 1
+            greeting = greeting or heard
+            if sound >= CONFIRMATIONS:
+                after = yield Listen(ECHO_MS)
+                twice += address in after.strays
+        clean = not damaged and not twice
+        if (sound >= CONFIRMATIONS and clean) or (attempt >= CONFIRMATIONS and clean and not sound + late):
+            break
+    shared = twice >= CONFIRMATIONS or damaged >= SHARED_AFTER
+    if sound + late >= CONFIRMATIONS or shared:
+        return [Presence(address, settings, shared, greeting)]
+    return []
+
+
+# ------------------------------------------------------------------------------------------------------------- DL/T 645
+
+
+def _dlt_search(settings: SerialSettings | None, pace: Pace) -> Dialogue[list[Presence]]:
+    """Every DL/T 645 meter at one speed."""
+    yield Progress("DL/T 645", settings, 0, 1)
+    suspects: dict[str, None] = {}
+    crowded = False
+    for request in (DltRequest(ANYBODY, None), DltRequest(ANYBODY, FORWARD_TOTAL)) * pace.dlt_rounds:
+        heard = yield Ask(request, pace.dlt_ms, settings)
+        suspects.update(dict.fromkeys(_addresses_in(heard)))
+        crowded |= heard.kind is Kind.DAMAGED
+        if heard.is_sound or heard.strays:
+            heard = yield Listen(pace.dlt_ms)
+            suspects.update(dict.fromkeys(_addresses_in(heard)))
+    shared: list[str] = []
+    if crowded or len(suspects) > 1:
+        yield from _descend("", settings, pace, suspects, shared)
+    found: list[Presence] = []
+    for address in [*suspects, *shared]:
+        asks = [DltRequest(address, FORWARD_TOTAL)] * TRIES
+        found += yield from _tried(address, settings, asks, DLT_CONFIRM_MS)
+    return found
+
+
+def _descend(
+    low: str,
+    settings: SerialSettings | None,
+    pace: Pace,
+    suspects: dict[str, None],
+    shared: list[str],
+) -> Dialogue[None]:
+    """Ask all meters whose address ends in `low`, by two more digits; go deeper where several answer at once."""
+    for pair in range(100):
+        if pair % 10 == 0:
+            yield Progress(f"DL/T 645 addresses ending in {low or 'anything'}", settings, pair, 100)
+        ending = f"{pair:02d}{low}"
+        pattern = ending.rjust(2 * ADDRESS_BYTES, "A")
+        crowded = False
+        for _ in range(2):
+            heard = yield Ask(DltRequest(pattern, FORWARD_TOTAL), pace.dlt_search_ms, settings)
+            suspects.update(dict.fromkeys(_addresses_in(heard)))
+            crowded = heard.kind is Kind.DAMAGED
+            if not crowded:
+                break
+        if heard.is_sound:
+            heard = yield Listen(ECHO_MS)
+            others = _addresses_in(heard)
+            suspects.update(dict.fromkeys(others))
+            crowded |= bool(others)
+        if not crowded:
+            continue
+        if len(ending) == 2 * ADDRESS_BYTES:
+            shared.append(ending)
+        else:
+            yield from _descend(ending, settings, pace, suspects, shared)
+
+
+def _addresses_in(heard: Heard) -> list[str]:
+    senders = [stray for stray in heard.strays if isinstance(stray, str)]
+    return senders if heard.sender is None else [heard.sender, *senders]
