@@ -68,9 +68,10 @@ def verify(
 ) -> None:
     """Prove that no kWh in FILE was lost, doubled or edited.
 
-    FILE holds one signed message a line: batches in the order of their chain, descriptors and acknowledgements
-    anywhere ("-" reads standard input). Exit status: 0 if signature, chain and conservation hold, 1 if one does not,
-    2 if a file or key cannot be used.
+    FILE is the evidence.jws of an export: one signed message a line, batches in the order of their chain, descriptors
+    and acknowledgements anywhere ("-" reads standard input).
+
+    Exit status: 0 if signature, chain and conservation hold, 1 if one does not, 2 if a file or key cannot be used.
     """
     verifier = Verifier(
         _ring(keys, "--key"),
@@ -123,48 +124,72 @@ def _as_text(name: str, report: Report) -> str:
     parts = [_heading(name, report), _verdicts(report)]
     if report.batches:
         parts.append(_totals(report))
+    if not report.quality.ok:
+        parts.append(_remarks(report.quality))
     failed = [name for name, verdict in report.verdicts.items() if not verdict.ok and name != "quality"]
     parts.append("VERIFIED" if report.ok else f"NOT VERIFIED: {', '.join(failed)}")
     return "\n\n".join(parts)
 
 
 def _heading(name: str, report: Report) -> str:
-    lines = [
-        f"{name}: batches {report.batches}, deltas {report.deltas}, descriptors {report.descriptors}, "
-        f"acknowledgements {report.acknowledgements}, repeats {report.duplicates}"
+    rows = [
+        (
+            "holds",
+            f"batches {report.batches}, deltas {report.deltas}, descriptors {report.descriptors}, "
+            f"acknowledgements {report.acknowledgements}, repeats {report.duplicates}",
+        )
     ]
     if report.org is not None:
-        lines.append(
-            f"gateway {report.org}/{report.agent}" + (f", sent to {report.aud}" if report.aud else "")
-        )
+        sent = f", sent to {report.aud}" if report.aud else ""
+        rows.append(("gateway", f"{report.org}/{report.agent}{sent}"))
     if report.period_ms is not None:
-        lines.append(f"from {text_of_ms(report.period_ms[0])} to {text_of_ms(report.period_ms[1])}")
-    lines += [f"chain {span.chain}, seq {span.seq_first} to {span.seq_last}" for span in report.chains]
+        rows.append(("readings", f"{text_of_ms(report.period_ms[0])} to {text_of_ms(report.period_ms[1])}"))
+    rows += [("chain", f"{span.chain}, seq {span.seq_first} to {span.seq_last}") for span in report.chains]
     if report.acknowledged is not None:
-        lines.append(f"acknowledged up to chain {report.acknowledged.chain}, seq {report.acknowledged.seq}")
+        head = report.acknowledged
+        rows.append(("acknowledged", f"up to chain {head.chain}, seq {head.seq}"))
     if report.acknowledgements_unchecked:
-        lines.append(
-            f"acknowledgements not read: {report.acknowledgements_unchecked}; give --acknowledgement-key"
-        )
-    return "\n".join(lines)
+        count = report.acknowledgements_unchecked
+        rows.append(("not read", f"{count} acknowledgements; give --acknowledgement-key"))
+    if report.holes.count:
+        unbounded = f", {report.holes.unbounded} without a bound" if report.holes.unbounded else ""
+        bound = format_kwh(report.holes.bound_milliwh)
+        rows.append(("epochs ended", f"{report.holes.count}, unmetered at most {bound} kWh{unbounded}"))
+    if report.flags:
+        rows.append(("flags", ", ".join(f"{flag} {count}" for flag, count in report.flags.items())))
+    return "\n".join([name, *(f"  {title:<13} {text}" for title, text in rows)])
 
 
 def _verdicts(report: Report) -> str:
     lines = []
     for name, verdict in report.verdicts.items():
         lines.append(f"{name:<13} {_word(name, verdict):<9} {_meaning(name, verdict)}")
-        lines += [f"    {finding}" for finding in verdict.findings]
-        if verdict.count > len(verdict.findings):
-            lines.append(f"    and {verdict.count - len(verdict.findings)} more")
-    if report.holes.count:
-        unbounded = f", {report.holes.unbounded} without a bound" if report.holes.unbounded else ""
-        bound = format_kwh(report.holes.bound_milliwh)
-        lines.append(
-            f"epoch changes: {report.holes.count}, declared unmetered at most {bound} kWh{unbounded}"
-        )
-    if report.flags:
-        lines.append("flags: " + ", ".join(f"{flag} {count}" for flag, count in report.flags.items()))
+        if name != "quality":
+            lines += [f"    {finding}" for finding in verdict.findings] + _more(verdict)
     return "\n".join(lines)
+
+
+def _more(verdict: Verdict) -> list[str]:
+    left = verdict.count - len(verdict.findings)
+    return [f"    and {left} more"] if left else []
+
+
+def _remarks(quality: Verdict) -> str:
+    """What is worth a look, the same remark on many meters and times under one heading."""
+    groups: dict[str, list[str]] = {}
+    for found in sorted(quality.findings, key=lambda found: found.line):
+        line = f"line {found.line}" if found.line else ""
+        if found.span:
+            title, words = found.text, [f"{found.place:<32}", found.span, line]
+        elif found.place.startswith("event "):
+            title, words = found.place, [found.text, line]
+        else:
+            title, words = found.text, [found.place, line]
+        groups.setdefault(title, []).append("    " + "  ".join(filter(None, words)))
+    lines = ["Worth a look (quality decides nothing):"]
+    for title, places in groups.items():
+        lines += [f"  {title}", *places]
+    return "\n".join(lines + _more(quality))
 
 
 def _word(name: str, verdict: Verdict) -> str:
@@ -178,7 +203,8 @@ def _meaning(name: str, verdict: Verdict) -> str:
     if verdict.ok:
         return _SUBJECT[name]
     found = f"{verdict.count} remark" if name == "quality" else f"{verdict.count} finding"
-    return found if verdict.count == 1 else f"{found}s"
+    found = found if verdict.count == 1 else f"{found}s"
+    return f"{found}, listed below" if name == "quality" else found
 
 
 def _totals(report: Report) -> str:
@@ -237,5 +263,8 @@ def _as_json(report: Report) -> dict[str, object]:
 
 
 def _verdict_as_json(verdict: Verdict) -> dict[str, object]:
-    findings = [{"line": found.line, "place": found.place, "text": found.text} for found in verdict.findings]
+    findings = [
+        {"line": found.line, "place": found.place, "text": found.text, "span": found.span or None}
+        for found in verdict.findings
+    ]
     return {"ok": verdict.ok, "count": verdict.count, "findings": findings}

@@ -71,5 +71,5 @@ class Runs:
 
 def _tell(findings: Findings, meter: str, remark: str, run: _Run) -> None:
     place = f"meter {meter}, epoch {run.epoch}, n {stretch(run.n_first, run.n_last)}"
-    span = f"{text_of_ms(run.start_ms)} to {text_of_ms(run.end_ms)}"
-    findings.add(run.line, place, f"{remark}; {span}, {format_kwh(run.energy)} kWh")
+    span = f"{text_of_ms(run.start_ms)} to {text_of_ms(run.end_ms)}, {format_kwh(run.energy)} kWh"
+    findings.add(run.line, place, remark, span)

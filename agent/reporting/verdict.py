@@ -17,15 +17,19 @@ FINDINGS_MAX = 100
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that is not as it should be. `line` is 1-based, 0 where no line of the file can be named."""
+    """One thing that is not as it should be. `line` is 1-based, 0 where no line of the file can be named.
+
+    `span` says from when to when and how much energy, for a remark on a stretch of deltas; else it is empty.
+    """
 
     line: int
     place: str
     text: str
+    span: str = ""
 
     def __str__(self) -> str:
         where = f"line {self.line}, {self.place}" if self.line else self.place
-        return f"{where}: {self.text}"
+        return f"{where}: {self.text}; {self.span}" if self.span else f"{where}: {self.text}"
 
 
 def stretch(first: int, last: int) -> str:
@@ -50,11 +54,11 @@ class Findings:
         self._kept: list[Finding] = []
         self._count = 0
 
-    def add(self, line: int, place: str, text: str) -> None:
+    def add(self, line: int, place: str, text: str, span: str = "") -> None:
         """Take one finding."""
         self._count += 1
         if len(self._kept) < self._keep:
-            self._kept.append(Finding(line, place, text))
+            self._kept.append(Finding(line, place, text, span))
 
     def copy(self) -> "Findings":
         """The same findings, to be completed without touching these."""

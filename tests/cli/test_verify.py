@@ -65,7 +65,7 @@ def test_an_honest_export_is_verified_with_totals_by_meter_and_step(desk: Desk) 
         ["unassigned", "0.000500"],
     ):
         assert total in lines
-    assert f"acknowledged up to chain {CHAIN}, seq 3" in result.output
+    assert ["acknowledged", "up", "to", "chain", f"{CHAIN},", "seq", "3"] in lines
     assert result.output.endswith("VERIFIED\n")
 
 
@@ -128,7 +128,32 @@ def test_quality_alone_does_not_fail(desk: Desk) -> None:
     result = desk.run("--key", "agent.pem")
     assert result.exit_code == 0
     assert "2 remarks" in result.output
-    assert "flags: gap 1, suspect 1" in result.output
+    assert "  flags         gap 1, suspect 1" in result.output.splitlines()
+    remarks = result.output[result.output.index("Worth a look") :].splitlines()
+    # Each remark once, and below it where, from when to when, and how much energy is concerned.
+    for flag in ("gap: spans missed", "suspect: a refused"):
+        (at,) = [number for number, line in enumerate(remarks) if line.strip().startswith(flag)]
+        assert "meter m1, epoch 1, n 4" in remarks[at + 1]
+        assert (
+            f"{text_of_ms(START_MS + 180_000)} to {text_of_ms(START_MS + 240_000)}, 0.000001 kWh"
+            in remarks[at + 1]
+        )
+
+
+def test_the_same_remark_on_many_deltas_is_one_stretch(desk: Desk) -> None:
+    gateway = desk.gateway
+    for minute in range(10):
+        gateway.now_ms += 60_000
+        flags = ("clock",) if minute != 5 else ()
+        gateway.seal(gateway.batch([gateway.delta("m1", 1, *flags), gateway.delta("m2", 0, "late")]))
+    desk.write(*gateway.jws)
+    report = json.loads(desk.run("--key", "agent.pem", "--json").output)
+    found = report["verdicts"]["quality"]["findings"]
+    assert [(entry["place"], entry["span"].rpartition(", ")[2]) for entry in found] == [
+        ("meter m1, epoch 1, n 4 to 8", "0.000005 kWh"),
+        ("meter m1, epoch 1, n 10 to 13", "0.000004 kWh"),
+    ]
+    assert report["flags"] == {"clock": 9, "late": 10}
 
 
 def test_more_findings_than_are_shown_are_counted(desk: Desk) -> None:
@@ -139,7 +164,7 @@ def test_more_findings_than_are_shown_are_counted(desk: Desk) -> None:
 def test_without_the_platform_key_it_says_what_was_not_read(desk: Desk) -> None:
     result = desk.run("--key", "agent.pem")
     assert result.exit_code == 0
-    assert "acknowledgements not read: 1; give --acknowledgement-key" in result.output
+    assert "  not read      1 acknowledgements; give --acknowledgement-key" in result.output.splitlines()
 
 
 def test_the_wrong_platform_key_is_a_finding(desk: Desk) -> None:

@@ -87,7 +87,7 @@ def test_wheel_holds_every_file_of_the_packages(wheel: Path) -> None:
         str(file.relative_to(ROOT))
         for package in ("agent", "simulators")
         for file in (ROOT / package).rglob("*")
-        if file.suffix in {".py", ".sql"}
+        if file.suffix in {".py", ".sql", ".html"} or file.name == "VERIFY.md"
     }
     assert wanted <= names
 
