@@ -14,7 +14,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test real check format lock clean runtime development programs
+.PHONY: help demo test real check format docs lock clean runtime development programs
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ check: development ## style, types, layers
 format: development ## put the style right where a machine can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
+
+docs: development ## write the reference pages in config/ from the code
+	@$(RUN) -m tests.support.reference
 
 lock: development ## choose and hash the exact versions again after a change of pyproject.toml (UPGRADE=1: the newest)
 	@$(RUN) -m uv --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "uv>=0.13,<0.14"

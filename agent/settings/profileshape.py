@@ -9,7 +9,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from agent.settings.shape import Baud, Parity, Shape, StopBits, Text, Word
+from agent.settings.shape import Baud, Id, Parity, Shape, StopBits, Text, Word
 
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,39}$")]
 Number = Annotated[str, Field(max_length=40)]
@@ -111,7 +111,7 @@ class ConditionShape(Shape):
     remedy: Text | None = _key(
         "a sentence that tells the installer what to do", '"set the meter to application H"'
     )
-    other: Word | None = _key("the id of the profile to try instead", '"hiking-dds238-v1"')
+    other: Id | None = _key("the id of the profile to try instead", '"hiking-dds238-v1"')
 
 
 class _RecognitionBase(Shape):
