@@ -50,3 +50,10 @@ def _acknowledged(rig: Rig) -> int:
     journal = said.get("journal")
     acknowledged = journal.get("acknowledged") if isinstance(journal, dict) else None
     return int(acknowledged["seq"]) if isinstance(acknowledged, dict) else 0
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The first test that needs the installation waits for it to be built, which takes a minute on a slow machine."""
+    for item in items:
+        if isinstance(item, pytest.Function) and "installation" in item.fixturenames:
+            item.add_marker(pytest.mark.timeout(180))

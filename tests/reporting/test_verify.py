@@ -816,4 +816,5 @@ def test_memory_does_not_grow_with_the_number_of_batches() -> None:
         tracemalloc.stop()
     assert verifier.report().batches == 1_200
     # 600 batches more are 700 kB of JWS, and their hashes alone would be 55 kB.
-    assert held[1] - held[0] < 20_000
+    # The interpreter itself gains and loses up to 20 kB in between.
+    assert held[1] - held[0] < 35_000
