@@ -36,8 +36,9 @@ from agent.errors import (
     RetryLater,
 )
 from agent.metering import plant
+from agent.metering.conditions import Broken, Met, judge
 from agent.metering.decode import Decoded, NoValue, decode
-from agent.metering.plan import Block, BusCost, plan_for
+from agent.metering.plan import Block, BusCost, bisect, plan_for
 from agent.metering.plant import Meter, Transport
 from agent.metering.profile import ENERGY_IMPORT
 from agent.metering.reads import Reads, reshape
@@ -86,6 +87,9 @@ MARK_NS = 30 * 1_000_000_000
 """The present state of a line is what happened since the oldest mark: 5 minutes, or 10 intervals if they are longer."""
 REOPEN_S = (0.2, 5.0)
 """First and longest pause before a line is opened again."""
+
+PAUSE_MIN_NS = 100_000
+"""No wait is shorter, so that a rounding never makes the worker spin."""
 
 _SECOND_NS = 1_000_000_000
 
@@ -233,9 +237,9 @@ class LineWorker:
     def _pause_s(self, now_ns: int, due_ns: int) -> float:
         """How long there is nothing to do unless somebody wakes us."""
         for watch in self._dead.values():
-            cost_ns = self._probe_cost_ns(watch)
-            due_ns = min(due_ns, max(watch.retry_at_ns, self._budget.ready_ns(now_ns, cost_ns)))
-        return min(TURN_S_MAX, max(0, due_ns - now_ns) / 1e9)
+            affordable_ns = self._budget.ready_ns(now_ns, self._probe_cost_ns(watch))
+            due_ns = min(due_ns, max(watch.retry_at_ns, affordable_ns, self._held_until_ns))
+        return min(TURN_S_MAX, max(PAUSE_MIN_NS, due_ns - now_ns) / 1e9)
 
     async def _wait(self, seconds: float) -> None:
         await happens(self._wake, seconds)
@@ -280,6 +284,8 @@ class LineWorker:
             return True
         if not await self._identify(watch):
             return False
+        if watch.unfit is not None:
+            return True
         reply = await self._read_energy(watch)
         if reply is None:
             return False
@@ -310,6 +316,7 @@ class LineWorker:
             found |= {each.name: block.words_of(each, outcome.words) for each in planned.registers}
             last = outcome
         watch.refusals = 0
+        watch.last_error = watch.unfit
         watch.sampled_ns = last.received_ns
         register = watch.meter.profile.energy
         words = tuple(word for part in register.parts for word in found[part.name])
@@ -326,6 +333,12 @@ class LineWorker:
         """The meter says that it has no energy register where its profile says so; or not in this shape."""
         if block not in watch.energy:
             watch.reshapes = False
+            return
+        if len(block.registers) > 1:  # a sum: there may be a hole between its parts
+            halves = bisect(block, alignment=watch.meter.profile.alignment)
+            at = watch.energy.index(block)
+            watch.energy = (*watch.energy[:at], *halves, *watch.energy[at + 1 :])
+            watch.refusals = 1
             return
         watch.refusals += 1
         watch.failed_reads += 1
@@ -379,8 +392,21 @@ class LineWorker:
             watch.refusals, watch.reshapes = 0, True
         watch.serial = serial
         watch.fingerprint = tuple((each, found.get(each)) for each in profile.fingerprint)
-        watch.identified = True
+        verdict = judge(profile, {each: decode(profile.registers[each], found[each]) for each in found})
+        self._note_fitness(watch, verdict.reason if isinstance(verdict, Broken) else None)
+        watch.identified = isinstance(verdict, Met)  # until then it is asked again at every sweep
         watch.identified_ns = self._clock.monotonic_ns()
+
+    def _note_fitness(self, watch: Watch, reason: str | None) -> None:
+        """Whether the meter meets the conditions of its profile."""
+        if reason is not None and reason != watch.unfit:
+            log.error(
+                "the meter is not what its profile says; nothing of it is booked",
+                extra=pairs("M1208", meter=watch.meter.id, line=self.line.id, reason=reason),
+            )
+        watch.unfit = reason
+        if reason is not None:
+            watch.last_error = reason
 
     # ----------------------------------------------------------------------------------------------------- live reads
 
@@ -486,7 +512,7 @@ class LineWorker:
             self._path_pause_s = 0
         watch.busy_since_ns, watch.busy_pause_s = None, 0
         if not watch.refusals:
-            watch.last_error = None
+            watch.last_error = watch.unfit
         if not watch.failures:
             return
         if self._dead.pop(watch.meter.id, None) is not None:
@@ -592,7 +618,10 @@ def _watch(line: plant.Line, meter: Meter, *, shared: bool) -> Watch:
     profile = meter.profile
     cost = _cost(line, meter, None, shared=shared)
     energy = plan_for(profile, profile.energy.parts, cost)
-    known = [name for name in (profile.identity, *profile.fingerprint) if name is not None]
+    judged = [name for condition in profile.conditions for name in condition.registers]
+    known = dict.fromkeys(
+        name for name in (profile.identity, *profile.fingerprint, *judged) if name is not None
+    )
     live = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
     return Watch(
         meter,

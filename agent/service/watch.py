@@ -47,6 +47,8 @@ class Watch:
     fingerprint: Fingerprint = ()
     identified: bool = False
     identified_ns: int = 0
+    unfit: str | None = None
+    """Why the meter is not what its profile takes it for; nothing is read into the ledger then."""
     failures: int = 0
     probes: int = 0
     retry_at_ns: int = 0

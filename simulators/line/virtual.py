@@ -1,11 +1,14 @@
 """The master's machine on the simulated pair in virtual time: no waiting, no sockets, the same result every time."""
 
+import asyncio
 from collections.abc import Callable
 
+from agent.errors import LineDown
 from agent.metering.plant import SerialSettings
 from agent.protocol.pair import PairMaster, Request
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import Event, Failed, Retune, RtuMaster, Send, WaitUntil, Words
+from agent.protocol.rtu import LATE_FACTOR, Event, Failed, Retune, RtuMaster, Send, WaitUntil, Words
+from agent.service.ports import Reply
 from simulators.line.rs485 import Hear, Rs485Line
 
 
@@ -119,3 +122,50 @@ class VirtualBus:
             self._alarm_ns = None
             return self._master.tick(self.now_ns)
         return []
+
+
+class VirtualLine:
+    """The agent's port `Line` on a simulated pair, for an event loop of virtual time: hours of polling in seconds.
+
+    A transaction is played at once, to its end, and then time passes for as long as it took.
+    """
+
+    def __init__(self, line: Rs485Line, settings: SerialSettings, *, late_factor: int = LATE_FACTOR) -> None:
+        self.line = line
+        self.bus = VirtualBus(PairMaster(settings, late_factor=late_factor), line)
+        self.requests: list[tuple[int, ReadRequest, int]] = []
+        """When each was asked, what, and with which time-out in ms."""
+        self.broken: str | None = None
+        self._settings = settings
+
+    async def open(self) -> None:
+        """Claim the pair; fails while `broken` says why."""
+        if self.broken is not None:
+            raise LineDown(self.broken)
+
+    async def read(
+        self,
+        request: Request,
+        *,
+        timeout_ms: int,
+        quiet_ms: int = 0,
+        settings: SerialSettings | None = None,
+    ) -> Reply:
+        """One transaction; see `agent.service.ports.Line.read`."""
+        if self.broken is not None:
+            raise LineDown(self.broken)
+        assert isinstance(request, ReadRequest), "only Modbus is recorded"
+        loop = asyncio.get_running_loop()
+        begun_ns = round(loop.time() * 1_000_000_000)
+        self.bus.idle(max(0, begun_ns - self.bus.now_ns))
+        self.requests.append((self.bus.now_ns, request, timeout_ms))
+        end = self.bus.read(
+            request, timeout_ms=timeout_ms, quiet_ms=quiet_ms, settings=settings or self._settings
+        )
+        await asyncio.sleep(max(0, self.bus.now_ns - begun_ns) / 1_000_000_000)
+        if isinstance(end, Failed):
+            raise end.error
+        return Reply(end.words, end.sent_ns, end.received_ns)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
