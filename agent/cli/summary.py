@@ -114,16 +114,40 @@ def _notes(site: Site) -> list[str]:
                 f"meter {meter.id}: its energy register already counts on the primary side, "
                 "so ct_ratio and pt_ratio do not change its kWh"
             )
-        if meter.profile.confidence < 2:
-            notes.append(
-                f"meter {meter.id}: profile {meter.profile.id} rests on one source only; "
-                "compare its reading with the display"
-            )
+        notes += _profile_notes(site, meter)
     for line_forecast in forecast(site.plant):
         notes += _time_notes(line_forecast, site.interval_ms)
     if site.signing.credential is not None:
         notes.append(
             f'the signing key is the systemd credential "{site.signing.credential}", which only the service can open'
+        )
+    return notes
+
+
+def _profile_notes(site: Site, meter: Meter) -> list[str]:
+    """What a meter's profile cannot promise by itself, and what its maker's manual wants known."""
+    profile, notes = meter.profile, []
+    if not meter.is_proved:
+        notes.append(
+            f"meter {meter.id}: profile {profile.id} rests on one source only, so its energy is reported as suspect; "
+            f"compare two readings with the display (metering-agent read), then add "
+            f'display_checked = "DATE by NAME" to it'
+        )
+    if profile.counts_both:
+        notes.append(
+            f"meter {meter.id}: the counter of a {profile.model} may add import and export; "
+            "it is right only on a circuit that never feeds back"
+        )
+    notes += [f"meter {meter.id}: {note}" for note in profile.notes]
+    same_address = [
+        other
+        for other in site.plant.meters
+        if (other.line, other.address) == (meter.line, meter.address) and other.id < meter.id
+    ]
+    if same_address and profile.circuits is None:
+        notes.append(
+            f"meter {meter.id} reads the same register as {same_address[0].id}, because profile {profile.id} knows "
+            "only one circuit: its kWh are counted twice"
         )
     return notes
 

@@ -406,6 +406,8 @@ def _reading(
     basis = Basis(meter.per_count_milliwh, meter.modulus_milliwh, serial)
     if _is_coarse(meter, value):
         flags |= {"quant"}
+    if not meter.is_proved:
+        flags |= {"suspect"}
     return _Reading(sample, value, Point(meter.id, sample.at_ms, cut_ms, admitted, basis, flags))
 
 

@@ -82,7 +82,7 @@ def _switching_ns(line: Line, meters: tuple[Meter, ...]) -> int:
 
 
 def _energy_ns(meter: Meter, cost: BusCost) -> int:
-    return sum(cost.block_ns(block) for block in plan_for(meter.profile, [meter.profile.energy], cost))
+    return sum(cost.block_ns(block) for block in plan_for(meter.profile, meter.profile.energy.parts, cost))
 
 
 def _live_ns(meter: Meter, cost: BusCost) -> int:

@@ -214,6 +214,9 @@ class MeterShape(Shape):
     )
     accuracy_class: Word | None = _key(_A_CLASS, '"1"')
     ct_class: Word | None = _key(_A_CLASS, '"0.5"')
+    display_checked: Text | None = _key(
+        "who compared the reading with the meter's display and when, as text", '"2026-11-22 by N. N."'
+    )
 
 
 S = TypeVar("S", bound=Shape)

@@ -147,6 +147,11 @@ def _meter(table: Table[MeterShape], known: Known, faults: FaultList) -> Meter |
         return None
     if ct_ratio is None or pt_ratio is None:
         return None
+    if shape.circuit is not None:
+        profile = _of_circuit(profile, shape.circuit, (*path, "circuit"), faults)
+    elif profile.circuits is not None:
+        reason = f"is missing; a {profile.model} has {profile.circuits.count} circuits"
+        faults.add((*path, "circuit"), reason, "say which one this meter is: circuit = 1")
     meter = Meter(
         id=shape.id,
         line=shape.line,
@@ -165,6 +170,7 @@ def _meter(table: Table[MeterShape], known: Known, faults: FaultList) -> Meter |
         powered_by_circuit=shape.powered_by == "circuit",
         accuracy_class=shape.accuracy_class,
         ct_class=shape.ct_class,
+        display_checked=shape.display_checked,
     )
     _check_exact(meter, path, faults)
     return meter
@@ -190,6 +196,16 @@ def _profile(table: Table[MeterShape], known: Known, faults: FaultList) -> Profi
         remedy = did_you_mean(wanted, known.profiles) or f"known are {', '.join(sorted(known.profiles))}"
         faults.add((*table.path, "profile"), f'there is no profile "{wanted}"', remedy)
     return profile
+
+
+def _of_circuit(profile: Profile, circuit: int, path: KeyPath, faults: FaultList) -> Profile:
+    """The profile as the circuit sees it."""
+    try:
+        return profile.of_circuit(circuit)
+    except ValueError as error:
+        most = profile.circuits.count if profile.circuits is not None else 1
+        faults.add(path, f"{error}", f"it must be 1 to {most}")
+        return profile
 
 
 def _check_address(
