@@ -67,11 +67,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "journal-confirming": (
         "日志库可能是站点文件更改前的旧副本；平台答复之前不封存",
-        "检查与代理服务器的连接；若一直如此，请联系平台运营方",
+        "检查与消息服务器的连接；若一直如此，请联系平台运营方",
     ),
     "broker-away": (
         "与消息服务器 {broker} 断开已 {age}：{reason}",
-        "检查网络、地址和证书；{batches} 个批次在日志库中等待，不会丢失",
+        "检查网络、地址和证书；{kwh} kWh 在日志库中等待，不会丢失",
     ),
     "broker-refuses": ("消息服务器拒收我们的消息：{reason}", "请服务器运营方允许本网关在自己的主题下发布"),
     "platform-silent": (

@@ -37,7 +37,7 @@ LABELS: Mapping[str, str] = {
     "no batch": "no batch yet",
     "backlog": "Backlog",
     "no backlog": "nothing waits for the platform",
-    "waiting": "{batches} batches with {kwh} kWh wait, the oldest {age}",
+    "waiting": "{batches} to be acknowledged, {kwh} kWh, the oldest {age} old",
     "platform": "Platform",
     "connected": "{audience}, connected for {age}",
     "away": "{audience}, NOT CONNECTED for {age}",
@@ -77,6 +77,7 @@ LABELS: Mapping[str, str] = {
 }
 """All words of the page but the sentences of problems; `agent.cli.chinese` has the same keys."""
 
+_LEFT_OUT_FIRST = ("key", "certificates", "clock", "intervals", "journal")
 _QUALITY_LABELS = {"waiting": "waiting for", "line down": "line is down"}
 
 
@@ -122,13 +123,21 @@ def page(
         height: rows of the screen, None for everything with a table of all meters.
     """
     problems = [Problem.from_json(entry) for entry in said["problems"]]
-    rows = [_title(said, say, width), "", *(_fitted(row, width) for row in _summary(said, say)), ""]
-    rows.append(_verdict(problems, say))
-    room = None if height is None else height - len(rows) - 1
-    rows += _of_problems(problems, say, width, room)
+    title, verdict = _title(said, say, width), _verdict(problems, say)
+    blocks = [_problem_rows(problem, say, width) for problem in problems]
     if height is None:
-        rows += ["", *meter_table(said["meters"], say)]
-    return "\n".join(rows)
+        rows = [
+            title,
+            "",
+            *_summary(said, say, width),
+            "",
+            verdict,
+            *(row for block in blocks for row in block),
+        ]
+        return "\n".join([*rows, "", *meter_table(said["meters"], say)])
+    room = height - 1 - len((title, "", "", verdict))
+    summary = _summary(said, say, width, room=room - sum(map(len, blocks)))
+    return "\n".join([title, "", *summary, "", verdict, *_fitting(blocks, say, room - len(summary))])
 
 
 def _title(said: Mapping[str, Any], say: Language, width: int) -> str:
@@ -148,18 +157,23 @@ def _verdict(problems: Sequence[Problem], say: Language) -> str:
     return say("one problem") if len(problems) == 1 else say("problems", count=len(problems))
 
 
-def _summary(said: Mapping[str, Any], say: Language) -> list[str]:
-    return [
-        *_row(say("meters"), [_meters_text(said["meters"], say)]),
-        *_row(say("intervals"), [_interval_text(said, say)]),
-        *_row(say("lines"), _lines_text(said["lines"], say)),
-        *_row(say("journal"), [_journal_text(said["journal"], say)]),
-        *_row(say("backlog"), [_backlog_text(said["journal"], say)]),
-        *_row(say("platform"), _platform_text(said, say)),
-        *_row(say("clock"), [_clock_quality(said["clock"], say)]),
-        *_row(say("certificates"), [_certificates_text(said["certificates"], say)]),
-        *_row(say("key"), [f"{said['signing_key']['alg']} {said['signing_key']['kid']}"]),
-    ]
+def _summary(said: Mapping[str, Any], say: Language, width: int, *, room: int | None = None) -> list[str]:
+    """The rows about everything; where the problems need the room, those that are missed least are left out."""
+    parts = {
+        "meters": [_meters_text(said["meters"], say)],
+        "intervals": [_interval_text(said, say)],
+        "lines": _lines_text(said["lines"], say),
+        "journal": [_journal_text(said["journal"], say)],
+        "backlog": [_backlog_text(said["journal"], say)],
+        "platform": _platform_text(said, say),
+        "clock": [_clock_quality(said["clock"], say)],
+        "certificates": [_certificates_text(said["certificates"], say)],
+        "key": [f"{said['signing_key']['alg']} {said['signing_key']['kid']}"],
+    }
+    for name in _LEFT_OUT_FIRST:
+        if room is not None and sum(map(len, parts.values())) > room:
+            del parts[name]
+    return [_fitted(row, width) for name, values in parts.items() for row in _row(say(name), values)]
 
 
 def _row(label: str, values: Sequence[str]) -> list[str]:
@@ -281,13 +295,12 @@ def _gb(size: int) -> str:
 # ----------------------------------------------------------------------------------------------------------- problems
 
 
-def _of_problems(problems: Sequence[Problem], say: Language, width: int, room: int | None) -> list[str]:
+def _fitting(blocks: Sequence[Sequence[str]], say: Language, room: int) -> list[str]:
     """The problems that fit into `room` rows, and how many do not."""
-    blocks = [_problem_rows(problem, say, width) for problem in problems]
     rows: list[str] = []
     for place, block in enumerate(blocks):
         last = place == len(blocks) - 1
-        if room is not None and len(rows) + len(block) + (0 if last else 1) > room:
+        if len(rows) + len(block) + (0 if last else 1) > room:
             return [*rows, say("more", count=len(blocks) - place)]
         rows += block
     return rows

@@ -103,14 +103,14 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "broker-away": (
         "no connection to the broker {broker} for {age}: {reason}",
-        "check network, address and certificates; {batches} batches wait in the journal and none is lost",
+        "check network, address and certificates; nothing is lost, {kwh} kWh wait in the journal",
     ),
     "broker-refuses": (
         "the broker refuses our messages: {reason}",
         "ask the broker's operator to let this gateway publish below its own topics",
     ),
     "platform-silent": (
-        "the platform has not acknowledged what was sealed {age} ago ({batches} batches, {kwh} kWh wait)",
+        "the platform has not acknowledged what was sealed {age} ago ({kwh} kWh in {batches} batches)",
         "ask the platform's operator whether it receives this gateway; nothing is deleted meanwhile",
     ),
     "platform-forged": (
@@ -157,10 +157,14 @@ class Problem:
     gravity: str
     subject: str
     values: Mapping[str, str] = field(default_factory=dict)
+    remedy: str | None = None
+    """A better remedy than the general one of its code, where the one who failed knew it; English."""
 
     def sentences(self, words: Mapping[str, tuple[str, str]] = SENTENCES) -> tuple[str, str]:
         """What is so, and what to do about it."""
         what, remedy = words[self.code]
+        if self.remedy is not None and words is SENTENCES:
+            return what.format_map({**self.values, "subject": self.subject}), self.remedy
         values = {**self.values, "subject": self.subject}
         return what.format_map(values), remedy.format_map(values)
 
@@ -174,12 +178,15 @@ class Problem:
             "values": dict(self.values),
             "text": text,
             "remedy": remedy,
+            "own_remedy": self.remedy,
         }
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> "Problem":
         """Read it back, for another language."""
-        return cls(value["code"], value["gravity"], value["subject"], value["values"])
+        return cls(
+            value["code"], value["gravity"], value["subject"], value["values"], value.get("own_remedy")
+        )
 
 
 def advise(said: Mapping[str, Any]) -> list[Problem]:
@@ -227,8 +234,10 @@ def _of_a_line(line: Mapping[str, Any]) -> Iterator[Problem]:
     recent = line["recent"]
     if not line["open"]:
         if line["problem"] is not None:
-            values = {"reason": line["problem"], "place": line["place"]}
-            yield Problem("line-down", ERROR, line["line"], values)
+            reason, remedy = taken_apart(line["problem"], f"line {line['line']}")
+            yield Problem(
+                "line-down", ERROR, line["line"], {"reason": reason, "place": line["place"]}, remedy
+            )
         return
     noisy = 1000 * recent["damaged"] > NOISE_PERMILLE * recent["requests"]
     if noisy and recent["requests"] >= NOISE_REQUESTS:
@@ -243,12 +252,9 @@ def _of_a_meter(meter: Mapping[str, Any]) -> Iterator[Problem]:
     kept_out: Mapping[str, Any] = meter["not_booked"] or {}
     match meter["quality"]:
         case "silent":
-            values = {
-                "line": meter["line"],
-                "address": str(meter["address"]),
-                "reason": meter["problem"] or "it was not read since the start",
-            }
-            yield Problem("meter-silent", WARNING, meter["meter"], values)
+            reason, remedy = taken_apart(meter["problem"] or "it was not read since the start")
+            values = {"line": meter["line"], "address": str(meter["address"]), "reason": reason}
+            yield Problem("meter-silent", WARNING, meter["meter"], values, remedy)
         case "late":
             values = {"line": meter["line"], "age": format_age(meter["age_ms"])}
             yield Problem("meter-late", WARNING, meter["meter"], values)
@@ -275,16 +281,18 @@ def _of_the_platform(said: Mapping[str, Any]) -> Iterator[Problem]:
     waiting = {"batches": str(journal["backlog_batches"]), "kwh": journal["backlog_kwh"]}
     if not platform["connected"]:
         if platform["for_ms"] > CONNECTING_MS:
+            reason, remedy = taken_apart(platform["problem"])
             values = {
                 "broker": platform["broker"],
                 "age": format_age(platform["for_ms"]),
-                "reason": platform["problem"],
+                "reason": reason,
                 **waiting,
             }
             gravity = ERROR if platform["for_ms"] > BROKER_AWAY_MS else WARNING
-            yield Problem("broker-away", gravity, "broker", values)
+            yield Problem("broker-away", gravity, "broker", values, remedy)
     elif platform["refusal"] is not None:
-        yield Problem("broker-refuses", ERROR, "broker", {"reason": platform["refusal"]})
+        reason, remedy = taken_apart(platform["refusal"])
+        yield Problem("broker-refuses", ERROR, "broker", {"reason": reason}, remedy)
     elif waits_ms > PLATFORM_SILENT_MS < platform["for_ms"] and platform["acknowledgement"] == "platform":
         gravity = ERROR if waits_ms > PLATFORM_SILENT_LONG_MS else WARNING
         yield Problem("platform-silent", gravity, "platform", {"age": format_age(waits_ms), **waiting})
@@ -319,6 +327,12 @@ def _of_a_certificate(certificate: Mapping[str, Any], now_ms: int) -> Iterator[P
         if days < limit:
             yield Problem("certificate-ends", gravity, subject, {"role": role, "days": str(days)})
             return
+
+
+def taken_apart(message: str, place: str = "") -> tuple[str, str | None]:
+    """The fact and the remedy of a message of the form "place: fact; remedy"; None where it has no remedy."""
+    fact, _, remedy = message.removeprefix(f"{place}: ").partition("; ")
+    return fact, remedy or None
 
 
 def _listed(words: Sequence[str]) -> str:

@@ -188,6 +188,28 @@ def test_a_page_with_everything_wrong_still_fits_and_counts_the_rest(say: Langua
     assert sum("eastron" in row or row.startswith("m") for row in everything) == 26
 
 
+def test_three_problems_are_all_told() -> None:
+    said = changed(
+        "lines", 0, to=a_line(open=False, problem="line hall-a: /dev/ttyUSB0 does not exist; plug it in")
+    )
+    said["platform"] |= {"connected": False, "problem": "nobody listens there; check platform.broker"}
+    said["meters"][3] = a_meter(4, quality="silent", problem="no answer within 500 ms")
+    for say in (ENGLISH, CHINESE):
+        rows = page(with_problems(said), say).splitlines()
+        assert len(rows) <= 23
+        assert sum(row.startswith("!") for row in rows) == 3
+        assert "--all" not in rows[-1]
+
+
+def test_who_failed_knows_the_better_remedy() -> None:
+    line = a_line(open=False, problem="line hall-a: /dev/ttyUSB0 does not exist; plug the adapter in")
+    (problem,) = advise(changed("lines", 0, to=line))
+    assert problem.sentences() == ("line hall-a is down: /dev/ttyUSB0 does not exist", "plug the adapter in")
+    assert "检查" in problem.sentences(chinese.SENTENCES)[1]
+    assert "/dev/ttyUSB0" in problem.as_json()["text"]  # type: ignore[operator]
+    assert Problem.from_json(problem.as_json()) == problem
+
+
 def test_the_gravest_comes_first() -> None:
     said = changed("certificates", 0, "days_left", to=29)
     said["meters"][0] = a_meter(1, quality="silent", problem="no answer")
