@@ -150,6 +150,24 @@ def test_a_wrong_time_is_said(office: Office, words: list[str], message: str) ->
     assert message in " ".join(done.stderr.split())
 
 
+def test_a_signing_key_that_only_the_service_may_open_needs_its_public_half(office: Office) -> None:
+    office.work(2)
+    text = office.site.read_text()
+    office.site.write_text(text.replace('key_file = "key.pem"', 'credential = "signing-key"'))
+    done = office.export()
+    assert done.exit_code == USAGE
+    assert "give its public key with --key FILE" in done.stderr
+    (office.folder / "public.pem").write_text(office.bench.signer.public_key.pem)
+    assert office.export("out", "--key", str(office.folder / "public.pem")).exit_code == 0
+    assert office.verify().exit_code == 0
+
+
+def test_a_key_that_did_not_sign_is_warned_of(office: Office) -> None:
+    office.work(2)
+    done = office.export("out", "--key", str(office.folder / "platform.pem"))
+    assert f"WARNING: 3 messages are signed by key {office.bench.signer.kid}" in done.output
+
+
 def test_where_there_is_no_journal_none_is_made(office: Office) -> None:
     office.bench.journal.close()
     (office.folder / "journal.db").unlink()

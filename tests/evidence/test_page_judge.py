@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.keys import public_key_of_jwk
+from agent.adapters.keys import load_public_key, public_key_of_jwk
 from tests.evidence.judges import Case, said_by_python, said_by_the_page
 from tests.reporting.gateway import Gateway, meter_description
 from tests.reporting.keys import Key
@@ -63,6 +63,18 @@ def test_what_was_expected_of_the_good_chain_by_hand(tmp_path: Path) -> None:
     assert {meter: int(energy) for meter, energy in said["byMeter"].items()} == expected["by_meter"]
     by_step = {step: Fraction(energy) for step, energy in said["byStep"].items()}
     assert by_step == {step: Fraction(energy) for step, energy in expected["by_step"].items()}
+
+
+def test_a_gateway_whose_key_is_in_a_tpm(tmp_path: Path) -> None:
+    key = load_public_key(FOLDER / "keys" / "gateway-es256.pem")
+    assert key.alg == "ES256"
+    messages = lines("good/es256.jws")
+    cases = {
+        "es256": Case(messages, [key]),
+        "edited": Case([messages[0][:-6] + b"AAAAAA", *messages[1:]], [key]),
+    }
+    assert said_by_python(cases["es256"])["verdicts"]["signature"] == 0
+    agree(cases, tmp_path, native=True)
 
 
 def spoiled(chance: random.Random, chain: list[bytes]) -> list[bytes]:
