@@ -21,6 +21,7 @@ from typing import Protocol
 
 import serial
 
+from agent.adapters.alarm import Alarm, make_alarm
 from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings, Transport
@@ -166,7 +167,7 @@ class RtuLine:
         self._master = PairMaster(line.serial)
         self._channel: _Channel | None = None
         self._answer: asyncio.Future[Reply] | None = None
-        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm: Alarm | None = None
 
     # ------------------------------------------------------------------------------------------------------- the port
 
@@ -177,6 +178,7 @@ class RtuLine:
             self._channel = await self._connect()
         else:
             self._channel = self._claim()
+        self._alarm = make_alarm(self._on_alarm, self._monotonic_ns)
         self._master.connected(self._monotonic_ns(), self._line.serial, listen_ns=self._listen_ns)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
 
@@ -217,6 +219,11 @@ class RtuLine:
         self._drain()
         return self._master.strays()
 
+    def garbage(self) -> int:
+        """How many bytes came since this was last called that are part of no sound frame."""
+        self._drain()
+        return self._master.garbage()
+
     async def close(self) -> None:
         """Let go of the port; a read that is waiting ends with LineDown."""
         self._drop("was closed")
@@ -246,7 +253,9 @@ class RtuLine:
         if channel is None:
             return
         asyncio.get_running_loop().remove_reader(channel.fileno())
-        self._stop_alarm()
+        if self._alarm is not None:
+            self._alarm.close()
+            self._alarm = None
         self._master.abandon()
         channel.close()
         if self._answer is not None and not self._answer.done():
@@ -260,7 +269,6 @@ class RtuLine:
 
     def _on_alarm(self) -> None:
         """A wait is over. What has already arrived counts as arrived before it: the loop may be late."""
-        self._alarm = None
         self._drain()
         self._obey(self._master.tick(self._monotonic_ns()))
 
@@ -311,15 +319,12 @@ class RtuLine:
             self._answer.set_exception(result)
 
     def _set_alarm(self, at_ns: int) -> None:
-        self._stop_alarm()
-        if self._channel is not None:
-            seconds = max(0, at_ns - self._monotonic_ns()) / 1_000_000_000
-            self._alarm = asyncio.get_running_loop().call_later(seconds, self._on_alarm)
+        if self._alarm is not None:
+            self._alarm.set(at_ns)
 
     def _stop_alarm(self) -> None:
         if self._alarm is not None:
-            self._alarm.cancel()
-            self._alarm = None
+            self._alarm.stop()
 
 
 # ----------------------------------------------------------------------------------------------------- reasons in words

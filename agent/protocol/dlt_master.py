@@ -103,6 +103,7 @@ class DltMaster:
         self._quiet_ns = 0
         self._debts: list[_Debt] = []
         self._strays: list[str] = []
+        self._garbage = 0
 
     # ----------------------------------------------------------------------------------------------- what callers do
 
@@ -130,6 +131,20 @@ class DltMaster:
         """Addresses of meters that were heard without being asked since this was last called, oldest first."""
         heard, self._strays = self._strays, []
         return heard
+
+    def garbage(self) -> int:
+        """How many bytes came since this was last called that are part of no sound frame, wake-up bytes apart."""
+        if self._ask is None:
+            self._sweep_out(len(self._buffer))
+        found, self._garbage = self._garbage, 0
+        return found
+
+    def _sweep_out(self, count: int) -> int:
+        """Take so many bytes out of the buffer that nothing explains; how many they are without wake-up bytes."""
+        strange = count - self._buffer.count(WAKE_UP[0], 0, count)
+        self._garbage += strange
+        del self._buffer[:count]
+        return strange
 
     def begin(
         self,
@@ -208,7 +223,7 @@ class DltMaster:
             events.append(Retune(ask.settings))
         character = character_ns(self._settings)
         sent = request_frame(ask.request, ask.part).encode()
-        self._buffer.clear()
+        self._sweep_out(len(self._buffer))
         self._quiet_ns = 0
         self._last_ns = now_ns + len(sent) * character
         ask.sent_ns = now_ns
@@ -266,8 +281,8 @@ class DltMaster:
             if found is None:
                 at += 1
                 continue
-            ask.noise += at
-            del self._buffer[: at + FRAME_BYTES_MIN + len(found.data)]
+            ask.noise += self._sweep_out(at)
+            del self._buffer[: FRAME_BYTES_MIN + len(found.data)]
             at = 0
             end = self._weigh(now_ns, ask, found)
             if end is not None:

@@ -73,6 +73,10 @@ class PairMaster:
         """Who was heard without being asked since this was last called: Modbus units and DL/T 645 addresses."""
         return [*self._rtu.strays(), *(self._dlt.strays() if self._dlt is not None else ())]
 
+    def garbage(self) -> int:
+        """How many bytes came since this was last called that are part of no sound frame."""
+        return self._speaking.garbage()
+
     def _hand_over(self, machine: RtuMaster | DltMaster) -> None:
         if machine is not self._speaking:
             if self._speaking.is_busy:

@@ -236,6 +236,7 @@ class RtuMaster:
         self._quiet_ns = 0
         self._units: dict[int, _Unit] = {}
         self._strays: list[int] = []
+        self._garbage = 0
 
     # ----------------------------------------------------------------------------------------------- what callers do
 
@@ -263,6 +264,17 @@ class RtuMaster:
         """Units whose replies were heard without being asked for since this was last called, oldest first."""
         heard, self._strays = self._strays, []
         return heard
+
+    def garbage(self) -> int:
+        """How many bytes came since this was last called that are part of no sound frame."""
+        if self._ask is None:
+            self._sweep_out()
+        found, self._garbage = self._garbage, 0
+        return found
+
+    def _sweep_out(self) -> None:
+        self._garbage += len(self._buffer)
+        self._buffer.clear()
 
     def connected(self, now_ns: int, settings: SerialSettings, *, listen_ns: int = 0) -> None:
         """The port was opened with these settings: listen so long before the first request.
@@ -351,7 +363,7 @@ class RtuMaster:
             self._settings = ask.settings
             events.append(Retune(ask.settings))
         character = character_ns(self._settings)
-        self._buffer.clear()
+        self._sweep_out()
         self._quiet_ns = 0
         self._last_ns = now_ns + REQUEST_BYTES * character
         ask.sent = frame(ask.request.unit, ask.request.pdu())
@@ -419,6 +431,7 @@ class RtuMaster:
                 at += 1
                 continue
             ask.noise += at
+            self._garbage += at
             del self._buffer[: at + len(found.data)]
             at = 0
             end = self._weigh(now_ns, ask, found)
@@ -432,6 +445,7 @@ class RtuMaster:
         if found.data == ask.sent:
             return None
         if found.unit != request.unit:
+            self._note_stray(found)
             self._settle(now_ns, found)
             return None
         pdu = found.data[1:-2]
@@ -440,6 +454,7 @@ class RtuMaster:
             assert ask.sent_ns is not None
             return Words(words_of(request, pdu), ask.sent_ns, now_ns)
         if self._settle(now_ns, found):
+            self._note_stray(found)
             return None
         if found.data[:2] == _exception_header(request):
             self._close(ask, answered=True)
@@ -477,10 +492,12 @@ class RtuMaster:
         debt = _Debt(ask.request.function, ask.request.count, until_ns)
         self._units[ask.request.unit].debts.append(debt)
 
-    def _settle(self, now_ns: int, found: _Found) -> bool:
-        """Cross out the oldest debt that this frame may pay; False if there is none."""
+    def _note_stray(self, found: _Found) -> None:
         if found.is_data or found.is_exception:
             self._strays = [*self._strays[1 - STRAYS_MAX :], found.unit]
+
+    def _settle(self, now_ns: int, found: _Found) -> bool:
+        """Cross out the oldest debt that this frame may pay; False if there is none."""
         unit = self._units.get(found.unit)
         if unit is None:
             return False
@@ -500,6 +517,7 @@ class RtuMaster:
                 continue
             del self._buffer[: at + len(found.data)]
             at = 0
+            self._note_stray(found)
             if not self._settle(now_ns, found) and found.is_data and found.unit in self._units:
                 unit = self._units[found.unit]
                 unit.debts.append(_Debt(found.function, found.data[2] // 2, now_ns + unit.window_ns))

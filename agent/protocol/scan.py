@@ -42,12 +42,16 @@ CONFIRM_MS = 400
 DLT_CONFIRM_MS = 600
 """Longest wait for a meter that is probably there; the standard gives a DL/T 645 meter 500 ms."""
 ECHO_MS = 160
-"""How long a second answer to one question is waited for."""
+LATE_MS = 400
+"""How long a second answer to one question is waited for, at first and where there is a suspicion."""
+ASKED_FIRST = 3
 CONFIRMATIONS = 2
 TRIES = 6
 """So often is a suspect asked before it is told apart from noise, and a shared address from a noisy line."""
-SHARED_AFTER = 3
-"""So many damaged answers of those tries are several meters talking at once."""
+SHARED_AFTER = 4
+"""So many disturbed answers of those tries are several meters talking at once."""
+GARBAGE_MIN = 3
+"""So many bytes that make no frame are somebody talking, and no speck of noise."""
 ADDRESS_BYTES = 6
 
 
@@ -110,18 +114,28 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """What came of a question. `code` is that of a refusal, `strays` are meters that answered without being asked."""
+    """What came of a question.
+
+    `code` is that of a refusal, `strays` are meters that answered without being asked, `garbage` counts the bytes that
+    came and are part of no sound frame.
+    """
 
     kind: Kind
     words: tuple[int, ...] = ()
     code: int = 0
     sender: str | None = None
     strays: tuple[int | str, ...] = ()
+    garbage: int = 0
 
     @property
     def is_sound(self) -> bool:
         """Whether the one that was asked answered, be it no."""
         return self.kind in (Kind.ANSWER, Kind.REFUSED)
+
+    @property
+    def is_disturbed(self) -> bool:
+        """Whether something was said that nobody can understand."""
+        return self.kind is Kind.DAMAGED or self.garbage >= GARBAGE_MIN
 
 
 T = TypeVar("T")
@@ -214,23 +228,36 @@ def _confirmed(unit: int, settings: SerialSettings | None) -> Dialogue[list[Pres
 def _tried(
     address: int | str, settings: SerialSettings | None, asks: Sequence[Request], timeout_ms: int
 ) -> Dialogue[list[Presence]]:
-    sound = damaged = twice = late = 0
+    """Two sound answers make a meter; where anything strange comes beside them, ask on and listen after each."""
+    sound = late = 0
     greeting: Heard | None = None
-    for attempt, request in enumerate(asks):
+    strange = False
+    for request in asks[:ASKED_FIRST]:
         heard = yield Ask(request, timeout_ms, settings)
+        strange |= heard.is_disturbed or (heard.is_sound and address in heard.strays)
         late += address in heard.strays
-        damaged += heard.kind is Kind.DAMAGED
         if heard.is_sound:
             sound += 1
             greeting = greeting or heard
-            if sound >= CONFIRMATIONS:
-                after = yield Listen(ECHO_MS)
-                twice += address in after.strays
-        clean = not damaged and not twice
-        if (sound >= CONFIRMATIONS and clean) or (attempt >= CONFIRMATIONS and clean and not sound + late):
+        if sound >= CONFIRMATIONS:
             break
-    shared = twice >= CONFIRMATIONS or damaged >= SHARED_AFTER
-    if sound + late >= CONFIRMATIONS or shared:
+    if sound + late or strange:
+        after = yield Listen(ECHO_MS)
+        strange |= after.is_disturbed or address in after.strays
+    if not strange:
+        return [Presence(address, settings, False, greeting)] if sound >= CONFIRMATIONS else []
+    disturbed = 0
+    for request in asks:
+        heard = yield Ask(request, timeout_ms, settings)
+        after = yield Listen(LATE_MS)
+        beside = address in (*heard.strays, *after.strays) or heard.is_disturbed or after.is_disturbed
+        disturbed += beside and (heard.is_sound or heard.is_disturbed)
+        late += address in after.strays
+        if heard.is_sound:
+            sound += 1
+            greeting = greeting or heard
+    shared = disturbed >= SHARED_AFTER
+    if sound >= CONFIRMATIONS or late >= CONFIRMATIONS or shared:
         return [Presence(address, settings, shared, greeting)]
     return []
 
@@ -246,10 +273,11 @@ def _dlt_search(settings: SerialSettings | None, pace: Pace) -> Dialogue[list[Pr
     for request in (DltRequest(ANYBODY, None), DltRequest(ANYBODY, FORWARD_TOTAL)) * pace.dlt_rounds:
         heard = yield Ask(request, pace.dlt_ms, settings)
         suspects.update(dict.fromkeys(_addresses_in(heard)))
-        crowded |= heard.kind is Kind.DAMAGED
-        if heard.is_sound or heard.strays:
+        crowded |= heard.is_disturbed
+        if heard.is_sound or heard.strays or heard.is_disturbed:
             heard = yield Listen(pace.dlt_ms)
             suspects.update(dict.fromkeys(_addresses_in(heard)))
+            crowded |= heard.is_disturbed
     shared: list[str] = []
     if crowded or len(suspects) > 1:
         yield from _descend("", settings, pace, suspects, shared)
@@ -277,14 +305,13 @@ def _descend(
         for _ in range(2):
             heard = yield Ask(DltRequest(pattern, FORWARD_TOTAL), pace.dlt_search_ms, settings)
             suspects.update(dict.fromkeys(_addresses_in(heard)))
-            crowded = heard.kind is Kind.DAMAGED
+            crowded = heard.is_disturbed
             if not crowded:
                 break
-        if heard.is_sound:
-            heard = yield Listen(ECHO_MS)
-            others = _addresses_in(heard)
-            suspects.update(dict.fromkeys(others))
-            crowded |= bool(others)
+        if heard.is_sound or heard.strays:
+            heard = yield Listen(pace.dlt_ms)
+            suspects.update(dict.fromkeys(_addresses_in(heard)))
+            crowded |= heard.is_disturbed
         if not crowded:
             continue
         if len(ending) == 2 * ADDRESS_BYTES:

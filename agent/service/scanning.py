@@ -6,6 +6,7 @@ shows. The line can only read, so a search cannot change a meter.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 from agent.errors import FrameDamaged, LineDown, MeterBusy, MeterRefused, MeterSilent
@@ -20,10 +21,13 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @runtime_checkable
 class Overhearing(Protocol):
-    """A line that remembers who answered without being asked."""
+    """A line that remembers what it heard beside the answers."""
 
     def strays(self) -> list[int | str]:
-        """Their addresses since this was last called."""
+        """Who answered without being asked since this was last called."""
+
+    def garbage(self) -> int:
+        """How many bytes came since this was last called that are part of no sound frame."""
 
 
 async def converse(
@@ -47,9 +51,12 @@ async def _answer(question: Question, line: Line, tell: Tell, sleep: Sleep) -> H
             return Heard(Kind.NOTHING)
         case Listen(duration_ms):
             await sleep(duration_ms / 1000)
-            return Heard(Kind.NOTHING, strays=_strays(line))
+            heard = Heard(Kind.NOTHING)
         case Ask():
-            return await _ask(question, line)
+            heard = await _ask(question, line)
+    if isinstance(line, Overhearing):
+        return replace(heard, strays=tuple(line.strays()), garbage=line.garbage())
+    return heard
 
 
 async def _ask(question: Ask, line: Line) -> Heard:
@@ -58,15 +65,11 @@ async def _ask(question: Ask, line: Line) -> Heard:
     except LineDown:
         raise
     except MeterRefused as error:
-        return Heard(Kind.REFUSED, code=error.code, strays=_strays(line))
+        return Heard(Kind.REFUSED, code=error.code)
     except MeterBusy:
-        return Heard(Kind.REFUSED, code=BUSY_CODE, strays=_strays(line))
+        return Heard(Kind.REFUSED, code=BUSY_CODE)
     except FrameDamaged:
-        return Heard(Kind.DAMAGED, strays=_strays(line))
+        return Heard(Kind.DAMAGED)
     except MeterSilent:
-        return Heard(Kind.SILENT, strays=_strays(line))
-    return Heard(Kind.ANSWER, reply.words, sender=reply.sender, strays=_strays(line))
-
-
-def _strays(line: Line) -> tuple[int | str, ...]:
-    return tuple(line.strays()) if isinstance(line, Overhearing) else ()
+        return Heard(Kind.SILENT)
+    return Heard(Kind.ANSWER, reply.words, sender=reply.sender)

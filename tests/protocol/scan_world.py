@@ -65,31 +65,34 @@ class World:
                     heard = Heard(Kind.NOTHING)
                 case Listen(duration_ms):
                     self.bus.idle(duration_ms * 1_000_000)
-                    heard = Heard(Kind.NOTHING, strays=tuple(self.master.strays()))
+                    heard = self._beside(Heard(Kind.NOTHING))
                 case Ask():
-                    heard = self._ask(question)
+                    heard = self._beside(self._ask(question))
+
+    def _beside(self, heard: Heard) -> Heard:
+        return replace(heard, strays=tuple(self.master.strays()), garbage=self.master.garbage())
 
     def _ask(self, question: Ask) -> Heard:
         self.asked += 1
         self.bus.trace.clear()
-        end = self.bus.read(
-            question.request, timeout_ms=question.timeout_ms, settings=question.settings
-        )
-        strays = tuple(self.master.strays())
+        end = self.bus.read(question.request, timeout_ms=question.timeout_ms, settings=question.settings)
         if isinstance(end, Words):
-            return Heard(Kind.ANSWER, end.words, sender=end.sender, strays=strays)
+            return Heard(Kind.ANSWER, end.words, sender=end.sender)
         if isinstance(end.error, MeterRefused):
-            return Heard(Kind.REFUSED, code=end.error.code, strays=strays)
+            return Heard(Kind.REFUSED, code=end.error.code)
         if isinstance(end.error, MeterBusy):
-            return Heard(Kind.REFUSED, code=6, strays=strays)
+            return Heard(Kind.REFUSED, code=6)
         kind = Kind.DAMAGED if isinstance(end.error, FrameDamaged) else Kind.SILENT
-        return Heard(kind, strays=strays)
+        return Heard(kind)
 
 
 def modbus_meter(unit: int, profile: str, settings: SerialSettings, turnaround_ms: int) -> SimulatedMeter:
     plain = replace(meter(f"u{unit}-{profile[:8]}", unit, profile), serial_settings=settings)
     return SimulatedMeter(
-        plain, FixedEnergy(123_456_789_012, 2_500_000), turnaround_ms=turnaround_ms, answers_holes=unit % 2 == 0
+        plain,
+        FixedEnergy(123_456_789_012, 2_500_000),
+        turnaround_ms=turnaround_ms,
+        answers_holes=unit % 2 == 0,
     )
 
 
