@@ -28,8 +28,7 @@ from agent.adapters.notify import Notifier
 from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
 from agent.adapters.surroundings import look_around
-from agent.adapters.uplink import MqttUplink
-from agent.adapters.uplink_address import TlsFiles
+from agent.adapters.uplink import MqttUplink, TlsFiles
 from agent.errors import ConfigError, Fault
 from agent.metering import plant
 from agent.metering.plant import Transport

@@ -16,10 +16,9 @@ import pytest
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.adapters import uplink as module
-from agent.adapters.uplink import MESSAGE_SIZE_MAX, MqttUplink, TlsFiles
-from agent.adapters.uplink_address import make_tls_context, parse_url
-from agent.adapters.uplink_reasons import CONNECTION_CODES, PUBLISH_CODES, Pace, describe_failure
+from agent.adapters.uplink import MESSAGE_SIZE_MAX, MqttUplink, TlsFiles, connection
+from agent.adapters.uplink.address import make_tls_context, parse_url
+from agent.adapters.uplink.reasons import CONNECTION_CODES, PUBLISH_CODES, Pace, describe_failure
 from agent.errors import ConfigError, UplinkDown, UplinkRefused
 from agent.service.ports import Connected, Disconnected, Received, UplinkEvent, Will
 from tests.adapters.certificates import Authority
@@ -551,7 +550,7 @@ async def test_a_callback_that_fails_ends_the_connection_and_not_the_uplink(
         await dialogue.until_the_end()
 
     with monkeypatch.context() as patched:
-        patched.setattr(module._Connection, "_hand_over", broken)
+        patched.setattr(connection.Connection, "_hand_over", broken)
         async with on_script(script, backoff_min_s=0.3, backoff_max_s=0.3) as (link, _):
             await link.next_connected()
             assert "a bug in a callback" in await link.next_disconnected()

@@ -31,6 +31,8 @@ class Ending:
     pace: Pace = Pace.SOON
 
 
+CLOSED_WITHOUT_A_WORD = Ending("the broker closed the connection without a word")
+
 # Codes with which a broker refuses a connection (CONNACK) or ends it (DISCONNECT).
 CONNECTION_CODES: dict[int, Ending] = {
     0x00: Ending("the broker closed the connection without giving a reason"),

@@ -1,0 +1,55 @@
+"""What a broker answered: its packets as values, and their reason codes as sentences for a person.
+
+Between `connection`, which waits for answers, and `reasons`, which has the sentences.
+"""
+
+import asyncio
+from dataclasses import dataclass
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.properties import Properties
+
+from agent.adapters.uplink.reasons import PUBLISH_CODES, Ending
+from agent.errors import UplinkRefused
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a CONNACK, SUBACK or PUBACK said."""
+
+    codes: tuple[int, ...]
+    properties: Properties
+
+
+def properties_of(packet_type: int) -> Properties:
+    return Properties(packet_type)  # type: ignore[no-untyped-call]
+
+
+def settle(future: "asyncio.Future[Answer | None]", answer: Answer | None) -> None:
+    if not future.done():
+        future.set_result(answer)
+
+
+def ending_of(table: dict[int, Ending], code: int, properties: Properties) -> Ending:
+    ending = table.get(
+        code, Ending(f"the broker ended the connection with the unknown reason code 0x{code:02X}")
+    )
+    return Ending(ending.reason + in_its_words(properties), ending.pace)
+
+
+def topic_of(message: mqtt.MQTTMessage) -> str | None:
+    try:
+        return message.topic
+    except UnicodeDecodeError:
+        return None
+
+
+def refused(topic: str, code: int, more: str = "") -> UplinkRefused:
+    sentence = PUBLISH_CODES.get(code, "the broker refused it with an unknown reason code")
+    return UplinkRefused(f"{topic} was not delivered (0x{code:02X}): {sentence}{more}", code)
+
+
+def in_its_words(properties: Properties) -> str:
+    """What the broker adds for people, shortened and made harmless."""
+    texts = [getattr(properties, name, None) for name in ("ReasonString", "ServerReference")]
+    return "".join(f" (broker: {text[:200]!r})" for text in texts if text)
