@@ -8,7 +8,7 @@ import re
 import textwrap
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from agent.reporting.utc import text_of_ms
@@ -96,8 +96,15 @@ class Language:
         """A length of time, in words of the language."""
         if length_ms is None:
             return self("unknown")
-        words = format_age(length_ms).split(" ")
-        return " ".join(self.labels.get(word, word) for word in words)
+        return self._units(format_age(length_ms))
+
+    def sentences_of(self, problem: Problem) -> tuple[str, str]:
+        """What is so and what to do about it."""
+        values = {name: self._units(text) if name == "age" else text for name, text in problem.values.items()}
+        return replace(problem, values=values).sentences(self.sentences)
+
+    def _units(self, age: str) -> str:
+        return " ".join(self.labels.get(word, word) for word in age.split(" "))
 
     def quality(self, quality: str) -> str:
         """The quality of a meter in one word."""
@@ -307,7 +314,7 @@ def _fitting(blocks: Sequence[Sequence[str]], say: Language, room: int) -> list[
 
 
 def _problem_rows(problem: Problem, say: Language, width: int) -> list[str]:
-    what, remedy = problem.sentences(say.sentences)
+    what, remedy = say.sentences_of(problem)
     mark = "!!" if problem.gravity == ERROR else "! "
     return [*_wrapped(f"{mark} {what}", width, "   "), *_wrapped(f"   -> {remedy}", width, "      ")]
 
