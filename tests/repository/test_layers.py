@@ -29,6 +29,8 @@ PLANTS = [
     ("adapters/planted.py", "import paho.mqtt.client", "one-address-paho"),
     ("adapters/planted.py", "import apscheduler", "one-address-apscheduler"),
     ("settings/__init__.py", "import sqlite3", "one-address-sqlite3"),
+    ("adapters/planted.py", "import prometheus_client", "one-address-prometheus"),
+    ("adapters/planted.py", "import h11", "one-address-h11"),
     ("reporting/__init__.py", "import cryptography", "one-address-cryptography"),
     ("adapters/planted.py", "import pydantic", "one-address-pydantic"),
     ("service/ports.py", "import rich", "one-address-face"),
