@@ -22,7 +22,7 @@ from simulators.line.pump import PtyLine, TcpLine
 from simulators.line.rs485 import Hear
 from simulators.line.station import on_one_pair
 from simulators.meters import faults
-from simulators.meters.meter import EnergySource, SimulatedMeter
+from simulators.meters.meter import EnergySource, SimulatedMeter, join_circuits
 from simulators.meters.tcp_server import TcpGateway
 
 OPENING_MAX_MILLIWH = 5_000_000_000
@@ -130,7 +130,8 @@ async def serve_plant(
         for line in plant.lines:
             on_line = [meters[meter.id] for meter in plant.meters_on(line.id)]
             _check_addresses(line, on_line)
-            served.lines[line.id] = await _serve_line(line, on_line, device_links=device_links)
+            devices = join_circuits(on_line)
+            served.lines[line.id] = await _serve_line(line, devices, device_links=device_links)
     except BaseException:
         await served.aclose()
         raise
@@ -242,10 +243,10 @@ def _check_addresses(line: Line, meters: list[SimulatedMeter]) -> None:
     taken: dict[int | str, str] = {}
     for meter in meters:
         address = meter.meter.address
-        if address in taken:
+        if address in taken and meter.meter.profile.circuits is None:
             raise ValueError(
-                f"line {line.id}: {taken[address]} and {meter.meter.id} share address {address}; "
-                "circuits of one meter are not simulated"
+                f"line {line.id}: {taken[address]} and {meter.meter.id} share address {address}, "
+                f"but profile {meter.meter.profile.id} knows only one circuit"
             )
         taken[address] = meter.meter.id
 

@@ -6,14 +6,15 @@ resolution, as in a real counter. That shown value, not the truth behind it, is 
 """
 
 import zlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Protocol
 
-from agent.metering.decode import NoValue, decode, encode
+from agent.metering.decode import NoValue, decode, encode, split
 from agent.metering.plant import Meter
-from agent.metering.profile import ENERGY_IMPORT, Register, WordType
-from agent.metering.quantity import Counts, to_milliwh
+from agent.metering.profile import Quantity, Register, Sum, WordType
+from agent.metering.quantity import MILLIWH_PER_UNIT, Counts, to_milliwh
 from agent.protocol.pdu import EXCEPTION_FLAG, REGISTERS_MAX
 from simulators.meters.faults import Fault
 
@@ -24,6 +25,11 @@ DLT645_TURNAROUND_MS = 20
 VOLTAGE_V = 230
 POWER_FACTOR = Fraction(95, 100)
 WATTS_PER_UNIT = {"W": 1, "kW": 1000, "MW": 1_000_000}
+
+ENERGY_TOTAL = "energy_total"
+"""The register in which some meters add import and export; here nothing is ever exported."""
+TARIFF_COUNTS = 1_000
+"""A meter with tariffs counts so much in one of them, then as much in the next: never in two at once."""
 
 _BCD_CAPACITY = 10**8
 _CAPACITY_BITS = {
@@ -68,7 +74,8 @@ class SimulatedMeter:
     `opening_milliwh` is what it had counted before it was installed here. `turnaround_ms` is how long it thinks before
     it answers, a DL/T 645 meter (whose `unit` is 0) never less than 20 ms; it cuts its answers into frames of
     `part_bytes`, 0 for one. With `answers_holes` addresses between its registers read as zero, as many meters do;
-    without, a read that touches one is refused with exception 2.
+    without, a read that touches one is refused with exception 2. `circuits` are the other circuits of the same device,
+    which are read through this one.
     """
 
     def __init__(
@@ -86,6 +93,7 @@ class SimulatedMeter:
         self.part_bytes = 0
         self.faults: list[Fault] = []
         self.requests = 0
+        self.circuits: list[SimulatedMeter] = []
         self._source = source
         self._opening_milliwh = opening_milliwh
         self._answers_holes = answers_holes
@@ -139,10 +147,10 @@ class SimulatedMeter:
         """The words at these addresses; None where there is nothing to read."""
         wanted = range(address, address + count)
         found: dict[int, int] = {}
-        for register in self.meter.profile.registers.values():
+        for meter, register in self._all_registers():
             if register.function != function or not _overlap(register, wanted):
                 continue
-            words = self._register_words(register)
+            words = meter.words_of(register)
             # Where pairs are read, the second half of a lone register is there and empty.
             padding = -(register.address + register.words) % self.meter.profile.alignment
             for place, word in enumerate((*words, *([0] * padding))):
@@ -152,6 +160,14 @@ class SimulatedMeter:
             return None
         return [found.get(place, 0) for place in wanted]
 
+    def _all_registers(self) -> list[tuple["SimulatedMeter", Register]]:
+        """Those of every circuit of the device, each with the circuit that knows what it shows."""
+        return [(each, register) for each in (self, *self.circuits) for register in each.registers()]
+
+    def registers(self) -> list[Register]:
+        """The registers as this circuit sees them."""
+        return list(self.meter.profile.registers.values())
+
     # ---------------------------------------------------------------------------------------------- values of registers
 
     def words_of(self, register: Register) -> tuple[int, ...]:
@@ -159,19 +175,30 @@ class SimulatedMeter:
         return self._register_words(register)
 
     def _register_words(self, register: Register) -> tuple[int, ...]:
-        if register.name == ENERGY_IMPORT:
-            return self._energy_words(register)
+        energy = self.meter.profile.energy
+        if register.name == energy.name:
+            return self._energy_words(energy)
+        if isinstance(energy, Sum) and register in energy.parts:
+            return dict(split(energy, self._energy_words(energy)))[register]
+        if register.name == ENERGY_TOTAL:
+            per_count = register.per_count * MILLIWH_PER_UNIT[register.unit]
+            counts = self.energy_milliwh() / (per_count * self.meter.transformer_ratio(register))
+            return _wrapped(register, counts)
         if register.name in self._constants:
             return self._constants[register.name]
         value = self._live_value(register)
         if register.secondary:
             value /= _transformer(self.meter, register)
-        return encode(register, value / register.per_count)
+        return _at_its_end(register, value / register.per_count)
 
-    def _energy_words(self, register: Register) -> tuple[int, ...]:
+    def _energy_words(self, energy: Quantity) -> tuple[int, ...]:
         counts = self.energy_milliwh() / self.meter.per_count_milliwh
-        capacity = _capacity(register)
-        return encode(register, counts if capacity is None else counts % capacity)
+        if isinstance(energy, Register):
+            return _wrapped(energy, counts)
+        parts = tariffs(counts, len(energy.parts))
+        return tuple(
+            word for part, own in zip(energy.parts, parts, strict=True) for word in _wrapped(part, own)
+        )
 
     def _live_value(self, register: Register) -> Fraction:
         """Power, current, voltage and the like on the primary side, in its unit; 0 for what we do not know."""
@@ -223,6 +250,39 @@ class SimulatedMeter:
             )
         text = self.meter.serial or str(10_000_000 + zlib.crc32(self.meter.id.encode()) % 10_000_000)
         return text if register.type is WordType.ASCII else int(text)
+
+
+def tariffs(counts: Fraction, number: int) -> list[Fraction]:
+    """How much each of several tariffs has counted when all have counted `counts`; only one moves at a time."""
+    turns, rest = divmod(counts, TARIFF_COUNTS)
+    shares = [Fraction((turns - place + number - 1) // number * TARIFF_COUNTS) for place in range(number)]
+    shares[turns % number] += rest
+    return shares
+
+
+def join_circuits(meters: Iterable[SimulatedMeter]) -> list[SimulatedMeter]:
+    """The devices among meters of one line: circuits of one address become one device, read through the first."""
+    devices: dict[int | str, SimulatedMeter] = {}
+    for meter in meters:
+        device = devices.setdefault(meter.meter.address, meter)
+        if device is not meter:
+            device.circuits.append(meter)
+    return list(devices.values())
+
+
+def _wrapped(register: Register, counts: Fraction) -> tuple[int, ...]:
+    """A counter's words, begun anew where it can show no more."""
+    capacity = _capacity(register)
+    return encode(register, counts if capacity is None else counts % capacity)
+
+
+def _at_its_end(register: Register, counts: Fraction) -> tuple[int, ...]:
+    """The words of a live value, which stops at the end of what its register can show."""
+    bits = _CAPACITY_BITS.get(register.type)
+    if bits is None:
+        return encode(register, counts)
+    lowest = -(1 << bits) if register.type in (WordType.S16, WordType.S32, WordType.S64) else 0
+    return encode(register, max(Fraction(lowest), min(counts, Fraction((1 << bits) - 1))))
 
 
 def _refuse(function: int, code: int) -> bytes:
