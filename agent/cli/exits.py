@@ -21,6 +21,9 @@ DAMAGED = 74
 TRY_AGAIN = 75
 CONFIGURATION = 78
 
+ONLY_ASK = frozenset({"status", "trace", "export", "verify"})
+"""Commands that start nothing."""
+
 
 def code_of(error: MeteringError, command: str | None) -> int:
     """The exit code that says what to do next after an error of a command."""
@@ -36,6 +39,7 @@ def code_of(error: MeteringError, command: str | None) -> int:
     return NO
 
 
-def explain(error: MeteringError) -> None:
-    """Print an error as its sentence, on stderr."""
-    click.echo(str(error), err=True)
+def explain(error: MeteringError, command: str | None = None) -> None:
+    """Print an error as its sentence, on stderr; that nothing was started is said where something could have been."""
+    faults = error.faults if isinstance(error, ConfigError) and command in ONLY_ASK else ()
+    click.echo("\n".join(map(str, faults)) or str(error), err=True)

@@ -80,7 +80,7 @@ class LazyGroup(click.Group):
         try:
             return super().invoke(ctx)
         except MeteringError as error:
-            explain(error)
+            explain(error, ctx.invoked_subcommand)
             ctx.exit(code_of(error, ctx.invoked_subcommand))
 
 

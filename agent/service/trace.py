@@ -26,6 +26,7 @@ from agent.reporting.chain import ChainHead
 from agent.service.journal import Journal, KeptBatch, Reading, Storage
 from agent.service.seal import read_map
 
+DECIMALS_MAX = 30
 BEFORE_MAX, AFTER_MAX, PAGE = 16, 256, 8
 """How many batches before and after the expected place are looked through, and how many at once."""
 
@@ -126,7 +127,7 @@ def _shown(journal: Journal, meter: Meter, reading: Reading | None) -> dict[str,
         "register": register.name,
         "place": _place(register),
         "unit": register.unit,
-        "counts": None if meaning.counts is None else str(meaning.counts),
+        "counts": None if meaning.counts is None else _plain(meaning.counts),
         "note": meaning.note,
         "per_count_milliwh": str(point.basis.per_count_milliwh),
         "transformer_ratio": str(meter.transformer_ratio(register)),
@@ -236,15 +237,18 @@ def _move_gate(
 
 
 def _plain(value: Counts) -> str:
-    """A fraction as a decimal where it is a short one, otherwise as it is."""
+    """A value as an exact decimal, as floats and ratios of a tenth are; other fractions as they are."""
     exact = Fraction(value)
-    if exact.denominator == 1:
-        return str(exact.numerator)
-    scaled = exact * 10**6
-    if scaled.denominator == 1:
-        whole, rest = divmod(abs(scaled.numerator), 10**6)
-        return f"{'-' if exact < 0 else ''}{whole}.{rest:06d}".rstrip("0")
-    return str(exact)
+    twos = (exact.denominator & -exact.denominator).bit_length() - 1
+    fives, rest = 0, exact.denominator >> twos
+    while rest % 5 == 0:
+        fives, rest = fives + 1, rest // 5
+    places = max(twos, fives)
+    if rest != 1 or places > DECIMALS_MAX:
+        return str(exact)
+    digits = f"{abs(exact.numerator) * 10**places // exact.denominator:0{places + 1}d}"
+    whole, decimals = digits[: len(digits) - places], digits[len(digits) - places :]
+    return f"{'-' if exact < 0 else ''}{whole}" + (f".{decimals}" if decimals else "")
 
 
 # -------------------------------------------------------------------------------------------------------------- batch

@@ -243,6 +243,7 @@ def test_a_site_file_that_cannot_be_read_is_a_fault(tmp_path: Path) -> None:
     result = CliRunner().invoke(main, ["status", "--site", str(tmp_path / "none.toml")])
     assert result.exit_code == 2
     assert "there is no such file" in result.stderr
+    assert "nothing was started" not in result.stderr, "nobody wanted to start anything"
 
 
 @pytest.mark.parametrize(

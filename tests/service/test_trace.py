@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from click.testing import CliRunner
 
 from agent.cli.group import main
 from agent.cli.trace import text_of
-from agent.service.trace import Tracer, trace
+from agent.service.trace import Tracer, _plain, trace
 from tests.service.bench import MINUTE_MS, NOON_MS, Bench, with_ratio
 
 
@@ -157,6 +158,21 @@ def test_a_gate_that_would_not_pass_today_says_so(bench: Bench) -> None:
     bench.meters = (replace(bench.meters[0], rated_w=1), bench.meters[1])
     move = life(bench, minute(2))["gates"][-1]
     assert move["passed"] is False and "NOT confirmed" in move["text"]
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (Fraction(13869885, 8192), "1693.1011962890625"),
+        (Fraction(1, 3), "1/3"),
+        (Fraction(-7, 20), "-0.35"),
+        (Fraction(10_000), "10000"),
+        (Fraction(0), "0"),
+        (Fraction(1, 2**40), "1/1099511627776"),
+    ],
+)
+def test_values_are_exact_decimals_where_there_are_any(value: Fraction, text: str) -> None:
+    assert _plain(value) == text
 
 
 @pytest.mark.parametrize(
