@@ -1,0 +1,227 @@
+"""`metering-agent scan`: which meters are on this line, with which settings, and what they are.
+
+The search is pure (`agent.protocol.survey`); here it is played on the real line and shown. It only reads. Progress goes
+to stderr, the result to stdout: a table and lines for the site file, or JSON for an installer's own tools.
+"""
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+
+from agent.cli.lines import Place, explained, find_line, line_options, settings_of, spoken
+from agent.cli.options import json_option
+from agent.errors import LineDown
+from agent.metering.plant import Line, SerialSettings, Transport
+from agent.protocol.scan import UNITS, USUAL_SETTINGS, Progress
+from agent.protocol.survey import Extent, Found, survey
+from agent.service import ports
+
+_SHOWN_MAX = 3
+_NOTHING = (
+    "no meter answered; check its power and the A/B wires (some makers label them the other way round), "
+    "and that nothing else masters this line"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a scan came to, and how long it took, in seconds."""
+
+    line: Line
+    found: list[Found]
+    seconds: int
+
+
+@click.command()
+@click.argument("line_id", metavar="[LINE]", required=False)
+@line_options
+@click.option("--fast", is_flag=True, help="Only the fast pass: meters that answer within 28 ms.")
+@click.option(
+    "--slow", is_flag=True, help="The slow pass with all settings, not only where something was found."
+)
+@click.option(
+    "--settings", multiple=True, metavar="9600-8N1", help="Only these line settings; may be repeated."
+)
+@click.option("--addresses", metavar="FIRST-LAST", help="Only these Modbus addresses [1-247].")
+@click.option("--no-dlt645", is_flag=True, help="Do not look for DL/T 645 meters.")
+@json_option
+def scan(
+    line_id: str | None,
+    site_file: Path | None,
+    device: str | None,
+    host: str | None,
+    transport: str | None,
+    fast: bool,
+    slow: bool,
+    settings: tuple[str, ...],
+    addresses: str | None,
+    no_dlt645: bool,
+    as_json: bool,
+) -> None:
+    """Say which meters are on a LINE, with which settings, and what model they probably are.
+
+    Tries the eight usual line settings, all Modbus addresses and DL/T 645. Nothing is written to any meter. The agent
+    must not run at the same time. A full scan takes three to ten minutes.
+    """
+    if fast and slow:
+        raise click.UsageError("--fast and --slow exclude each other")
+    line = find_line(Place(site_file, device, host, transport), line_id)
+    extent = Extent(
+        settings=_settings(line, settings),
+        units=_units(addresses),
+        dlt645=not no_dlt645 and line.transport is not Transport.MODBUS_TCP,
+        fast_only=fast,
+        thorough=slow,
+    )
+    from agent.wiring import open_line
+
+    try:
+        result = asyncio.run(scan_line(open_line(line), line, extent))
+    except LineDown as error:
+        raise explained(error) from error
+    click.echo(json.dumps(json_of(result)) if as_json else text_of(result))
+
+
+async def scan_line(port: ports.Line, line: Line, extent: Extent) -> Result:
+    """Scan an unopened line. Raises LineDown."""
+    from agent.resources import config_path
+    from agent.service.scanning import converse
+    from agent.settings.profiles import load_profiles
+
+    profiles = load_profiles(config_path("profiles"))
+    begun = time.monotonic()
+    await port.open()
+    try:
+        found = await converse(survey(extent, profiles), port, tell=_Screen())
+    finally:
+        await port.close()
+    return Result(line, found, round(time.monotonic() - begun))
+
+
+def _settings(line: Line, given: Sequence[str]) -> tuple[SerialSettings, ...]:
+    """What to try: what was asked for, else the usual ones, with the line's own in front if they are unusual."""
+    if line.transport is not Transport.RS485:
+        if given:
+            raise click.UsageError("behind a network the gateway's own settings hold; leave --settings out")
+        return ()
+    if given:
+        return tuple(settings_of(text) for text in given)
+    own = () if line.serial in USUAL_SETTINGS else (line.serial,)
+    return (*own, *USUAL_SETTINGS)
+
+
+def _units(text: str | None) -> Sequence[int]:
+    if text is None:
+        return UNITS
+    first, _, last = text.partition("-")
+    if first.isdecimal() and (last or first).isdecimal():
+        units = range(int(first), int(last or first) + 1)
+        if units and units[0] >= UNITS[0] and units[-1] <= UNITS[-1]:
+            return units
+    raise click.UsageError(f'"{text}" are no Modbus addresses; write them like 1-32, within 1 to 247')
+
+
+class _Screen:
+    """Progress on stderr: one line that is written over where there is a terminal, else one a stage."""
+
+    def __init__(self) -> None:
+        self._stage = ""
+        self._over = sys.stderr.isatty()
+
+    def __call__(self, progress: Progress) -> None:
+        stage = f"{progress.stage}, {spoken(progress.settings)}"
+        if self._over:
+            percent = 100 * progress.done // max(1, progress.total)
+            click.echo(f"\r\x1b[K{stage}: {percent} %", err=True, nl=False)
+        elif stage != self._stage:
+            click.echo(stage, err=True)
+        self._stage = stage
+
+
+# ----------------------------------------------------------------------------------------------------------- answering
+
+
+def json_of(result: Result) -> dict[str, object]:
+    """The meters for programs."""
+    return {
+        "line": result.line.id,
+        "seconds": result.seconds,
+        "meters": [_json_of(found) for found in result.found],
+    }
+
+
+def _json_of(found: Found) -> dict[str, object]:
+    settings, model = found.presence.settings, found.model
+    return {
+        "address": found.presence.address,
+        "protocol": "dlt645-2007" if isinstance(found.presence.address, str) else "modbus-rtu",
+        "baud": None if settings is None else settings.baud,
+        "parity": None if settings is None else settings.parity,
+        "stop_bits": None if settings is None else settings.stop_bits,
+        "shared": found.presence.shared,
+        "serial": None if model is None else model.serial,
+        "profiles": []
+        if model is None
+        else [
+            {"id": one.profile, "named": one.named, "score": one.score, "reasons": list(one.reasons)}
+            for one in model.candidates
+        ],
+    }
+
+
+def text_of(result: Result) -> str:
+    """The meters as a table, and the lines for the site file."""
+    from agent.cli.summary import table_text
+
+    if not result.found:
+        return f"{_NOTHING} ({result.seconds} s)"
+    rows = [("ADDRESS", "SETTINGS", "MODEL", "SERIAL", "")]
+    rows += [_row(found) for found in result.found]
+    drafts = [_draft(result.line, found) for found in result.found if not found.presence.shared]
+    counted = f"{len(drafts)} meter{'' if len(drafts) == 1 else 's'} in {result.seconds} s"
+    return "\n".join([*table_text(rows), "", counted, *(f"\n{draft}" for draft in drafts)])
+
+
+def _row(found: Found) -> tuple[str, str, str, str, str]:
+    address, settings = str(found.presence.address), spoken(found.presence.settings)
+    if found.presence.shared or found.model is None:
+        note = "two or more meters have this address; leave one connected and give it another"
+        return address, settings, "-", "-", note
+    names = [one.profile for one in found.model.candidates]
+    model = " or ".join(names[:_SHOWN_MAX]) + (" or others" if len(names) > _SHOWN_MAX else "")
+    note = ""
+    if not names:
+        note = f"no profile fits; try: metering-agent probe {found.presence.address}"
+    elif isinstance(found.presence.address, str):
+        note = "speaks DL/T 645: read it as it is, or switch it with meter-setup"
+    return address, settings, model or "unknown", found.model.serial or "-", note
+
+
+def _draft(line: Line, found: Found) -> str:
+    """A meter as it would stand in the site file."""
+    presence, model = found.presence, found.model
+    address = f'"{presence.address}"' if isinstance(presence.address, str) else str(presence.address)
+    names = [] if model is None else [one.profile for one in model.candidates]
+    lines = [
+        "[[meters]]",
+        f'id = "meter-{presence.address}"',
+        f'line = "{line.id}"',
+        f"address = {address}",
+        f'profile = "{names[0] if names else "?"}"',
+        'step = "?"',
+    ]
+    if model is not None and model.serial is not None:
+        lines.append(f'serial = "{model.serial}"')
+    if presence.settings is not None and presence.settings != line.serial:
+        lines += [
+            f"baud = {presence.settings.baud}",
+            f'parity = "{presence.settings.parity}"',
+            f"stop_bits = {presence.settings.stop_bits}",
+        ]
+    return "\n".join(lines)

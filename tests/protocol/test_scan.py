@@ -1,0 +1,192 @@
+"""The scanner in virtual time: how long it takes, whom it finds, and that nobody is found who is not there.
+
+`python -m tests.protocol.scan_world 50` is the long run over seeds.
+"""
+
+import pytest
+
+from agent.metering.plant import SerialSettings
+from agent.protocol.scan import FAST, SLOW, USUAL_SETTINGS, Kind, Presence, search
+from agent.protocol.survey import Extent, Found, survey
+from simulators.meters.faults import Fault
+from simulators.meters.faults import Kind as FaultKind
+from tests.protocol.scan_world import MODBUS, World, dlt_meter, modbus_meter, seeded
+from tests.support.plants import PROFILES
+
+S9600 = USUAL_SETTINGS[0]
+EVEN = SerialSettings(2400, "even", 1)
+SINGLE, THREE = "dlt645-2007-single-phase", "dlt645-2007-three-phase"
+
+
+def full_line() -> World:
+    return World([modbus_meter(unit, MODBUS[unit % len(MODBUS)], S9600, 10) for unit in range(1, 27)])
+
+
+def who(found: list[Presence]) -> set[int | str]:
+    return {presence.address for presence in found}
+
+
+def test_the_fast_pass_over_247_addresses_at_9600_takes_at_most_10_s() -> None:
+    world = World([])
+    assert world.play(search([S9600], FAST)) == []
+    assert world.seconds <= 10
+
+
+def test_the_slow_pass_takes_at_most_60_s() -> None:
+    world = World([])
+    assert world.play(search([S9600], SLOW)) == []
+    assert world.seconds <= 60
+
+
+def test_all_eight_settings_in_the_fast_pass_take_less_than_3_minutes() -> None:
+    world = World([])
+    assert world.play(search(USUAL_SETTINGS, FAST)) == []
+    assert len(USUAL_SETTINGS) == 8
+    assert world.seconds < 180
+
+
+def test_a_full_line_is_found_by_the_fast_pass() -> None:
+    world = full_line()
+    assert who(world.play(search([S9600], FAST))) == set(range(1, 27))
+    assert world.line.begun_too_early == 0
+    assert world.seconds < 20  # a question and a look for doubles for each meter come on top
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_every_meter_is_found_and_no_phantom_on_a_noisy_line_with_a_shared_address(seed: int) -> None:
+    world, truth = seeded(seed)
+    fast = world.play(search(USUAL_SETTINGS, FAST))
+    used = [
+        each
+        for each in USUAL_SETTINGS
+        if each.baud in {settings.baud for _, settings in truth.present if settings}
+    ]
+    slow = world.play(search(used, SLOW, known=fast))
+    found = [(presence.address, presence.settings) for presence in (*fast, *slow)]
+    assert set(found) == truth.present
+    assert len(found) == len(set(found))
+    shared = {(one.address, one.settings) for one in (*fast, *slow) if one.shared}
+    assert shared == truth.shared
+
+
+def test_a_slow_meter_is_found_by_the_slow_pass() -> None:
+    world = World([modbus_meter(9, "eastron-sdm120", S9600, 190)])
+    assert who(world.play(search([S9600], SLOW))) == {9}
+
+
+def test_a_meter_that_answers_one_function_only_is_found() -> None:
+    """SDM meters refuse what they do not know; some others say nothing at all."""
+    world = World([modbus_meter(9, "eastron-sdm120", S9600, 12)])
+    ((greeting),) = (presence.greeting for presence in world.play(search([S9600], SLOW)))
+    assert greeting is not None
+    assert greeting.kind is Kind.REFUSED
+
+
+@pytest.mark.parametrize("apart_ms", [0, 2, 8, 30, 100])
+def test_two_meters_at_one_address_are_named_whatever_their_timing(apart_ms: int) -> None:
+    world = World(
+        [
+            modbus_meter(5, "eastron-sdm120", S9600, 10),
+            modbus_meter(5, "abb-b23", S9600, 10 + apart_ms),
+            modbus_meter(6, "abb-b23", S9600, 10),
+        ]
+    )
+    found = {presence.address: presence.shared for presence in world.play(search([S9600], FAST))}
+    assert found == {5: True, 6: False}
+
+
+def test_noise_alone_is_no_meter() -> None:
+    world = World([], flip_every=10, seed=3)
+    for offset_ms in range(50, 9_000, 37):
+        world.line.babble(1_000_000_000 + offset_ms * 1_000_000, 4)
+    assert world.play(search([S9600], FAST, dlt645=False)) == []
+
+
+def test_dl_t_645_meters_are_found_one_or_many() -> None:
+    one = World([dlt_meter("000012345678", SINGLE, EVEN, 50)])
+    assert who(one.play(search([EVEN], FAST, units=range(1, 3)))) == {"000012345678"}
+    many = [dlt_meter(f"0000123456{low}", SINGLE, EVEN, 30) for low in ("16", "68", "99")]
+    crowd = World([*many, dlt_meter("000099123416", THREE, EVEN, 30)])
+    found = crowd.play(search([EVEN], FAST, units=range(1, 3)))
+    assert who(found) == {one.meter.address for one in crowd.meters}
+    assert not any(presence.shared for presence in found)
+
+
+def test_a_dl_t_645_meter_that_drowns_others_does_not_hide_them() -> None:
+    """The last one to answer is heard well, over the garbage of the others."""
+    world = World(
+        [dlt_meter(f"00001234567{low}", SINGLE, EVEN, wait) for low, wait in ((1, 30), (2, 40), (3, 220))]
+    )
+    assert len(who(world.play(search([EVEN], FAST, units=range(1, 3))))) == 3
+
+
+def test_a_busy_meter_is_there() -> None:
+    world = World([modbus_meter(9, "eastron-sdm120", S9600, 12)])
+    world.meters[0].faults.append(Fault(FaultKind.EXCEPTION, code=6))
+    assert who(world.play(search([S9600], FAST, dlt645=False))) == {9}
+
+
+# --------------------------------------------------------------------------------------------------------------- models
+
+
+def surveyed(world: World, **limits: object) -> list[Found]:
+    return world.play(survey(Extent(settings=(S9600, EVEN), units=range(1, 40), **limits), PROFILES))  # type: ignore[arg-type]
+
+
+def profiles_of(found: Found) -> list[str]:
+    assert found.model is not None
+    return [one.profile for one in found.model.candidates]
+
+
+def test_the_model_and_the_serial_number_are_told() -> None:
+    world = World([modbus_meter(unit, name, S9600, 10) for unit, name in enumerate(MODBUS, 1)])
+    found = {one.presence.address: one for one in surveyed(world)}
+    for unit, name in enumerate(MODBUS, 1):
+        assert name in profiles_of(found[unit]), name
+        model = found[unit].model
+        assert model is not None
+        assert (model.serial is not None) == (PROFILES[name].identity is not None) or len(
+            model.candidates
+        ) > 1
+
+
+def test_the_phases_of_a_dl_t_645_meter_are_told() -> None:
+    world = World([dlt_meter("000012345678", SINGLE, EVEN, 50), dlt_meter("000012345699", THREE, EVEN, 50)])
+    found = {one.presence.address: one for one in surveyed(world)}
+    assert profiles_of(found["000012345678"]) == [SINGLE]
+    assert profiles_of(found["000012345699"]) == [THREE]
+    model = found["000012345699"].model
+    assert model is not None
+    assert model.serial == "000012345699"
+
+
+def test_a_shared_address_has_no_model() -> None:
+    world = World([modbus_meter(5, name, S9600, 10) for name in MODBUS[:2]])
+    (found,) = surveyed(world, fast_only=True)
+    assert found.presence.shared
+    assert found.model is None
+
+
+def test_a_port_that_hides_the_framing_shows_a_meter_once() -> None:
+    class Deaf(World):
+        def hear_at(self, settings: SerialSettings):  # type: ignore[no-untyped-def]
+            return super().hear_at(SerialSettings(settings.baud, "none", 1))
+
+    world = Deaf([modbus_meter(5, "eastron-sdm120", S9600, 10)])
+    settings = (S9600, SerialSettings(9600, "even", 1), SerialSettings(9600, "none", 2))
+    found = world.play(survey(Extent(settings=settings, units=range(1, 9), fast_only=True), PROFILES))
+    assert [one.presence.settings for one in found] == [S9600]
+
+
+def test_a_scan_writes_nothing() -> None:
+    world = full_line()
+    functions: set[int] = set()
+    send = world.line.master_sends
+
+    def noted(now_ns: int, data: bytes) -> None:
+        functions.add(data[1] if data[0] not in (0xFE, 0x68) else 0x1100 + data[12])
+        send(now_ns, data)
+
+    world.line.master_sends = noted  # type: ignore[method-assign]
+    surveyed(world)
+    assert functions == {3, 4, 0x1111, 0x1113}
