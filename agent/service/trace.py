@@ -27,7 +27,7 @@ from agent.service.journal import Journal, KeptBatch, Reading, Storage
 from agent.service.seal import read_map
 
 DECIMALS_MAX = 30
-BEFORE_MAX, AFTER_MAX, PAGE = 16, 256, 8
+BEFORE_MAX, AFTER_MAX, PAGE = 16, 64, 8
 """How many batches before and after the expected place are looked through, and how many at once."""
 
 
