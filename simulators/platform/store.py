@@ -68,6 +68,18 @@ class Store:
             raise _fault(path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release")
         return cls(connection)
 
+    @classmethod
+    def of_image(cls, image: bytes) -> Self:
+        """A store in memory, as it was when its image was taken."""
+        connection = sqlite3.connect(":memory:", isolation_level=None)
+        connection.deserialize(image)
+        connection.execute("PRAGMA foreign_keys=ON")
+        return cls(connection)
+
+    def image(self) -> bytes:
+        """A copy of everything, for a backup."""
+        return self._connection.serialize()
+
     def _migrate(self, path: Path | str) -> None:
         version = self.one("PRAGMA user_version")[0]
         if version == 0:

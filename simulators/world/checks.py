@@ -1,0 +1,261 @@
+"""The promises, held against what the platform booked: after every commit, now and then, and at the end.
+
+Every row the platform books is judged when it appears (I1, I2, I5, I6, I7): both registers must have been shown on the
+bus, the energy between them must be what the place used, and ratio and step must be those of the site file under which
+the first of them was read. Now and then the gateway's journal is asked what it takes for acknowledged (I3). At the end
+all rows together must reach from the first register read to the last one (I1, I9), and everything that was refused or
+set must have been said (I11).
+"""
+
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from fractions import Fraction
+
+from agent.metering.interval import DAY_MS
+from agent.reporting.descriptor import MeterDescription
+from agent.service.close import Closed
+from simulators.platform.dossier import stored_descriptor
+from simulators.platform.queries import broken_books
+from simulators.platform.store import Row, Store
+from simulators.world.gateway import KEEP_DAYS, Gateway
+from simulators.world.site import Site
+from simulators.world.time import Time
+from simulators.world.truth import Place, Shown
+
+_ROWS = (
+    "SELECT booked_id, meter, epoch, n_last, kind, reg_start, reg_end, roll, energy, q, descriptor_id, batch_id"
+    " FROM booked WHERE booked_id > ? ORDER BY booked_id"
+)
+JOURNAL_BYTES_MAX = 20_000_000
+"""No world is long enough for more."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """A booked row as positions of the place."""
+
+    start: int
+    end: int
+
+
+class Auditor:
+    """Judges one world."""
+
+    def __init__(
+        self,
+        time: Time,
+        places: dict[str, Place],
+        sites: dict[int, Site],
+        alarm: Callable[[str], None],
+        trace: Callable[[str], None],
+    ) -> None:
+        self.refused: Counter[tuple[str, str]] = Counter()
+        self.retold = False
+        """A chain was opened behind the platform's head: what was said in the old one need not be said again."""
+        self.accepted_ms: dict[str, int] = {}
+        """When the platform, of any generation, first had each batch."""
+        self._time = time
+        self._places = places
+        self._sites = sites
+        self._alarm = alarm
+        self._trace = trace
+        self._rows_up_to = 0
+        self._batches_up_to = 0
+        self._described: dict[int, dict[str, MeterDescription] | None] = {}
+
+    def platform_restored(self) -> None:
+        """Rows are numbered anew: look at all of them again."""
+        self._rows_up_to = self._batches_up_to = 0
+        self._described.clear()
+
+    # -- at every booking
+
+    def look(self, store: Store) -> None:
+        """Judge what was booked since the last look."""
+        for row in store.rows(_ROWS, (self._rows_up_to,)):
+            self._rows_up_to = row[0]
+            self._judge(store, row)
+        for batch_id, chain, seq, hash_ in store.rows(
+            "SELECT batch_id, chain, seq, hash FROM batches WHERE batch_id > ? ORDER BY batch_id",
+            (self._batches_up_to,),
+        ):
+            self._batches_up_to = batch_id
+            if hash_ not in self.accepted_ms:
+                self.accepted_ms[hash_] = self._time.wall_ms()
+                self._trace(f"batch {chain}/{seq} {hash_}")
+
+    def _judge(self, store: Store, row: Row) -> None:
+        _, meter, epoch, n, kind, reg_start, reg_end, roll, energy, q, descriptor_id, _ = row
+        self._trace(f"booked {meter}/{epoch}/{n} {reg_start} {reg_end} {roll} {energy} {q}")
+        name = f"{meter}/{epoch}/{n}"
+        if energy != reg_end - reg_start + roll or energy < 0:
+            self._alarm(f"I1: {name} books {energy} between {reg_start} and {reg_end} (rollover {roll})")
+        described = self._description(store, descriptor_id, meter)
+        if described is None:
+            self._alarm(f"I7: {name} is booked under a descriptor that has not come")
+            return
+        per_count = Fraction(described.num, described.den)
+        place = self._places[meter]
+        starts, ends = (_shown(place, each, per_count) for each in (reg_start, reg_end))
+        if not starts or not ends:
+            self._alarm(f"I5: {name} books from {reg_start} to {reg_end}; one of them was never shown")
+            return
+        counts = energy / per_count
+        fitting = [s for s in starts for e in ends if e.position - s.position == counts]
+        if not fitting:
+            used = [(e.position - s.position) * per_count for s in starts for e in ends]
+            self._alarm(f"I1: {name} books {energy}, true is {', '.join(map(str, used))}")
+            return
+        self._judge_map(name, meter, per_count, described.step, fitting)
+
+    def _judge_map(
+        self, name: str, meter: str, per_count: Fraction, step: str | None, starts: list[Shown]
+    ) -> None:
+        """Energy used under a site file is booked by its ratio, and for its step."""
+        meters = [self._sites[v].meter(meter) for s in starts for v in s.versions]
+        if all(each.per_count_milliwh != per_count for each in meters):
+            self._alarm(f"I7: {name} is booked with {per_count} a count; its start was read otherwise")
+        elif not self.retold and all(each.step != step for each in meters):
+            self._alarm(f"I7: {name} is booked for {step}; its start was read for {meters[0].step}")
+
+    def _description(self, store: Store, descriptor_id: int, meter: str) -> MeterDescription | None:
+        if self._described.get(descriptor_id) is None:
+            jws = store.one("SELECT jws FROM descriptors WHERE descriptor_id = ?", (descriptor_id,))[0]
+            self._described[descriptor_id] = None if jws is None else stored_descriptor(jws).by_meter()
+        known = self._described[descriptor_id]
+        return None if known is None else known.get(meter)
+
+    # -- what the agent does
+
+    def saw(self, gateway: Gateway, result: object) -> None:
+        """The result of a piece of work on a journal."""
+        if isinstance(result, Closed):
+            for meter, each in result.not_booked.items():
+                self.refused[meter, each.reason] += 1
+        if str(result) == "restored":
+            self.retold = True
+
+    def sent(self, gateway: Gateway, topic: str) -> None:
+        """A message leaves: what it says must survive the loss of power."""
+        if topic.endswith("/batch") and not gateway.disk.is_durable():
+            self._alarm("I3: a batch is published while the journal's log is not on the disk")
+
+    def look_at_journal(self, gateway: Gateway) -> None:
+        """What the journal takes for acknowledged was accepted; what it has purged was so for long enough."""
+        if gateway.journal is None or gateway.disk.dead:
+            return
+        rows = gateway.journal._db.execute(
+            "SELECT chain, seq, hash, jws IS NULL FROM batches WHERE superseded = 0"
+            " AND (stored_ms IS NOT NULL OR jws IS NULL)"
+        )
+        now_ms = self._time.wall_ms()
+        for chain, seq, hash_, purged in rows:
+            accepted_ms = self.accepted_ms.get(str(hash_))
+            if accepted_ms is None:
+                self._alarm(f"I3: {chain}/{seq} counts as acknowledged, and the platform never had it")
+            elif purged and now_ms - accepted_ms < KEEP_DAYS * DAY_MS - 60_000:
+                self._alarm(f"I3: {chain}/{seq} was purged {now_ms - accepted_ms} ms after it was accepted")
+        if gateway.disk.size() > JOURNAL_BYTES_MAX:
+            self._alarm(f"I8: {gateway.disk.size()} bytes on the disk")
+
+    # -- at the end
+
+    def still_missing(self, store: Store, gateway: Gateway, interval_ms: int) -> list[str]:
+        """What keeps the world from having converged; empty when the platform has everything there is."""
+        missing = []
+        if gateway.journal is None or gateway.stages is None:
+            return ["I9: the agent does not run"]
+        backlog = gateway.journal.backlog()
+        if backlog.batches > 2:
+            missing.append(f"I9: {backlog.batches} batches are not acknowledged")
+        for meter, place in self._places.items():
+            newest = self._newest(store, meter, place)
+            if newest is None:
+                missing.append(f"I9: {meter}: nothing is booked")
+            elif (age_s := (self._time.ns - newest.last_ns) // 1_000_000_000) > 2.5 * interval_ms / 1000:
+                missing.append(f"I9: {meter}: the newest register booked was read {age_s} s ago")
+        return missing
+
+    def _newest(self, store: Store, meter: str, place: Place) -> Shown | None:
+        row = store.first(
+            "SELECT m.booked_register, m.num, m.den FROM meters m WHERE m.meter = ?", (meter,)
+        )
+        if row is None:
+            return None
+        shown = _shown(place, row[0], Fraction(row[1], row[2]))
+        return max(shown, key=lambda each: each.last_ns, default=None)
+
+    def final(self, store: Store) -> None:
+        """All rows of all epochs together, and everything that had to be said."""
+        for fault in broken_books(store):
+            self._alarm(f"I1: {fault}")
+        for meter, place in self._places.items():
+            self._judge_account(store, meter, place)
+        for kind, subject, text in store.rows("SELECT kind, subject, text FROM alarms ORDER BY alarm_id"):
+            self._trace(f"alarm {kind} {subject} {text}")
+        if not self.retold:
+            self._judge_refusals(store)
+
+    def _judge_refusals(self, store: Store) -> None:
+        said: Counter[tuple[str, str]] = Counter()
+        for meter, reason, count in store.rows(
+            "SELECT meter, body ->> 'reason', body ->> 'count' FROM events WHERE type = 'refused'"
+        ):
+            said[meter, reason] += count
+        for key, count in (self.refused - said).items():
+            self._alarm(f"I11: {key[0]}: {count} refused readings were not reported ({key[1]})")
+
+    def _judge_account(self, store: Store, meter: str, place: Place) -> None:
+        """From the first register to the last: booked energy, and holes that were declared and have a cause."""
+        at: int | None = None
+        holes = 0
+        for epoch, opening, last, per_count, bound in self._epochs(store, meter):
+            openings = [each.position for each in _shown(place, opening, per_count)]
+            lasts = [each.position for each in _shown(place, last, per_count)]
+            openings = [each for each in openings if at is None or each >= at]
+            if not openings or not lasts:
+                self._alarm(f"I5: {meter}/{epoch} runs from {opening} to {last}, which were not shown")
+                return
+            if at is None and min(openings) != place.first_position:
+                self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {place.first_position}")
+            hole = 0 if at is None else min(openings) - at
+            if hole:
+                holes += 1
+                if bound is not None and hole * per_count > bound:
+                    self._alarm(f"I1: {meter}/{epoch}: a hole of {hole * per_count}, declared at most {bound}")
+            at = max(lasts)
+        if holes > place.breaks:
+            self._alarm(f"I1: {meter} has {holes} holes, and a person made {place.breaks}")
+
+    def _epochs(self, store: Store, meter: str) -> list[tuple[int, int, int, Fraction, int | None]]:
+        """Epoch, opening, last booked register, energy of a count, declared bound of the hole before it."""
+        found = []
+        for epoch, opening in store.rows(
+            "SELECT epoch, opening FROM epochs WHERE meter = ? ORDER BY epoch", (meter,)
+        ):
+            row = store.first(
+                "SELECT reg_end, descriptor_id FROM booked WHERE meter = ? AND epoch = ?"
+                " ORDER BY position DESC, n_last DESC LIMIT 1",
+                (meter, epoch),
+            )
+            if row is None:
+                continue  # opened and closed at one register: nothing was booked in it
+            described = self._description(store, row[1], meter)
+            assert described is not None
+            bound = store.first(
+                "SELECT body ->> 'bound' FROM events WHERE type = 'epoch' AND meter = ?"
+                " AND body ->> 'epoch_to' = ?",
+                (meter, epoch),
+            )
+            per_count = Fraction(described.num, described.den)
+            found.append((epoch, opening, row[0], per_count, None if bound is None else bound[0]))
+        return found
+
+
+def _shown(place: Place, register_milliwh: int, per_count: Fraction) -> list[Shown]:
+    """When and where on the place's scale this register was shown; empty if it never was."""
+    counts = register_milliwh / per_count
+    if counts.denominator != 1:
+        return []
+    return place.shown.get(counts.numerator, [])

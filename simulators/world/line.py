@@ -1,0 +1,80 @@
+"""The agent's line port on a byte-timed pair: every transaction is played through the agent's own RTU machine."""
+
+import asyncio
+from collections.abc import Callable
+
+from agent.errors import LineDown
+from agent.metering.plant import SerialSettings
+from agent.protocol.pair import PairMaster, Request
+from agent.protocol.rtu import Failed
+from agent.service.ports import Reply
+from simulators.line.rs485 import Rs485Line
+from simulators.line.station import on_one_pair
+from simulators.line.virtual import VirtualBus
+from simulators.world.site import SETTINGS
+from simulators.world.time import Time
+from simulators.world.truth import Device
+
+CHUNK, HOLD_NS = 16, 2_000_000
+"""A UART hands on 16 characters, or what it has after a while."""
+
+
+class Pair:
+    """One RS485 pair of the factory with the devices that hang on it."""
+
+    def __init__(self, devices: list[Device], seed: int) -> None:
+        self.line = Rs485Line(SETTINGS, on_one_pair(devices), seed=seed)
+        self.unplugged: str | None = None
+
+    def rewire(self, devices: list[Device]) -> None:
+        """Other devices hang on it from now on."""
+        self.line.retune(SETTINGS, on_one_pair(devices))
+
+
+class WorldLine:
+    """`agent.service.ports.Line`: a transaction is played at once to its end, and then the time it took passes."""
+
+    def __init__(self, pair: Pair, time: Time, on_bus: Callable[[], None]) -> None:
+        """`on_bus` is called before each transaction, so that the world knows who is asking."""
+        self._pair = pair
+        self._on_bus = on_bus
+        self._time = time
+        self._bus = VirtualBus(
+            PairMaster(SETTINGS), pair.line, now_ns=time.ns, chunk=CHUNK, hold_ns=HOLD_NS
+        )
+        self.open_count = 0
+
+    async def open(self) -> None:
+        """Claim the port."""
+        self._check()
+        self.open_count += 1
+
+    async def read(
+        self,
+        request: Request,
+        *,
+        timeout_ms: int,
+        quiet_ms: int = 0,
+        settings: SerialSettings | None = None,
+    ) -> Reply:
+        """One transaction."""
+        self._check()
+        begun_ns = self._time.ns
+        self._bus.idle(max(0, begun_ns - self._bus.now_ns))
+        self._on_bus()
+        end = self._bus.read(
+            request, timeout_ms=timeout_ms, quiet_ms=quiet_ms, settings=settings or SETTINGS
+        )
+        self._bus.trace.clear()
+        await asyncio.sleep(max(0, self._bus.now_ns - begun_ns) / 1_000_000_000)
+        self._check()
+        if isinstance(end, Failed):
+            raise end.error
+        return Reply(end.words, end.sent_ns, end.received_ns)
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    def _check(self) -> None:
+        if self._pair.unplugged is not None:
+            raise LineDown(self._pair.unplugged)

@@ -1,0 +1,95 @@
+"""The platform in the world: the reference platform's core, which crashes and is restored from older backups."""
+
+import asyncio
+from collections.abc import Callable
+
+from agent.adapters.keys import Ed25519Signer
+from simulators.platform.ingest import Outgoing, Platform
+from simulators.platform.store import Store
+from simulators.world.network import Broker
+from simulators.world.site import AGENT, AUDIENCE, ORG
+from simulators.world.time import Time
+
+ANSWER_S = 2.1
+"""An acknowledgement is due two seconds after the first batch it speaks of."""
+BACKUPS_MAX = 4
+
+
+class Office:
+    """Runs the platform. `booked` is called after every commit."""
+
+    def __init__(
+        self,
+        broker: Broker,
+        signer: Ed25519Signer,
+        agent_key: Ed25519Signer,
+        time: Time,
+        booked: Callable[[], None],
+    ) -> None:
+        self.gen = 0
+        self.restores = 0
+        self.store = Store.create(":memory:")
+        self.backups: list[bytes] = []
+        self.answers: list[Outgoing] = []
+        """What was said last, for those who replay it."""
+        self._broker = broker
+        self._signer = signer
+        self._agent_key = agent_key
+        self._time = time
+        self._booked = booked
+        self._tick: asyncio.TimerHandle | None = None
+        self.platform = self._start()
+        broker.platform_returns(self._receive)
+
+    def _start(self) -> Platform:
+        return Platform(
+            self.store,
+            audience=AUDIENCE,
+            signer=self._signer,
+            keys={(ORG, AGENT): [self._agent_key.public_key]},
+            clock=self._time,
+            gen=self.gen,
+        )
+
+    def _receive(self, topic: str, payload: bytes) -> None:
+        self._say(self.platform.receive(topic, payload))
+        self._booked()
+        if self._tick is None:
+            self._tick = asyncio.get_running_loop().call_later(ANSWER_S, self._answer)
+
+    def _answer(self) -> None:
+        self._tick = None
+        if self._broker.platform is not None:
+            self._say(self.platform.tick(self._time.wall_ms()))
+
+    def _say(self, answers: list[Outgoing]) -> None:
+        for each in answers:
+            self.answers.append(each)
+            del self.answers[:-32]
+            self._broker.route_down(each.topic, each.payload)
+
+    # -- what happens to it
+
+    def go_away(self) -> None:
+        """It crashes: what is committed stays."""
+        self._broker.platform = None
+
+    def come_back(self) -> None:
+        """A new process on the same store."""
+        self.platform = self._start()
+        self._broker.platform_returns(self._receive)
+        self._say(self.platform.acknowledge_all())
+
+    def back_up(self) -> None:
+        """Keep a copy of the store."""
+        self.backups.append(self.store.image())
+        del self.backups[:-BACKUPS_MAX]
+
+    def restore(self, image: bytes) -> None:
+        """The operator puts a backup back, and says so by a higher generation."""
+        self.go_away()
+        self.store.close()
+        self.store = Store.of_image(image)
+        self.gen += 1
+        self.restores += 1
+        self.come_back()

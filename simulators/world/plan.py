@@ -1,0 +1,51 @@
+"""What goes wrong in a seed, drawn before it begins: a list of faults, each with a name, a time and a length.
+
+Swarm testing: each seed uses a random part of the kinds, so that some seeds are about few things and others about
+everything. Every fault draws its details from its own name and the seed, so that a part of the list is a fair smaller
+world: this is what makes a failure small.
+"""
+
+import random
+from collections.abc import Collection
+from dataclasses import dataclass
+
+CALM_S = 600
+"""Until then nothing happens: what was used before the platform has heard of a meter at all, nobody can prove."""
+EACH_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One fault: `name` is its kind and a number, `at_s` seconds after the beginning, for `for_s`."""
+
+    name: str
+    at_s: int
+    for_s: int
+
+    @property
+    def kind(self) -> str:
+        """Without the number."""
+        return self.name.partition(".")[0]
+
+    def __str__(self) -> str:
+        return f"{self.name} at {self.at_s} s for {self.for_s} s"
+
+
+def draw(seed: int, kinds: Collection[str], end_s: int) -> tuple[Planned, ...]:
+    """The plan of a seed; all of it is over at `end_s`."""
+    chance = random.Random(f"{seed}/plan")
+    share = chance.choice((0.15, 0.3, 0.5))
+    found = []
+    for kind in sorted(kinds):
+        if chance.random() >= share:
+            continue
+        for number in range(1, chance.randint(1, EACH_MAX) + 1):
+            at_s = chance.randrange(CALM_S, end_s - 120)
+            for_s = min(chance.choice((20, 60, 150, 400, 1200)), end_s - at_s)
+            found.append(Planned(f"{kind}.{number}", at_s, for_s))
+    return tuple(sorted(found, key=lambda each: (each.at_s, each.name)))
+
+
+def only(plan: tuple[Planned, ...], names: Collection[str]) -> tuple[Planned, ...]:
+    """The faults that are named, by kind or with their number."""
+    return tuple(each for each in plan if each.name in names or each.kind in names)

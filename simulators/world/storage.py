@@ -1,0 +1,85 @@
+"""The journal on the simulated disk: the agent's own SQLite journal, over a connection that the world can crash.
+
+`WorldConnection` says of each error what `agent.adapters.journal.connection` says of it; `InlineStorage` is the
+storage port without a thread: the work is done at once, and then the commits' time passes.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import apsw
+
+from agent.adapters.journal import SqliteJournal
+from agent.adapters.journal.connection import Row, Value, statements_of
+from agent.errors import JournalDamaged, JournalFull, JournalHeld
+from agent.service.journal import Journal
+from simulators.world.disk import Disk, DiskVfs
+
+T = TypeVar("T")
+JOURNAL = Path("/journal.db")
+
+
+class WorldConnection:
+    """`agent.adapters.journal.connection.Connection` over apsw and a simulated disk."""
+
+    def __init__(self, vfs: DiskVfs, path: Path = JOURNAL) -> None:
+        self._path = path
+        try:
+            self._connection = apsw.Connection(str(path), vfs=vfs.name)
+        except apsw.Error as error:
+            raise self._meaning(error) from error
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """Run one statement and give all its rows."""
+        try:
+            return self._connection.execute(sql, tuple(parameters)).fetchall()
+        except apsw.Error as error:
+            raise self._meaning(error) from error
+
+    def script(self, sql: str) -> None:
+        """Run several statements inside the open transaction."""
+        for statement in statements_of(sql):
+            self.execute(statement)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        try:
+            self._connection.close()
+        except apsw.Error as error:
+            raise self._meaning(error) from error
+
+    def _meaning(self, error: apsw.Error) -> Exception:
+        match error:
+            case apsw.FullError():
+                return JournalFull(f"{self._path}: no room for a write ({error})")
+            case apsw.BusyError() | apsw.LockedError():
+                return JournalHeld(f"{self._path}: another process has the journal open")
+            case apsw.ConstraintError() | apsw.MisuseError() | apsw.BindingsError():
+                return error
+        return JournalDamaged(f"{self._path}: {error}")
+
+
+class InlineStorage:
+    """`agent.service.journal.Storage`: one piece of work after the other, at once.
+
+    `seen` is shown every result, so that the world can hold what the agent believes against what the platform gets.
+    """
+
+    def __init__(self, journal: SqliteJournal, disk: Disk, seen: Callable[[object], None]) -> None:
+        self.journal = journal
+        self._disk = disk
+        self._seen = seen
+        self.delay_s = 0.0
+        """How slow the disk is at present."""
+
+    async def run(self, work: Callable[[Journal], T]) -> T:
+        """Do the work and give its result; its exceptions come through."""
+        if self.delay_s:
+            await asyncio.sleep(self.delay_s)
+        if self._disk.dead:
+            raise JournalDamaged("the machine has no power")
+        result = work(self.journal)
+        self._seen(result)
+        return result

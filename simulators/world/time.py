@@ -1,0 +1,211 @@
+"""Time of the simulated world: an event loop that jumps, a wall clock that is set, boundaries that follow it.
+
+The loop keeps whole nanoseconds and never waits: when nothing is ready it jumps to the next timer. All of a seed's
+hours therefore take as long as their work, and every run of it takes the same turns in the same order.
+"""
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from typing import Any, TypeVar
+
+from agent.service.ports import ClockQuality
+
+T = TypeVar("T")
+START_MS = 1_796_040_000_000
+"""True time at the beginning of every world: later than the build date, at noon UTC."""
+FIRST_NS = 1_000_000_000_000
+"""What the loop's clock shows at the beginning."""
+STEP_MIN_MS = 500
+"""A smaller change of the wall clock is drift and not a step."""
+WATCH_S = 1.0
+UNKNOWN_ERR_MS = 2**31 - 1
+
+
+class _Jump(selectors.BaseSelector):
+    """Nothing is ever ready; a wait is a jump of the time. There are no files, sockets or threads in the world."""
+
+    def __init__(self) -> None:
+        self.now_ns = FIRST_NS
+        self._keys: dict[int, selectors.SelectorKey] = {}
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """Only the loop's own wake-up pipe asks for it, and nobody wakes it."""
+        number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
+        key = selectors.SelectorKey(fileobj, number, events, data)
+        self._keys[number] = key
+        return key
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """Forget it."""
+        return self._keys.pop(fileobj if isinstance(fileobj, int) else fileobj.fileno())
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Jump to the next timer."""
+        if timeout is None:
+            raise RuntimeError("nobody in the world has anything to do any more")
+        if timeout > 0:
+            self.now_ns += -int(-timeout * 1_000_000_000 // 1)
+        return []
+
+    def get_map(self) -> dict[int, selectors.SelectorKey]:  # type: ignore[override]
+        """What is registered."""
+        return self._keys
+
+
+class WorldLoop(asyncio.SelectorEventLoop):
+    """The event loop of one world."""
+
+    def __init__(self) -> None:
+        self.jump = _Jump()
+        super().__init__(self.jump)
+
+    def time(self) -> float:
+        """Virtual seconds."""
+        return self.jump.now_ns / 1_000_000_000
+
+
+def run_in_world(main: Coroutine[Any, Any, T]) -> T:
+    """Run it in a loop of its own."""
+    with asyncio.Runner(loop_factory=WorldLoop) as runner:
+        return runner.run(main)
+
+
+class Time:
+    """True time, as nature and the platform know it.
+
+    `slept_ms` is for how long the machine was suspended: meanwhile the factory went on and the gateway's monotonic
+    clock stood still.
+    """
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, WorldLoop)
+        self._jump = loop.jump
+        self.slept_ms = 0
+
+    @property
+    def ns(self) -> int:
+        """Nanoseconds that the loop has run, from `FIRST_NS`."""
+        return self._jump.now_ns
+
+    @property
+    def seconds(self) -> int:
+        """Whole seconds since the beginning, without sleep."""
+        return (self._jump.now_ns - FIRST_NS) // 1_000_000_000
+
+    def wall_ms(self) -> int:
+        """UTC Unix ms; the platform's clock."""
+        return START_MS + (self._jump.now_ns - FIRST_NS) // 1_000_000 + self.slept_ms
+
+
+class GatewayClock:
+    """`agent.service.ports.Clock` of one gateway: true time, and how wrong it is.
+
+    `error_ms` is added to the true time; without power for its clock the gateway boots at `unset_ms` (1970) instead,
+    until a time service sets it. `drift_ppm` lets the label of a reading wander.
+    """
+
+    def __init__(self, time: Time) -> None:
+        self._time = time
+        self.error_ms = 0
+        self.drift_ppm = 0
+        self.sync = "S"
+
+    def wall_ms(self) -> int:
+        """What the gateway believes."""
+        drift_ms = (self._time.ns - FIRST_NS) // 1_000_000 * self.drift_ppm // 1_000_000
+        return self._time.wall_ms() + self.error_ms + drift_ms
+
+    def monotonic_ns(self) -> int:
+        """Never set by anybody."""
+        return self._time.ns
+
+    def quality(self) -> ClockQuality:
+        """State and bound of the error."""
+        return ClockQuality(self.sync, UNKNOWN_ERR_MS if self.sync == "U" else 10)
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait in monotonic time."""
+        await asyncio.sleep(max(0, seconds))
+
+
+class WorldSchedule:
+    """`agent.service.ports.Schedule` with the behaviour of `agent.adapters.schedule.AlignedSchedule`, without its
+    library: ticks at multiples of a period of the gateway's clock, a watcher that looks once a second whether the
+    clock was set, and no burst and no silence after it was.
+    """
+
+    def __init__(self, clock: GatewayClock, on_step: Callable[[int], None]) -> None:
+        self._clock = clock
+        self._on_step = on_step
+        self._offset_ms = self._wall_minus_monotonic_ms()
+        self._ticks: list[tuple[int, Callable[[int], None]]] = []
+        self._last_ms: dict[int, int | None] = {}
+        self._handles: dict[int, asyncio.TimerHandle] = {}
+        self._watcher: asyncio.TimerHandle | None = None
+        self._running = False
+
+    def every(self, period_ms: int, tick: Callable[[int], None]) -> None:
+        """Call `tick(boundary_ms)` at each multiple of the period."""
+        self._ticks.append((period_ms, tick))
+        if self._running:
+            self._plan(len(self._ticks) - 1)
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._running = True
+        self._offset_ms = self._wall_minus_monotonic_ms()
+        for number in range(len(self._ticks)):
+            self._last_ms[number] = None
+            self._plan(number)
+        self._watch()
+
+    async def stop(self) -> None:
+        """No tick comes after this."""
+        self._running = False
+        for handle in self._handles.values():
+            handle.cancel()
+        if self._watcher is not None:
+            self._watcher.cancel()
+
+    def _plan(self, number: int) -> None:
+        if number in self._handles:
+            self._handles[number].cancel()
+        period_ms = self._ticks[number][0]
+        wait_ms = period_ms - self._clock.wall_ms() % period_ms
+        loop = asyncio.get_running_loop()
+        self._handles[number] = loop.call_later(wait_ms / 1000, self._fire, number)
+
+    def _fire(self, number: int) -> None:
+        if not self._running or self._look():
+            return
+        period_ms, tick = self._ticks[number]
+        self._plan(number)
+        boundary_ms = self._clock.wall_ms() // period_ms * period_ms
+        last_ms = self._last_ms[number]
+        if last_ms is not None and boundary_ms <= last_ms:
+            return
+        self._last_ms[number] = boundary_ms
+        tick(boundary_ms)
+
+    def _watch(self) -> None:
+        if not self._running:
+            return
+        self._look()
+        self._watcher = asyncio.get_running_loop().call_later(WATCH_S, self._watch)
+
+    def _look(self) -> bool:
+        offset_ms = self._wall_minus_monotonic_ms()
+        step_ms = offset_ms - self._offset_ms
+        if abs(step_ms) <= STEP_MIN_MS:
+            return False
+        self._offset_ms = offset_ms
+        for number in range(len(self._ticks)):
+            self._last_ms[number] = None
+            self._plan(number)
+        self._on_step(step_ms)
+        return True
+
+    def _wall_minus_monotonic_ms(self) -> int:
+        return self._clock.wall_ms() - self._clock.monotonic_ns() // 1_000_000

@@ -1,0 +1,167 @@
+"""What the meters really counted: places with loads, the devices that hang there, and every register they showed.
+
+A place is a circuit; a device is the meter that counts it at present, exchanged now and then. The truth of a place is a
+number of counts that only grows, whatever device shows whichever register for it. Each register shown on the bus is
+remembered with its position on that scale, so that any two registers the platform books can be judged: both must have
+been shown, and the energy between them must be what the place used in between.
+"""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from agent.metering.decode import encode
+from agent.metering.plant import Meter
+from agent.metering.profile import Quantity, Register
+from simulators.meters.meter import SimulatedMeter
+from simulators.world.time import Time
+
+MINUTE_MS = 60_000
+MS_PER_HOUR = 3_600_000
+
+
+class Load:
+    """A circuit's power: another level every minute, now and then none. Energy is its exact integral."""
+
+    def __init__(self, seed: str, most_w: int, begin_ms: int) -> None:
+        self._seed = seed
+        self._most_w = most_w
+        self._begin_ms = begin_ms
+        self._sums_w_minutes = [0]
+
+    def energy_milliwh(self, at_ms: int) -> int:
+        """What has been used since the beginning, 0.001 Wh, floored."""
+        minutes, rest_ms = divmod(at_ms - self._begin_ms, MINUTE_MS)
+        while len(self._sums_w_minutes) <= minutes:
+            last = self._sums_w_minutes[-1]
+            self._sums_w_minutes.append(last + self._watts(len(self._sums_w_minutes) - 1))
+        watt_ms = self._sums_w_minutes[minutes] * MINUTE_MS + self._watts(minutes) * rest_ms
+        return watt_ms * 1000 // MS_PER_HOUR
+
+    def _watts(self, minute: int) -> int:
+        level = zlib.crc32(f"{self._seed}/{minute // 7}".encode()) % 10
+        ripple = zlib.crc32(f"{self._seed}/{minute}".encode()) % 100
+        return 0 if level < 2 else self._most_w * (level * 8 + ripple // 10) // 100
+
+
+@dataclass(slots=True)
+class Shown:
+    """A register that was on the bus: its true position, when first and last, and under which site files."""
+
+    position: int
+    first_ns: int
+    last_ns: int
+    versions: set[int]
+
+
+@dataclass
+class Place:
+    """One circuit of the factory and all registers that were ever shown for it, by raw counts."""
+
+    id: str
+    load: Load
+    shown: dict[int, list[Shown]] = field(default_factory=dict)
+    first_position: int | None = None
+    breaks: int = 0
+    """How often the register's run was broken by a person: exchange, reset, another ratio."""
+
+    def note(self, counts: int, position: int, at_ns: int, version: int) -> None:
+        """A register is on the bus."""
+        if self.first_position is None:
+            self.first_position = position
+        same = self.shown.setdefault(counts, [])
+        for each in same:
+            if each.position == position:
+                each.last_ns = at_ns
+                each.versions.add(version)
+                return
+        same.append(Shown(position, at_ns, at_ns, {version}))
+
+
+class Device(SimulatedMeter):
+    """A meter on the wall; what it shows goes into the place's memory.
+
+    `wrong` makes it show something else than it has counted, for as many answers as it says; such registers are not
+    remembered, so that whoever books one is found out.
+    """
+
+    def __init__(
+        self,
+        meter: Meter,
+        place: Place,
+        time: Time,
+        version: Callable[[], int],
+        *,
+        opening: int,
+        counted_before: int = 0,
+        turnaround_ms: int = 10,
+    ) -> None:
+        self.place = place
+        self.wrong: Callable[[int], int] | None = None
+        self.wrong_for = 0
+        self.stands_still = False
+        self._time = time
+        self._version = version
+        self._opening = opening
+        self._counted_before = counted_before
+        self._per_count = meter.per_count_milliwh
+        self._capacity = meter.profile.energy.modulus_counts or 1 << (16 * meter.profile.energy.words)
+        self._from_milliwh = place.load.energy_milliwh(time.wall_ms())
+        super().__init__(meter, _Unused(), turnaround_ms=turnaround_ms)
+
+    @property
+    def counted(self) -> int:
+        """Counts since it was put up."""
+        used = self.place.load.energy_milliwh(self._time.wall_ms()) - self._from_milliwh
+        return int(used / self._per_count)
+
+    @property
+    def position(self) -> int:
+        """Counts of the place, all devices together."""
+        return self._counted_before + self.counted
+
+    def raw(self) -> int:
+        """What the register shows."""
+        return (self._opening + self.counted) % self._capacity
+
+    def reset(self, to: int) -> None:
+        """Somebody sets its register."""
+        self._counted_before = self.position
+        self._from_milliwh = self.place.load.energy_milliwh(self._time.wall_ms())
+        self._opening = to
+        self.place.breaks += 1
+
+    def replaced(self, serial: str, opening: int) -> "Device":
+        """The meter that takes its place."""
+        self.place.breaks += 1
+        return Device(
+            replace(self.meter, serial=serial),
+            self.place,
+            self._time,
+            self._version,
+            opening=opening,
+            counted_before=self.position,
+            turnaround_ms=self.turnaround_ms,
+        )
+
+    def _energy_words(self, energy: Quantity) -> tuple[int, ...]:
+        assert isinstance(energy, Register)
+        raw = self.raw()
+        if self.wrong is not None and self.wrong_for > 0:
+            self.wrong_for -= 1
+            return encode(energy, Fraction(self.wrong(raw) % self._capacity))
+        self.place.note(raw, self.position, self._time.ns, self._version())
+        return encode(energy, Fraction(raw))
+
+
+class _Unused:
+    """The source of a simulated meter; a device has its place instead."""
+
+    def energy_milliwh(self) -> int:
+        """Not asked."""
+        return 0
+
+    def power_mw(self) -> int:
+        """Not asked."""
+        return 0

@@ -1,0 +1,230 @@
+"""One seed of the simulated world: put together, run, judged."""
+
+import asyncio
+import hashlib
+import random
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from agent.adapters.keys import Ed25519Signer, PublicKeys
+from agent.service.ports import Line
+from simulators.world import nemesis
+from simulators.world.checks import Auditor
+from simulators.world.gateway import Gateway, Surroundings
+from simulators.world.line import Pair, WorldLine
+from simulators.world.network import Broker
+from simulators.world.office import Office
+from simulators.world.plan import CALM_S, Planned, draw, only
+from simulators.world.site import RATED_W, Site, first_site, opening_counts
+from simulators.world.time import START_MS, GatewayClock, Time, run_in_world
+from simulators.world.truth import Device, Load, Place
+
+INTERVAL_MS = 120_000
+FAULTS_S = 7200
+CONVERGE_S = 3600
+LOOK_S = 300
+VIOLATIONS_MAX = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of a seed."""
+
+    seed: int
+    plan: tuple[Planned, ...]
+    violations: tuple[str, ...]
+    story: tuple[str, ...]
+    trace: str
+    """SHA-256 over everything that happened."""
+    simulated_s: int
+    batches: int
+
+
+class World:
+    """One seed."""
+
+    def __init__(self, seed: int, plan: tuple[Planned, ...], *, faults_s: int = FAULTS_S) -> None:
+        self.seed = seed
+        self.plan = plan
+        self.faults_s = faults_s
+        self.interval_ms = INTERVAL_MS
+        self.violations: list[str] = []
+        self.story: list[str] = []
+        self._trace = hashlib.sha256()
+        self.time = Time()
+        self.sites: dict[int, Site] = {}
+        self.site = self.new_site(first_site())
+        self.version_on_bus = self.site.version
+        self.agent_key, self.platform_key, self.stranger_key = (_key(number) for number in (1, 2, 3))
+        self.broker = Broker(self.chance("broker"))
+        self.places: dict[str, Place] = {}
+        self.devices: dict[str, Device] = {}
+        for meter in self.site.meters:
+            self._put_up(meter.id)
+        self.pairs = self.new_pairs("pairs")
+        self.auditor = Auditor(self.time, self.places, self.sites, self.alarm, self.trace)
+        self.office = Office(self.broker, self.platform_key, self.agent_key, self.time, self._booked)
+        self.gateway = self.new_gateway("gateway", self.pairs)
+
+    def chance(self, name: str) -> random.Random:
+        """A source of chance of its own for everybody, so that nobody disturbs another."""
+        return random.Random(f"{self.seed}/{name}")
+
+    # -- putting up
+
+    def new_site(self, site: Site) -> Site:
+        """Remember a version of the site file."""
+        self.sites[site.version] = site
+        return site
+
+    def _put_up(self, id_: str) -> None:
+        chance, meter = self.chance(f"meter {id_}"), self.site.meter(id_)
+        load = Load(f"{self.seed}/{id_}", RATED_W, START_MS)
+        place = self.places[id_] = Place(id_, load)
+        serial = meter.serial or str(1000 * int(id_[1:]) + 1)
+        self.devices[id_] = Device(
+            nemesis.with_serial(meter, serial),
+            place,
+            self.time,
+            lambda: self.version_on_bus,
+            opening=opening_counts(id_, chance),
+            turnaround_ms=chance.choice((5, 10, 40)),
+        )
+
+    def new_pairs(self, name: str) -> dict[str, Pair]:
+        """The two pairs with their devices."""
+        return {
+            line.id: Pair(self.devices_on(line.id), self.chance(f"{name} {line.id}").randrange(1 << 30))
+            for line in self.site.lines
+        }
+
+    def devices_on(self, line: str) -> list[Device]:
+        """What hangs there at present."""
+        return [each for each in self.devices.values() if each.meter.line == line]
+
+    def rewire(self) -> None:
+        """A device was exchanged."""
+        for line, pair in self.pairs.items():
+            pair.rewire(self.devices_on(line))
+
+    def new_gateway(self, name: str, pairs: dict[str, Pair]) -> Gateway:
+        """A box beside these pairs."""
+        clock = GatewayClock(self.time)
+
+        def lines(site: Site) -> dict[str, Line]:
+            def on_bus() -> None:
+                self.version_on_bus = site.version
+
+            return {id_: WorldLine(pair, self.time, on_bus) for id_, pair in pairs.items()}
+
+        around = Surroundings(
+            interval_ms=self.interval_ms,
+            signer=self.agent_key,
+            platform_keys=PublicKeys([self.platform_key.public_key]),
+            broker=self.broker,
+            lines=lines,
+            watch=lambda gateway, topic, _: self.auditor.sent(gateway, topic),
+            seen=self.auditor.saw,
+            tell=self.tell,
+            alarm=self.alarm,
+        )
+        return Gateway(name, self.site, clock, around, self.chance(name))
+
+    # -- what is said
+
+    def tell(self, text: str) -> None:
+        """A line of the story."""
+        line = f"{self.time.seconds:6d} s  {text}"
+        self.story.append(line)
+        self._trace.update(line.encode())
+
+    def trace(self, text: str) -> None:
+        """Something that has to be the same in every run."""
+        self._trace.update(f"{self.time.ns} {text}\n".encode())
+
+    def alarm(self, text: str) -> None:
+        """A broken promise."""
+        if len(self.violations) < VIOLATIONS_MAX and text not in self.violations:
+            self.violations.append(text)
+            self.tell(f"VIOLATION {text}")
+
+    def _booked(self) -> None:
+        self.auditor.look(self.office.store)
+
+    # -- running
+
+    async def run(self) -> Result:
+        """Faults, healing, convergence, judgement."""
+        self.gateway.switch_on()
+        looking = asyncio.get_running_loop().create_task(self._look_now_and_then())
+        faults = [
+            asyncio.get_running_loop().create_task(self._carry_out(each), name=each.name)
+            for each in self.plan
+        ]
+        await asyncio.sleep(self.faults_s)
+        if faults:
+            await asyncio.wait(faults)
+        self.tell("all faults have healed")
+        await self._converge()
+        looking.cancel()
+        self.auditor.look_at_journal(self.gateway)
+        self.auditor.final(self.office.store)
+        for each in faults:
+            error = each.exception()
+            if error is not None:
+                raise error
+        await self.gateway.switch_off()
+        return Result(
+            self.seed,
+            self.plan,
+            tuple(self.violations),
+            tuple(self.story),
+            self._trace.hexdigest(),
+            self.time.seconds,
+            len(self.auditor.accepted_ms),
+        )
+
+    async def _carry_out(self, planned: Planned) -> None:
+        await asyncio.sleep(planned.at_s)
+        self.tell(str(planned))
+        await nemesis.KINDS[planned.kind](self, self.chance(planned.name), planned.for_s)
+
+    async def _look_now_and_then(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            self.auditor.look_at_journal(self.gateway)
+
+    async def _converge(self) -> None:
+        """Give it time; what is still missing then is a violation."""
+        missing = ["not looked at"]
+        for _ in range(CONVERGE_S // 60):
+            await asyncio.sleep(60)
+            missing = self.auditor.still_missing(self.office.store, self.gateway, self.interval_ms)
+            if not missing:
+                return
+        for each in missing:
+            self.alarm(each)
+
+
+def run_seed(
+    seed: int,
+    names: frozenset[str] | None = None,
+    *,
+    kinds: frozenset[str] | None = None,
+    faults_s: int = FAULTS_S,
+) -> Result:
+    """Run one seed, with all faults of its plan or only those named; `kinds` limits what is drawn at all."""
+    plan = draw(seed, kinds if kinds is not None else frozenset(nemesis.KINDS), faults_s)
+    if names is not None:
+        plan = only(plan, names)
+
+    async def live() -> Result:
+        return await World(seed, plan, faults_s=faults_s).run()
+
+    assert faults_s > CALM_S
+    return run_in_world(live())
+
+
+def _key(number: int) -> Ed25519Signer:
+    return Ed25519Signer(Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big")))
