@@ -1,0 +1,112 @@
+"""What an operator has in hand, against a whole installation of real processes: status, trace, metrics, health."""
+
+import json
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from agent.reporting.utc import text_of_ms
+from simulators.demo.rig import Rig
+from simulators.ports import free_port
+
+MEMORY_MB_MAX = 64
+"""Of the whole daemon, with everything on."""
+
+
+class Installation(Rig):
+    """A rig whose agent serves metrics."""
+
+    web = ""
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    rig = Installation(tmp_path_factory.mktemp("rig"), interval="1s")
+    with rig:
+        port = free_port()
+        rig.site.write_text(f'{rig.site.read_text()}\n[web]\nlisten = "127.0.0.1:{port}"\n')
+        rig.web = f"http://127.0.0.1:{port}"
+        rig.start_broker()
+        rig.start_meters()
+        rig.start_platform()
+        rig.start_agent()
+        rig.wait_until(lambda: _acknowledged(rig) >= 3, 20, "three batches acknowledged")
+        yield rig
+
+
+def _acknowledged(rig: Installation) -> int:
+    journal: Any = (rig.agent_status() or {}).get("journal", {})
+    acknowledged: int = (journal.get("acknowledged") or {}).get("seq", 0)
+    return acknowledged
+
+
+def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    program = "from agent.cli import main; main()"
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=20, check=False
+    )
+
+
+def fetch(rig: Installation, path: str) -> str:
+    with urllib.request.urlopen(f"{rig.web}{path}", timeout=5) as answer:
+        body: bytes = answer.read()
+    return body.decode()
+
+
+def test_status_says_that_every_meter_is_good(rig: Installation) -> None:
+    done = command("status", "--site", str(rig.site))
+    assert "26 of 26 good" in done.stdout and done.stderr == ""
+    said = json.loads(command("status", "--site", str(rig.site), "--json").stdout)
+    # A container's kernel clock is nobody's; nothing else may need attention.
+    assert {problem["code"] for problem in said["problems"]} <= {"clock-unknown"}
+    assert done.returncode == (1 if said["problems"] else 0)
+
+
+def test_status_notices_a_changed_site_file(rig: Installation) -> None:
+    text = rig.site.read_text()
+    try:
+        rig.site.write_text(f"{text}\n# a remark\n[journal")
+        done = command("status", "--site", str(rig.site))
+    finally:
+        rig.site.write_text(text)
+    assert done.returncode == 2, "where the journal is cannot be read from a file that is not TOML"
+    rig.site.write_text(f"{text}\n# a remark\n")
+    try:
+        said = json.loads(command("status", "--site", str(rig.site), "--json").stdout)
+    finally:
+        rig.site.write_text(text)
+    assert "site-changed" in {problem["code"] for problem in said["problems"]}
+
+
+def test_trace_finds_the_life_of_a_delta_while_the_agent_runs(rig: Installation) -> None:
+    moment = text_of_ms(int(time.time() * 1000) - 3_000)
+    done = command("trace", "--site", str(rig.site), "m01", moment, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["found"]) == (0, "delta")
+    assert all(gate["passed"] is not False for gate in found["gates"])
+    assert found["batch"]["puback_ms"] >= found["batch"]["sealed_ms"]
+    assert command("trace", "--site", str(rig.site), "m1", moment).returncode == 2
+
+
+def test_metrics_agree_with_status(rig: Installation) -> None:
+    families = {family.name: family for family in text_string_to_metric_families(fetch(rig, "/metrics"))}
+    good = [sample.value for sample in families["metering_meter_good"].samples]
+    assert good == [1.0] * 26
+    assert len(families["metering_meter_register_joules"].samples) == 26
+    assert families["metering_broker_connected"].samples[0].value == 1
+
+
+def test_health_is_yes(rig: Installation) -> None:
+    assert json.loads(fetch(rig, "/healthz"))["status"] in ("ok", "attention")
+
+
+def test_memory_with_everything_on_stays_small(rig: Installation) -> None:
+    for _ in range(20):
+        fetch(rig, "/metrics")
+    assert rig.resident_mb("agent") <= MEMORY_MB_MAX
