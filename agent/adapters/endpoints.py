@@ -1,9 +1,9 @@
 """`/metrics` and `/healthz` over HTTP, where `[web] listen` says and nowhere else.
 
 They can be asked and change nothing (promise I12): GET and HEAD only, no request body is used, one answer for each
-connection. h11 reads and writes the protocol, asyncio the bytes; what the two do not bound is bounded here: connections at
-once, the size of a request, the time for it. A port that cannot be had is tried again for ever; metering does not wait
-for it.
+connection. h11 reads and writes the protocol, asyncio the bytes; what the two do not bound is bounded here:
+connections at once, the size of a request, the time for it. A port that cannot be had is tried again for ever;
+metering does not wait for it.
 
 Why h11 and not a web framework: agent/decisions/0009-metrics-without-a-framework.md. The one module that imports h11.
 
