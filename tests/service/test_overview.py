@@ -95,7 +95,9 @@ def test_a_healthy_agent(agent: Agent) -> None:
     assert meter["booked"]["register_milliwh"] == 10_000 * round(float(meter["booked"]["register_kwh"]) * 100)
     assert said["boundary"]["cuts"] == 4
     assert said["certificates"][0]["days_left"] == 99
-    assert said["platform"]["published"] >= said["journal"]["seq"] == 4, "repeats count, because nobody answers"
+    assert said["platform"]["published"] >= said["journal"]["seq"] == 4, (
+        "repeats count, because nobody answers"
+    )
 
 
 def test_a_silent_meter_is_named_with_the_kind_of_its_failures(agent: Agent) -> None:
