@@ -143,9 +143,10 @@ def plain_line(moment: Moment) -> str:
 def final_table(moment: Moment, truth: Mapping[str, int], openings: Mapping[str, int]) -> Table:
     """Step by step: what the meter's register rose by, and what the platform has verified."""
     table = Table(box=None, padding=(0, 1))
-    for name in ("production step", "meter", "line"):
+    table.add_column("production step")  # the only one that a narrow window may fold
+    for name in ("meter", "line"):
         table.add_column(name, no_wrap=True)
-    for name in ("register rose by, kWh", "platform verified, kWh", ""):
+    for name in ("register\nrose by, kWh", "platform\nverified, kWh", ""):
         table.add_column(name, justify="right", no_wrap=True)
     for row in moment.steps:
         risen = truth[row.meter] - openings[row.meter] if row.meter in openings else None
