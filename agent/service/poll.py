@@ -36,7 +36,7 @@ from agent.errors import (
     RetryLater,
 )
 from agent.metering import plant
-from agent.metering.conditions import Broken, Met, judge
+from agent.metering.conditions import Broken, Undecided, judge
 from agent.metering.decode import Decoded, NoValue, decode
 from agent.metering.plan import Block, BusCost, bisect, plan_for
 from agent.metering.plant import Meter, Transport
@@ -75,6 +75,8 @@ BUSY_PAUSE_S = (1, 30)
 """First and longest pause of a meter that asks for time."""
 BUSY_MAX_S = 60
 """A meter that is busy for longer counts as one that fails."""
+UNDECIDED_S = 60
+"""A meter whose counter still stands at zero cannot tell which generation it is of: so often it is asked again."""
 CONFIRM_S = 600
 """So often serial number and fingerprint are read again while nothing happens."""
 TYPICAL_TURNAROUND_NS = 10_000_000
@@ -357,7 +359,10 @@ class LineWorker:
 
     async def _identify(self, watch: Watch) -> bool:
         """Confirm who answers at this address: after every event of the line, and when it was away."""
-        return watch.identified or await self._confirm(watch)
+        waited_ns = self._clock.monotonic_ns() - watch.identified_ns
+        if watch.identified and not (watch.undecided and waited_ns >= UNDECIDED_S * _SECOND_NS):
+            return True
+        return await self._confirm(watch)
 
     async def _confirm(self, watch: Watch) -> bool:
         """Read serial number and fingerprint; False if the meter gave no answer. What it does not have is an answer."""
@@ -394,7 +399,10 @@ class LineWorker:
         watch.fingerprint = tuple((each, found.get(each)) for each in profile.fingerprint)
         verdict = judge(profile, {each: decode(profile.registers[each], found[each]) for each in found})
         self._note_fitness(watch, verdict.reason if isinstance(verdict, Broken) else None)
-        watch.identified = isinstance(verdict, Met)  # until then it is asked again at every sweep
+        watch.identified = not isinstance(
+            verdict, Broken
+        )  # a meter that is not fit is asked again at every sweep
+        watch.undecided = isinstance(verdict, Undecided)
         watch.identified_ns = self._clock.monotonic_ns()
 
     def _note_fitness(self, watch: Watch, reason: str | None) -> None:

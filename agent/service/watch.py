@@ -49,6 +49,8 @@ class Watch:
     identified_ns: int = 0
     unfit: str | None = None
     """Why the meter is not what its profile takes it for; nothing is read into the ledger then."""
+    undecided: bool = False
+    """Its counters are still at zero, so that a condition of its profile cannot be judged yet."""
     failures: int = 0
     probes: int = 0
     retry_at_ns: int = 0
