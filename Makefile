@@ -14,7 +14,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test real check format docs lock clean runtime development programs
+.PHONY: help demo test real bench check format docs lock clean runtime development programs
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ test: development programs ## the whole test suite (ARGS="..." goes to pytest)
 
 real: development programs ## the long campaign: real processes, real faults (5 minutes)
 	@$(RUN) -m pytest tests/real -m real --timeout 900 $(ARGS)
+
+bench: development programs ## every figure of the bus, against the physical limit and other programs (ARGS="rtu --quick")
+	@$(RUN) -m tests.bench $(ARGS)
 
 check: development ## style, types, layers
 	$(RUN) -m ruff check .

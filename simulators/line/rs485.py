@@ -66,6 +66,8 @@ class Rs485Line:
         self.collisions = 0
         self.requests_heard = 0
         self.overruns = 0
+        self.heard_ns = 0
+        """When the last character of the latest sound request was over."""
         self._hear = hear
         self._chance = random.Random(seed)
         self._on_line: list[_Character] = []
@@ -101,6 +103,11 @@ class Rs485Line:
         if self._frame_is_over():
             times.append(self._frame_end_ns())
         return min(times, default=None)
+
+    @property
+    def is_sending(self) -> bool:
+        """Whether any character is on the line, or about to be."""
+        return bool(self._on_line)
 
     def advance(self, now_ns: int) -> list[Delivery]:
         """Let the line run up to now; the characters that the master has received since."""
@@ -157,6 +164,7 @@ class Rs485Line:
         if not from_master or not (is_sound(frame) or only_frame(frame)):
             return
         self.requests_heard += 1
+        self.heard_ns = end_ns
         after_ns: dict[int, int] = {}
         for transmission in self._hear(frame):
             ready_ns = end_ns + max(transmission.delay_ns, silence_ns(self.settings))

@@ -74,6 +74,13 @@ class VirtualBus:
             settings=settings,
         )
 
+    def give_up(self, request: ReadRequest, *, timeout_ms: int, after_ns: int) -> None:
+        """A read whose caller goes away after this time; what was asked may still be answered."""
+        self._obey(self._master.begin(self.now_ns, request, timeout_ns=timeout_ms * 1_000_000))
+        self.idle(after_ns)
+        self._master.abandon()
+        self._alarm_ns = None
+
     def idle(self, duration_ns: int) -> None:
         """Let time pass without asking anything."""
         until_ns = self.now_ns + duration_ns

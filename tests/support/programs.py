@@ -97,6 +97,23 @@ def _unpack(program: str) -> None:
         tree.rename(target)
 
 
+def unpack_library(package: str) -> Path:
+    """A development package and the library it needs, unpacked in `.venv/debian/<package>`. Raises Unavailable."""
+    target = UNPACKED / package
+    if (target / "usr" / "include").is_dir():
+        return target
+    if not (shutil.which("apt-get") and shutil.which("dpkg-deb")):
+        raise Unavailable("this is no Debian (no apt-get)")
+    UNPACKED.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=UNPACKED, prefix=f".{package}-") as folder:
+        work = Path(folder)
+        for each in _download(package, work):
+            _run(["dpkg-deb", "-x", str(each), str(work / "tree")])
+        shutil.rmtree(target, ignore_errors=True)
+        (work / "tree").rename(target)
+    return target
+
+
 def _download(program: str, work: Path) -> list[Path]:
     """Debian packages of the program and its missing dependencies, with package lists of our own (no root needed)."""
     archives = work / "archives"

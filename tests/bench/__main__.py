@@ -1,0 +1,31 @@
+"""`make bench`: prints every figure of the bus with what it has to be. Exit code 1 if one is missed.
+
+    python -m tests.bench [--quick] [SECTION ...]
+
+Sections: rtu, dead, guard, planner, adapter, tcp, doctor. Quick: one run a row and a few rows, to see that it works.
+"""
+
+import argparse
+import logging
+import sys
+
+from tests.bench import report
+from tests.bench.sections import SECTIONS
+
+
+def main() -> int:
+    """Run the sections that were asked for, all by default."""
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("section", nargs="*", choices=[[], *SECTIONS], default=[])
+    asked = parser.parse_args()
+    logging.disable()
+    print(report.machine())
+    for name in asked.section or SECTIONS:
+        report.heading(name)
+        SECTIONS[name](quick=asked.quick)
+    return report.verdict()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
