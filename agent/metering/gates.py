@@ -13,11 +13,13 @@ bound, and every fall is held: a person who says "exchanged" or "reset" is worth
 Rises are booked as they are; a limit on rises (rated power x time) needs repeated readings and is a gate of its own.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
-from agent.metering.decode import Decoded, NoValue, resolution
+from agent.metering.decode import Decoded, NoValue, decode, resolution, split
 from agent.metering.plant import Meter
+from agent.metering.profile import Sum
 from agent.metering.quantity import EXACT_MAX, Counts, to_milliwh
 
 _MILLIWH_PER_WATT_MILLISECOND = Fraction(1, 3600)
@@ -100,6 +102,40 @@ def compare(
     if delta_milliwh > rise_max_milliwh:
         return Held("fall: register fell, the rise across its modulus is not possible")
     return Rise(delta_milliwh, modulus_milliwh)
+
+
+def compare_parts(
+    total: Sum,
+    before: Sequence[int],
+    after: Sequence[int],
+    *,
+    per_count_milliwh: Fraction,
+    rise_max_milliwh: int | None,
+) -> Held | None:
+    """Say whether a part of a sum fell without an explanation, which a rise of the others may hide in the sum.
+
+    Args:
+        total: the sum.
+        before: the words of the earlier reading, all parts.
+        after: those of the later one.
+        per_count_milliwh: the exact energy of one count of each part.
+        rise_max_milliwh: the most the circuit can have used in between, None where nobody knows it.
+    """
+    for (part, earlier), (_, later) in zip(split(total, before), split(total, after), strict=True):
+        values = [decode(part, words) for words in (earlier, later)]
+        counts = [value for value in values if not isinstance(value, str | NoValue)]
+        if len(counts) != len(values):
+            continue
+        modulus = part.modulus_counts
+        move = compare(
+            to_milliwh(counts[0], per_count_milliwh),
+            to_milliwh(counts[1], per_count_milliwh),
+            modulus_milliwh=None if modulus is None else to_milliwh(modulus, per_count_milliwh),
+            rise_max_milliwh=rise_max_milliwh,
+        )
+        if isinstance(move, Held):
+            return Held(f"{move.reason} ({part.name})")
+    return None
 
 
 def rise_max(power_max_w: Fraction | int | None, step_milliwh: Fraction | int, silent_ms: int) -> int | None:

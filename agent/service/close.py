@@ -15,10 +15,20 @@ from fractions import Fraction
 
 from agent.metering.decode import NoValue, decode, resolution
 from agent.metering.doubt import Bound, Doubt, add, is_confirmed, rises_too_fast, same_meter
-from agent.metering.gates import Held, RefusedReading, admit, compare, power_max_w, rise_max, step_milliwh
+from agent.metering.gates import (
+    Held,
+    RefusedReading,
+    admit,
+    compare,
+    compare_parts,
+    power_max_w,
+    rise_max,
+    step_milliwh,
+)
 from agent.metering.interval import DAY_MS, misses_boundaries
 from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
 from agent.metering.plant import Meter
+from agent.metering.profile import Sum
 from agent.metering.quantity import to_milliwh
 from agent.reporting.batch import Delta
 from agent.reporting.descriptor import MeterDescription
@@ -247,6 +257,8 @@ class _Closing:
             modulus_milliwh=head.basis.modulus_milliwh,
             rise_max_milliwh=bound(head.at_ms, point.at_ms),
         )
+        if not isinstance(move, Held):
+            move = self._fallen_part(meter, head, latest, bound) or move
         if isinstance(move, Held):
             return self._doubt(latest, bound, "reset", move.reason)
         self.doubts.pop(meter.id, None)
@@ -257,6 +269,22 @@ class _Closing:
             return replace(latest, point=replace(latest.point, flags=latest.point.flags | {"rate"}))
         reason = "rise: register rose by more than the circuit can have used"
         return _Refusal(latest.sample, "held", reason, point.register_milliwh)
+
+    def _fallen_part(self, meter: Meter, head: Head, reading: _Reading, bound: Bound) -> Held | None:
+        """Whether a part of a sum fell while the others hid it; None where the words of the head are not kept."""
+        total = meter.profile.energy
+        if not isinstance(total, Sum):
+            return None
+        kept = next(iter(self._journal.readings(meter.id, after=head)), None)
+        if kept is None or kept.point.at_ms != head.at_ms or len(kept.words) != total.words:
+            return None
+        return compare_parts(
+            total,
+            kept.words,
+            reading.sample.words,
+            per_count_milliwh=head.basis.per_count_milliwh,
+            rise_max_milliwh=bound(head.at_ms, reading.point.at_ms),
+        )
 
     def _doubt(self, reading: _Reading, bound: Bound, what: str, reason: str) -> _Decision:
         """A reading that does not go on from the ledger: wait for more, or begin a new epoch if there are enough."""
