@@ -192,23 +192,38 @@ def since(points: list[Point], theirs: Head) -> list[Point]:
     """The own points that a new chain has to report after the position the platform confirmed.
 
     Args:
-        points: all points of the meter that are kept, oldest first.
+        points: points of the meter, oldest first: all, or those from the position on.
         theirs: the platform's position, `restored` set.
 
     Returns:
-        The points later than it. Those under another basis that precede the first one agreeing with it are left
-        out: a journal rolled back to before a ratio change read them under a descriptor that was no longer true.
-        Where the first one left agrees with the position, its old `opens` mark is dropped, because the platform has
-        already seen that epoch open (wire format, section 6, "What a restored chain contains").
+        The points after the one that is this position, in the order in which they were read; where there is no such
+        point (another journal reported it), those read later. Points under another basis that precede the first one
+        agreeing with it are left out: a journal rolled back to before a ratio change read them under a descriptor
+        that was no longer true. Where the first one left agrees with the position, its old `opens` mark is dropped,
+        because the platform has already seen that epoch open (wire format, section 6, "What a restored chain
+        contains").
     """
-    later = [
-        point
-        for point in points
-        if point.at_ms > theirs.at_ms
-        or (point.at_ms == theirs.at_ms and point.opens is not None and not point.basis.proves(theirs.basis))
-    ]
+    own = next((i for i in reversed(range(len(points))) if _is_at(points[i], theirs)), None)
+    later = _read_after(points, theirs) if own is None else points[own + 1 :]
     agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), 0)
     later = later[agreeing:]
     if later and later[0].opens in ("ratio", "first") and later[0].basis.proves(theirs.basis):
         later[0] = replace(later[0], opens=None)
     return later
+
+
+def _is_at(point: Point, head: Head) -> bool:
+    """Whether the point is the reading that a position stands for."""
+    scales = [(basis.per_count_milliwh, basis.modulus_milliwh) for basis in (point.basis, head.basis)]
+    return (point.at_ms, point.register_milliwh) == (head.at_ms, head.register_milliwh) and scales[
+        0
+    ] == scales[1]
+
+
+def _read_after(points: list[Point], theirs: Head) -> list[Point]:
+    return [
+        point
+        for point in points
+        if point.at_ms > theirs.at_ms
+        or (point.at_ms == theirs.at_ms and point.opens is not None and not point.basis.proves(theirs.basis))
+    ]

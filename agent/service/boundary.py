@@ -79,12 +79,15 @@ class Boundary:
         while True:
             await self.cut(await self._due.get())
 
-    async def cut(self, cut_ms: int, *, patience_s: float | None = None) -> None:
-        """Read all energy registers now and seal them as of this moment; lines that are slower than that are left."""
+    async def cut(self, cut_ms: int, *, patience_s: float | None = None, is_last: bool = False) -> None:
+        """Read all energy registers now and seal them as of this moment; lines that are slower than that are left.
+
+        `is_last` says that the agent stops after it.
+        """
         patience_s = self._patience_s if patience_s is None else patience_s
         samples = await self._collect([worker.sweep() for worker in self._workers], patience_s)
         steps, self._clock_steps_ms = tuple(self._clock_steps_ms), []
-        cut = Cut(cut_ms, samples, steps)
+        cut = Cut(cut_ms, samples, steps, is_last)
         try:
             cut = await self._read_again(cut, patience_s)
             closed = await self._storage.run(lambda journal: self._closer.close(journal, cut))

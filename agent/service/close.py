@@ -25,16 +25,15 @@ from agent.metering.gates import (
     rise_max,
     step_milliwh,
 )
-from agent.metering.interval import DAY_MS, misses_boundaries
-from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
+from agent.metering.ledger import Basis, Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.metering.profile import Sum
 from agent.metering.quantity import to_milliwh
-from agent.reporting.batch import Delta
-from agent.reporting.descriptor import MeterDescription
-from agent.reporting.event import Event, balance_event, epoch_event, gap_event, refused_event
+from agent.reporting.event import Event
 from agent.service.journal import Journal, Reading, Standing
+from agent.service.refusals import Key, Refusals, Untold
 from agent.service.seal import Map, Sealer, read_map
+from agent.service.telling import Portion, tell
 
 _COARSE_MILLIWH = 1000
 """A float register that steps by more than 1 Wh is flagged `quant` (wire format, section 3, rule 3)."""
@@ -59,11 +58,15 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """All that was read for one boundary, or for a start or stop, and how the wall clock was set since the last."""
+    """All that was read for one boundary, or for a start or stop, and how the wall clock was set since the last.
+
+    `is_last` says that the agent stops after it.
+    """
 
     cut_ms: int
     samples: tuple[Sample, ...]
     clock_steps_ms: tuple[int, ...] = ()
+    is_last: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +98,6 @@ class Closed:
     held: dict[str, str]
     not_booked: dict[str, NotBooked] = field(default_factory=dict)
     flags: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-
-@dataclass(slots=True)
-class _Portion:
-    """What is to be sealed under one descriptor."""
-
-    events: list[Event] = field(default_factory=list)
-    deltas: list[Delta] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,13 +137,14 @@ _Decision = _Reading | _Refusal | _Beginning
 
 
 class Closer:
-    """Turns cuts into sealed batches. Keeps in memory only what it is in doubt about."""
+    """Turns cuts into sealed batches. Keeps in memory only what it is in doubt about, and refusals to be counted."""
 
     def __init__(self, meters: Sequence[Meter], sealer: Sealer, interval_ms: int) -> None:
         self._meters = {meter.id: meter for meter in meters}
         self._sealer = sealer
         self._interval_ms = interval_ms
         self._doubts: dict[str, tuple[_Reading, ...]] = {}
+        self._untold: dict[Key, Untold] = {}
 
     def to_read_again(self, journal: Journal, cut: Cut) -> frozenset[str]:
         """The meters whose register rose faster than it can: they are to be read again at once, READS - 1 times."""
@@ -157,7 +153,7 @@ class Closer:
         for sample in cut.samples:
             meter, head = self._meters[sample.meter], heads.get(sample.meter)
             reading = _reading(meter, sample, head, cut.cut_ms, frozenset())
-            if head is None or head.restored or isinstance(reading, _Refusal):
+            if isinstance(reading, _Refusal) or head is None or not _may_go_on(head, reading):
                 continue
             if rises_too_fast(head, reading.on(head.basis), _bound_of(meter, reading.counts)):
                 found.add(meter.id)
@@ -171,9 +167,12 @@ class Closer:
         with journal.transaction():
             if journal.state().standing is Standing.CONFIRMING:
                 return Closed(0, 0, False, {})
-            closing = _Closing(journal, self._meters, self._sealer, self._interval_ms, cut, self._doubts)
+            refusals = Refusals(self._untold, cut.cut_ms)
+            closing = _Closing(
+                journal, self._meters, self._sealer, self._interval_ms, cut, self._doubts, refusals
+            )
             closed = closing.run()
-        self._doubts = closing.doubts
+        self._doubts, self._untold = closing.doubts, refusals.untold
         return closed
 
 
@@ -188,8 +187,10 @@ class _Closing:
         interval_ms: int,
         cut: Cut,
         doubts: Mapping[str, tuple[_Reading, ...]],
+        refusals: Refusals,
     ) -> None:
         self.doubts = dict(doubts)
+        self._refusals = refusals
         self._journal = journal
         self._meters = meters
         self._sealer = sealer
@@ -200,7 +201,7 @@ class _Closing:
         self._decisions = self._decide()
         self._map, self._map_events = sealer.map_in_force(journal, meters.values(), self._known_serials())
         self._maps[self._map.hash] = self._map
-        self._portions: defaultdict[str, _Portion] = defaultdict(_Portion)
+        self._portions: defaultdict[str, Portion] = defaultdict(Portion)
         self._not_booked: dict[str, NotBooked] = {}
 
     def run(self) -> Closed:
@@ -211,6 +212,7 @@ class _Closing:
         current.events.extend([*self._map_events, *self._clock_events()])
         for meter, decision in self._decisions.items():
             self._carry_out(meter, decision)
+        current.events.extend(self._refusals.due(all_of_them=self._cut.is_last))
         former = [cfg for cfg in self._portions if cfg != self._map.hash]
         batches = sum(self._seal(cfg) for cfg in [*former, self._map.hash])
         deltas = sum(len(portion.deltas) for portion in self._portions.values())
@@ -243,7 +245,7 @@ class _Closing:
         if (
             isinstance(latest, _Refusal)
             or head is None
-            or head.restored
+            or not _may_go_on(head, latest)
             or self._is_read_otherwise(meter, head)
         ):
             return latest
@@ -379,23 +381,19 @@ class _Closing:
         if head is not None:
             bound = _bound_of(self._meters[point.meter], reading.counts)(head.at_ms, point.at_ms)
         outcome = advance(head, point, cfg=under.hash, rise_max_milliwh=bound)
-        portion = self._portions[under.hash]
-        match outcome:
-            case Held(reason):
-                self._refuse(_Refusal(reading.sample, "held", reason, point.register_milliwh))
-                return
-            case Opened(before, after, reason):
-                point = replace(point, opens=reason)
-                if before is not None:
-                    portion.events.extend(balance_of(before))
-                    portion.events.append(epoch_opening(before, after, reason, bound))
-            case Advanced(_, after):
-                description = under.by_meter[point.meter]
-                portion.deltas.append(delta_of(outcome, description, point.flags, self._interval_ms))
-                portion.events.extend(gap_of(outcome, self._interval_ms))
-                if after.run is not None and after.cut_ms // DAY_MS > after.run.day:
-                    portion.events.extend(balance_of(after))
-                    after = replace(after, run=None)
+        if isinstance(outcome, Held):
+            self._refuse(_Refusal(reading.sample, "held", outcome.reason, point.register_milliwh))
+            return
+        if isinstance(outcome, Opened):
+            point = replace(point, opens=outcome.reason)
+        after = tell(
+            self._portions[under.hash],
+            outcome,
+            under.by_meter[point.meter],
+            point.flags,
+            interval_ms=self._interval_ms,
+            bound=bound,
+        )
         self._keep_head(after)
         self._journal.add_reading(Reading(point, reading.sample.words, under.hash))
 
@@ -407,10 +405,9 @@ class _Closing:
         """Report what is not booked, and remember that the delta to come spans it."""
         sample = refusal.sample
         register = self._meters[sample.meter].profile.energy.name
-        event = refused_event(
-            sample.at_ms, meter=sample.meter, register=register, reason=refusal.reason, count=1
-        )
-        self._portions[self._map.hash].events.append(event)
+        event = self._refusals.add(sample.meter, register, refusal.reason, sample.at_ms)
+        if event is not None:
+            self._portions[self._map.hash].events.append(event)
         self._not_booked[sample.meter] = NotBooked(
             refusal.kind, refusal.reason, sample.words, refusal.register_milliwh, sample.at_ms
         )
@@ -439,6 +436,11 @@ def _reading(
     return _Reading(sample, value, Point(meter.id, sample.at_ms, cut_ms, admitted, basis, flags))
 
 
+def _may_go_on(head: Head, reading: _Reading) -> bool:
+    """Whether the reading can belong to the position's epoch; from the platform's word only a proven basis does."""
+    return not head.restored or reading.point.basis.proves(head.basis)
+
+
 def _is_coarse(meter: Meter, counts: int | Fraction) -> bool:
     """Whether the register is a float that steps by more than 1 Wh where it stands."""
     register = meter.profile.energy
@@ -449,81 +451,3 @@ def _bound_of(meter: Meter, counts: int | Fraction) -> Bound:
     """Most energy the meter's circuit can have used between two times, None where nobody knows its power."""
     power_w, step = power_max_w(meter), step_milliwh(meter, counts)
     return lambda from_ms, to_ms: rise_max(power_w, step, max(0, to_ms - from_ms))
-
-
-def delta_of(
-    advanced: Advanced, description: MeterDescription, flags: frozenset[str], interval_ms: int
-) -> Delta:
-    """The wire form of an advance under the meter's description at that time."""
-    before, head = advanced.before, advanced.head
-    q = set(flags)
-    if before.suspect:
-        q.add("suspect")
-    if head.n == 1:
-        q.add("first")
-    if advanced.roll_milliwh is not None:
-        q.add("roll")
-    if misses_boundaries(before.cut_ms, head.cut_ms, interval_ms):
-        q.add("gap")
-    return Delta(
-        meter=head.meter,
-        step=description.step,
-        epoch=head.epoch,
-        n=head.n,
-        start_ms=before.at_ms,
-        end_ms=head.at_ms,
-        reg_start=before.register_milliwh,
-        reg_end=head.register_milliwh,
-        delta=advanced.delta_milliwh,
-        roll=advanced.roll_milliwh,
-        q=tuple(sorted(q)),
-    )
-
-
-def gap_of(advanced: Advanced, interval_ms: int) -> list[Event]:
-    """The event that names the boundaries at which a meter could not be read, if there were any."""
-    before, head = advanced.before, advanced.head
-    if not misses_boundaries(before.cut_ms, head.cut_ms, interval_ms):
-        return []
-    reason = "no reading at one or more boundaries; energy exact, profile unknown"
-    return [gap_event(head.at_ms, meter=head.meter, from_ms=before.at_ms, to_ms=head.at_ms, reason=reason)]
-
-
-def balance_of(head: Head) -> list[Event]:
-    """The sum of the deltas since the last balance, at the end of a day or of an epoch (rule V5)."""
-    run = head.run
-    if run is None:
-        return []
-    total = head.register_milliwh - run.register_milliwh + run.roll_milliwh
-    return [
-        balance_event(
-            head.at_ms,
-            meter=head.meter,
-            epoch=head.epoch,
-            n_first=run.n_first,
-            n_last=head.n,
-            reg_first=run.register_milliwh,
-            reg_last=head.register_milliwh,
-            sum_milliwh=total,
-            roll=run.roll_milliwh,
-        )
-    ]
-
-
-def epoch_opening(before: Head, after: Head, reason: str, bound: int | None) -> Event:
-    """The event of an epoch change, with the hole between its two registers declared."""
-    return epoch_event(
-        after.at_ms,
-        meter=after.meter,
-        epoch_from=before.epoch,
-        epoch_to=after.epoch,
-        last=before.register_milliwh,
-        first=after.register_milliwh,
-        serial_from=before.basis.serial,
-        serial_to=after.basis.serial,
-        reason=reason,
-        unmetered_from_ms=before.at_ms,
-        unmetered_to_ms=after.at_ms,
-        bound=bound,
-        by="agent",
-    )

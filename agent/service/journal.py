@@ -155,8 +155,12 @@ class Journal(Protocol):
     def add_reading(self, reading: Reading) -> None:
         """Keep a reading. One that opens an epoch is kept for ever, and so is the one before it."""
 
-    def points(self, meter: str, *, from_ms: int) -> list[Point]:
-        """The meter's points read at or after a time, oldest first."""
+    def readings(self, meter: str, *, after: Head | None) -> list[Reading]:
+        """The meter's readings from a position on, oldest first; all of them for None.
+
+        They begin with the reading of just this time and register where it is kept; else they are those read at or
+        after the position's time, which is all that can be said of another journal's position.
+        """
 
     def readings_around(self, meter: str, at_ms: int) -> tuple[Reading | None, Reading | None]:
         """The first reading at or after a time, and the one before it; None where there is none.

@@ -4,31 +4,28 @@ When the platform's head cannot be followed (the journal was lost, is an old cop
 refused), the agent asks for the platform's position of every meter and tells, in a new chain, what its own registers
 did since: its kept points go through the ledger again, beginning at that position. Nothing is lost, because registers
 are cumulative; nothing is doubled, because each delta begins at the register the platform confirmed.
+
+Every point is told under the descriptor that it was read under, because that one says what the register meant and
+which step the energy belongs to; so a meter that has left the site since is told as well. The new chain carries each
+of these descriptors, the oldest first, as it would have if nothing had happened.
 Source: wire format, section 6, "When the edge restores" and "What a restored chain contains".
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from fractions import Fraction
 
 from agent.metering.gates import Held, power_max_w, rise_max
-from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance, since
+from agent.metering.ledger import Basis, Head, Opened, Point, advance, since
 from agent.metering.plant import Meter
 from agent.reporting.acknowledgement import MeterHead
-from agent.reporting.batch import Delta
 from agent.reporting.chain import ChainHead
-from agent.reporting.event import Event, restart_event
-from agent.service.close import balance_of, delta_of, epoch_opening, gap_of
-from agent.service.journal import Journal
-from agent.service.seal import Map, Sealer
-
-
-@dataclass(slots=True)
-class _Tale:
-    """What the new chain has to say after its opening; `pack` brings events and deltas into their order."""
-
-    events: list[Event] = field(default_factory=list)
-    deltas: list[Delta] = field(default_factory=list)
+from agent.reporting.descriptor import MeterDescription
+from agent.reporting.event import restart_event
+from agent.service.journal import Journal, Reading
+from agent.service.seal import Map, Sealer, read_map
+from agent.service.telling import Portion, tell
 
 
 class Restorer:
@@ -64,49 +61,91 @@ class Restorer:
         serials |= {meter.id: meter.serial for meter in self._meters.values() if meter.serial is not None}
         in_force, _ = self._sealer.map_in_force(journal, self._meters.values(), serials, rev_above=rev or 0)
         self._sealer.open_chain(journal)
-        tale = _Tale([*self._sealer.map_events(in_force.kept), restart_event(now_ms, reason=reason)])
-        for meter in self._meters.values():
-            self._replay(journal, meter, theirs.get(meter.id), in_force, tale)
-        self._sealer.seal(journal, in_force.hash, tale.events, tale.deltas, prev_chain=head)
+        tale = _Tale(journal, self._meters, in_force, self._interval_ms)
+        for meter in {**self._meters, **kept}:
+            position = tale.tell(meter, theirs.get(meter))
+            if position is not None:
+                journal.save_head(position)
+        restart = restart_event(now_ms, reason=reason)
+        for number, (told_under, portion) in enumerate(tale.chapters()):
+            events = [*self._sealer.map_events(told_under.kept), *([restart] if number == 0 else [])]
+            self._sealer.seal(
+                journal, told_under.hash, [*events, *portion.events], portion.deltas, prev_chain=head
+            )
 
-    def _replay(
-        self, journal: Journal, meter: Meter, said: MeterHead | None, in_force: Map, tale: _Tale
+
+class _Tale:
+    """What the new chain has to say, by the descriptor it is said under."""
+
+    def __init__(
+        self, journal: Journal, meters: Mapping[str, Meter], in_force: Map, interval_ms: int
     ) -> None:
-        """Tell one meter's own points after the platform's position, and move its head to the last of them."""
-        position = None if said is None else _position(meter.id, said, in_force.hash)
-        if position is None:
-            points = journal.points(meter.id, from_ms=0)
-        else:
-            points = since(journal.points(meter.id, from_ms=position.at_ms), position)
-        for point in points:
-            position = self._tell(meter, position, point, in_force, tale)
-        if position is not None:
-            journal.save_head(position)
+        self._journal = journal
+        self._meters = meters
+        self._in_force = in_force
+        self._interval_ms = interval_ms
+        self._maps = {in_force.hash: in_force}
+        self._portions: defaultdict[str, Portion] = defaultdict(Portion)
 
-    def _tell(self, meter: Meter, position: Head | None, point: Point, in_force: Map, tale: _Tale) -> Head:
-        bound = None if position is None else self._bound(meter, position, point)
-        outcome = advance(position, point, cfg=in_force.hash, rise_max_milliwh=bound)
+    def chapters(self) -> list[tuple[Map, Portion]]:
+        """What is told under each descriptor, the oldest first; the one in force always ends the tale."""
+        former = [cfg for cfg in self._portions if cfg != self._in_force.hash]
+        maps = sorted((self._map(cfg) for cfg in former), key=lambda each: each.kept.rev)
+        return [(each, self._portions[each.hash]) for each in (*maps, self._in_force)]
+
+    def tell(self, meter: str, said: MeterHead | None) -> Head | None:
+        """Tell one meter's own points after the platform's position; gives the last of them, None without any."""
+        position = None if said is None else _position(meter, said, self._in_force.hash)
+        readings = self._journal.readings(meter, after=position)
+        points = [reading.point for reading in readings]
+        if position is not None:
+            points = since(points, position)
+        told = readings[len(readings) - len(points) :]
+        for point, cfg in zip(points, self._told_under(meter, told), strict=True):
+            position = self._tell(position, point, cfg)
+        return position
+
+    def _told_under(self, meter: str, readings: Sequence[Reading]) -> list[str]:
+        """The descriptor of each reading: its own; the one in force where that says the same from there to the end."""
+        found = [reading.cfg for reading in readings]
+        wanted = self._in_force.by_meter.get(meter)
+        for place in reversed(range(len(found))):
+            if wanted is None or self._map(found[place]).by_meter.get(meter) != wanted:
+                break
+            found[place] = self._in_force.hash
+        return found
+
+    def _map(self, cfg: str) -> Map:
+        if cfg not in self._maps:
+            kept = self._journal.descriptor(cfg)
+            assert kept is not None, "a reading names a descriptor that is not in the journal"
+            self._maps[cfg] = read_map(kept)
+        return self._maps[cfg]
+
+    def _tell(self, position: Head | None, point: Point, cfg: str) -> Head:
+        description = self._map(cfg).by_meter[point.meter]
+        bound = None if position is None else self._bound(description, position, point)
+        outcome = advance(position, point, cfg=cfg, rise_max_milliwh=bound)
         if isinstance(outcome, Held):
             # The point was booked once, so whatever broke the register's run lies before it: a new epoch.
             assert position is not None
-            outcome = reopen(position, point, in_force.hash)
-        match outcome:
-            case Opened(None, _, _):
-                pass
-            case Opened(before, after, _):
-                assert before is not None
-                tale.events.extend(balance_of(before))
-                tale.events.append(epoch_opening(before, after, "restore", bound))
-            case Advanced():
-                description = in_force.by_meter[meter.id]
-                tale.deltas.append(delta_of(outcome, description, point.flags, self._interval_ms))
-                tale.events.extend(gap_of(outcome, self._interval_ms))
-        return outcome.head
+            outcome = reopen(position, point, cfg)
+        if isinstance(outcome, Opened):
+            outcome = replace(outcome, reason="restore")
+        return tell(
+            self._portions[cfg],
+            outcome,
+            description,
+            point.flags,
+            interval_ms=self._interval_ms,
+            bound=bound,
+        )
 
-    @staticmethod
-    def _bound(meter: Meter, position: Head, point: Point) -> int | None:
-        step = point.basis.per_count_milliwh
-        return rise_max(power_max_w(meter), step, max(0, point.at_ms - position.at_ms))
+    def _bound(self, description: MeterDescription, position: Head, point: Point) -> int | None:
+        """Most energy the circuit can have used in between; of a meter that has left the site by its rated power."""
+        meter = self._meters.get(point.meter)
+        power_w = description.rated_w if meter is None else power_max_w(meter)
+        return rise_max(power_w, point.basis.per_count_milliwh, max(0, point.at_ms - position.at_ms))
 
 
 def reopen(position: Head, point: Point, cfg: str) -> Opened:

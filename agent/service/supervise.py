@@ -136,7 +136,7 @@ async def _wind_down(stages: Stages, closing: "asyncio.Task[object]") -> None:
     log.info("stopping: the meters are read once more", extra=pairs("M1002"))
     await stages.schedule.stop()
     await _cancel([closing])
-    await stages.boundary.cut(stages.clock.wall_ms(), patience_s=LAST_SWEEP_S)
+    await stages.boundary.cut(stages.clock.wall_ms(), patience_s=LAST_SWEEP_S, is_last=True)
     await stages.publisher.drain(LAST_SEND_S)
     await stages.dialogue.farewell()
     await stages.storage.run(mark_stopped)

@@ -151,7 +151,7 @@ def test_purge_keeps_the_turning_points_of_the_register_for_ever(tmp_path: Path)
             journal.append_batch(batch(at, sealed_ms=at))
         journal.mark_stored(batch(6).head, 1000)
         assert journal.purge(stored_before_ms=2000) == 6
-    assert [point.at_ms for point in journal.points("m1", from_ms=0)] == [1, 2, 3, 6, 7]
+    assert [reading.point.at_ms for reading in journal.readings("m1", after=None)] == [1, 2, 3, 6, 7]
 
 
 def test_positions_come_back_as_they_were(tmp_path: Path) -> None:

@@ -284,18 +284,20 @@ class SqliteJournal:
             ),
         )
 
-    def points(self, meter: str, *, from_ms: int) -> list[Point]:
-        rows = self._db.execute(
-            "SELECT r.at_ms, r.cut_ms, r.register_milliwh, r.flags, r.opens, b.per_count, b.modulus_milliwh, b.serial"
-            " FROM readings r JOIN meters m ON m.id = r.meter JOIN bases b ON b.id = r.basis"
-            " WHERE m.name = ? AND r.at_ms >= ? ORDER BY r.id",
-            (meter, from_ms),
-        )
-        return [_point(meter, row) for row in rows]
+    def readings(self, meter: str, *, after: Head | None) -> list[Reading]:
+        row = self._known_meter(meter)
+        if after is None:
+            return self._readings(meter, "r.meter = ? ORDER BY r.id", (row,))
+        same = self._db.execute(
+            "SELECT min(id) FROM readings WHERE meter = ? AND at_ms = ? AND register_milliwh = ?",
+            (row, after.at_ms, after.register_milliwh),
+        )[0][0]
+        if same is not None:
+            return self._readings(meter, "r.meter = ? AND r.id >= ? ORDER BY r.id", (row, _int(same)))
+        return self._readings(meter, "r.meter = ? AND r.at_ms >= ? ORDER BY r.id", (row, after.at_ms))
 
     def readings_around(self, meter: str, at_ms: int) -> tuple[Reading | None, Reading | None]:
-        known = self._db.execute("SELECT id FROM meters WHERE name = ?", (meter,))
-        row = _int(known[0][0]) if known else 0
+        row = self._known_meter(meter)
         low, high = (
             0,
             _int(self._db.execute("SELECT coalesce(max(id), 0) FROM readings WHERE meter = ?", (row,))[0][0]),
@@ -313,18 +315,23 @@ class SqliteJournal:
         before = self._reading(meter, "r.meter = ? AND r.id <= ? ORDER BY r.id DESC", (row, low))
         return before, self._reading(meter, "r.meter = ? AND r.id > ? ORDER BY r.id", (row, low))
 
-    def _reading(self, meter: str, where: str, values: tuple[int, int]) -> Reading | None:
+    def _reading(self, meter: str, where: str, values: tuple[int, ...]) -> Reading | None:
+        found = self._readings(meter, f"{where} LIMIT 1", values)
+        return found[0] if found else None
+
+    def _readings(self, meter: str, where: str, values: tuple[int, ...]) -> list[Reading]:
         rows = self._db.execute(
             "SELECT r.at_ms, r.cut_ms, r.register_milliwh, r.flags, r.opens, b.per_count, b.modulus_milliwh, b.serial,"
             " r.words, d.hash FROM readings r JOIN bases b ON b.id = r.basis JOIN descriptors d ON d.id = r.descriptor"
-            f" WHERE {where} LIMIT 1",
+            f" WHERE {where}",
             values,
         )
-        if not rows:
-            return None
-        data = _bytes(rows[0][8])
-        words = tuple(int.from_bytes(data[place : place + 2], "big") for place in range(0, len(data), 2))
-        return Reading(_point(meter, rows[0]), words, _text(rows[0][9]))
+        return [Reading(_point(meter, row), _words(row[8]), _text(row[9])) for row in rows]
+
+    def _known_meter(self, name: str) -> int:
+        """The row of a meter, 0 if it was never read."""
+        found = self._db.execute("SELECT id FROM meters WHERE name = ?", (name,))
+        return _int(found[0][0]) if found else 0
 
     def _meter(self, name: str) -> int:
         found = self._db.execute("SELECT id FROM meters WHERE name = ?", (name,))
@@ -594,6 +601,11 @@ def _point(meter: str, row: Row) -> Point:
         flags=frozenset(_text(row[3]).split()),
         opens=_text_or_none(row[4]),
     )
+
+
+def _words(value: object) -> tuple[int, ...]:
+    data = _bytes(value)
+    return tuple(int.from_bytes(data[place : place + 2], "big") for place in range(0, len(data), 2))
 
 
 def _run(row: Row) -> Run | None:

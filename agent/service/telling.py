@@ -1,0 +1,135 @@
+"""What the ledger's outcomes look like on the wire: deltas with their flags, epochs, gaps and balances.
+
+Used by `close` for a reading of now and by `restore` for readings that are told again, so that both say the same of the
+same registers. Comes after the ledger and before `seal`.
+"""
+
+from dataclasses import dataclass, field, replace
+
+from agent.metering.interval import DAY_MS, misses_boundaries
+from agent.metering.ledger import Advanced, Head, Opened
+from agent.reporting.batch import Delta
+from agent.reporting.descriptor import MeterDescription
+from agent.reporting.event import Event, balance_event, epoch_event, gap_event
+
+
+@dataclass(slots=True)
+class Portion:
+    """What is to be sealed under one descriptor; `pack` brings events and deltas into their order."""
+
+    events: list[Event] = field(default_factory=list)
+    deltas: list[Delta] = field(default_factory=list)
+
+
+def tell(
+    portion: Portion,
+    outcome: Advanced | Opened,
+    description: MeterDescription,
+    flags: frozenset[str],
+    *,
+    interval_ms: int,
+    bound: int | None,
+) -> Head:
+    """Put an outcome into words, and give the position to keep.
+
+    Args:
+        portion: where it is told.
+        outcome: what the reading meant.
+        description: the meter under the descriptor of the portion.
+        flags: quality flags that are known of the reading.
+        interval_ms: length of the interval.
+        bound: the most energy that an epoch change can hide, 0.001 Wh; None where nobody knows it.
+    """
+    match outcome:
+        case Opened(None, after, _):
+            return after
+        case Opened(before, after, reason):
+            assert before is not None
+            portion.events.extend(_balance_of(before))
+            portion.events.append(_epoch_opening(before, after, reason, bound))
+            return after
+        case Advanced(_, after):
+            portion.deltas.append(_delta_of(outcome, description, flags, interval_ms))
+            portion.events.extend(_gap_of(outcome, interval_ms))
+            if after.run is None or after.cut_ms // DAY_MS <= after.run.day:
+                return after
+            portion.events.extend(_balance_of(after))
+            return replace(after, run=None)
+
+
+def _delta_of(
+    advanced: Advanced, description: MeterDescription, flags: frozenset[str], interval_ms: int
+) -> Delta:
+    """The wire form of an advance under the meter's description at that time."""
+    before, head = advanced.before, advanced.head
+    q = set(flags)
+    if before.suspect:
+        q.add("suspect")
+    if head.n == 1:
+        q.add("first")
+    if advanced.roll_milliwh is not None:
+        q.add("roll")
+    if misses_boundaries(before.cut_ms, head.cut_ms, interval_ms):
+        q.add("gap")
+    return Delta(
+        meter=head.meter,
+        step=description.step,
+        epoch=head.epoch,
+        n=head.n,
+        start_ms=before.at_ms,
+        end_ms=head.at_ms,
+        reg_start=before.register_milliwh,
+        reg_end=head.register_milliwh,
+        delta=advanced.delta_milliwh,
+        roll=advanced.roll_milliwh,
+        q=tuple(sorted(q)),
+    )
+
+
+def _gap_of(advanced: Advanced, interval_ms: int) -> list[Event]:
+    """The event that names the boundaries at which a meter could not be read, if there were any."""
+    before, head = advanced.before, advanced.head
+    if not misses_boundaries(before.cut_ms, head.cut_ms, interval_ms):
+        return []
+    reason = "no reading at one or more boundaries; energy exact, profile unknown"
+    return [gap_event(head.at_ms, meter=head.meter, from_ms=before.at_ms, to_ms=head.at_ms, reason=reason)]
+
+
+def _balance_of(head: Head) -> list[Event]:
+    """The sum of the deltas since the last balance, at the end of a day or of an epoch (rule V5)."""
+    run = head.run
+    if run is None:
+        return []
+    total = head.register_milliwh - run.register_milliwh + run.roll_milliwh
+    return [
+        balance_event(
+            head.at_ms,
+            meter=head.meter,
+            epoch=head.epoch,
+            n_first=run.n_first,
+            n_last=head.n,
+            reg_first=run.register_milliwh,
+            reg_last=head.register_milliwh,
+            sum_milliwh=total,
+            roll=run.roll_milliwh,
+        )
+    ]
+
+
+def _epoch_opening(before: Head, after: Head, reason: str, bound: int | None) -> Event:
+    """The event of an epoch change, with the hole between its two registers declared."""
+    return epoch_event(
+        after.at_ms,
+        meter=after.meter,
+        epoch_from=before.epoch,
+        epoch_to=after.epoch,
+        last=before.register_milliwh,
+        first=after.register_milliwh,
+        serial_from=before.basis.serial,
+        serial_to=after.basis.serial,
+        reason=reason,
+        unmetered_from_ms=before.at_ms,
+        unmetered_to_ms=after.at_ms,
+        bound=bound,
+        by="agent",
+    )
