@@ -3,13 +3,15 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal import open_journal, open_or_replace
+from agent.adapters.journal import StdlibConnection, open_journal, open_or_replace
+from agent.adapters.journal.connection import Row, Value
 from agent.adapters.journal.sqlite import schema_versions
 from agent.errors import ConfigError, JournalDamaged, JournalFull, JournalHeld
 from agent.metering.ledger import Basis, Head, Point
@@ -152,6 +154,39 @@ def test_purge_keeps_the_turning_points_of_the_register_for_ever(tmp_path: Path)
         journal.mark_stored(batch(6).head, 1000)
         assert journal.purge(stored_before_ms=2000) == 6
     assert [reading.point.at_ms for reading in journal.readings("m1", after=None)] == [1, 2, 3, 6, 7]
+
+
+def test_a_clock_that_was_wrong_makes_no_reading_go_before_its_batch(tmp_path: Path) -> None:
+    """A batch sealed in 2099 by its clock is purged; what was read after it stays, whatever its clock said."""
+    journal = open_journal(tmp_path / "j.db")
+    cfg = "d" * 43
+    times = [1, 2, 10**13, 10**13 + 1, 3, 4, 5]
+    with journal.transaction():
+        journal.add_descriptor(KeptDescriptor(cfg, 1, b"jws"))
+        for seq, at in enumerate(times, 1):
+            mark = "first" if seq == 1 else None
+            journal.add_reading(Reading(Point("m1", at, at, seq * 10, BASIS, opens=mark), (0, seq), cfg))
+            journal.append_batch(batch(seq, sealed_ms=at))
+        journal.mark_stored(batch(4).head, 1000)
+        assert journal.purge(stored_before_ms=2000) == 4
+    assert [reading.point.at_ms for reading in journal.readings("m1", after=None)] == [1, 10**13 + 1, 3, 4, 5]
+
+
+def test_an_acknowledgement_that_purges_nothing_reads_no_table(tmp_path: Path) -> None:
+    """One comes every two seconds, and the tables grow for years."""
+    asked: list[str] = []
+
+    class Listening(StdlibConnection):
+        def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+            asked.append(sql)
+            return super().execute(sql, parameters)
+
+    journal = open_journal(tmp_path / "j.db", Listening)
+    asked.clear()
+    assert journal.purge(stored_before_ms=2000) == 0
+    (only,) = asked
+    plan = journal._db.execute(f"EXPLAIN QUERY PLAN {only}", (2000,))
+    assert [str(row[3]).startswith("SEARCH batches USING INDEX batches_kept") for row in plan] == [True]
 
 
 def test_positions_come_back_as_they_were(tmp_path: Path) -> None:

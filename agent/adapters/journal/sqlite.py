@@ -373,7 +373,7 @@ class SqliteJournal:
         before = batch.prev_chain
         self._db.execute(
             "INSERT INTO batches (chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, energy_milliwh,"
-            " jws) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            " jws, last_reading) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT coalesce(max(id), 0) FROM readings))",
             (
                 batch.head.chain,
                 batch.head.seq,
@@ -544,25 +544,29 @@ class SqliteJournal:
 
     def purge(self, *, stored_before_ms: int) -> int:
         purged = self._db.execute(
-            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND stored_ms < ? RETURNING sealed_ms",
+            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND stored_ms < ?"
+            " RETURNING ordinal, last_reading",
             (stored_before_ms,),
         )
+        if not purged:  # nearly always: retention goes by whole days
+            return 0
         self._db.execute(
-            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND superseded = 1 AND ordinal <"
-            " (SELECT coalesce(max(ordinal), 0) FROM batches WHERE stored_ms < ?)",
-            (stored_before_ms,),
+            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND superseded = 1 AND ordinal < ?",
+            (max(_int(row[0]) for row in purged),),
         )
-        if purged:
-            self._purge_readings(max(_int(row[0]) for row in purged))
+        self._purge_readings(max(_int(row[1]) for row in purged))
         return len(purged)
 
-    def _purge_readings(self, before_ms: int) -> None:
-        """Drop readings whose batches are gone; the first, the last and the turning points of a meter stay."""
+    def _purge_readings(self, up_to: int) -> None:
+        """Drop readings whose batches are gone, by their numbers and never by time, which somebody can set.
+
+        The first and last reading of every epoch stay, and the one at which the oldest delta that is kept begins.
+        """
         self._db.execute(
-            "DELETE FROM readings AS r WHERE r.cut_ms < ? AND r.opens IS NULL AND EXISTS ("
-            "SELECT 1 FROM readings AS later WHERE later.meter = r.meter AND later.opens IS NULL"
+            "DELETE FROM readings AS r WHERE r.id <= ?1 AND r.opens IS NULL AND EXISTS ("
+            "SELECT 1 FROM readings AS later WHERE later.meter = r.meter AND later.opens IS NULL AND later.id <= ?1"
             " AND later.id = (SELECT min(id) FROM readings WHERE meter = r.meter AND id > r.id))",
-            (before_ms,),
+            (up_to,),
         )
 
 

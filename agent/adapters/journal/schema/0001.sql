@@ -81,6 +81,7 @@ CREATE TABLE batches (
     prev_hash      TEXT,
     sealed_ms      INTEGER NOT NULL,
     energy_milliwh INTEGER NOT NULL,
+    last_reading   INTEGER NOT NULL,        -- the newest reading when it was sealed: what may go when it goes
     stored_ms      INTEGER,                 -- the platform's stored_at that covered it
     superseded     INTEGER NOT NULL DEFAULT 0 CHECK (superseded IN (0, 1)),
     jws            BLOB,                    -- deflated; NULL once purged, the hash stays
