@@ -18,6 +18,10 @@ COMMANDS = {
         "simulators.meters_cli:factory",
         "A factory of 26 steps with shifts, standby and believable loads.",
     ),
+    "footprint": (
+        "simulators.footprint.command:footprint",
+        "E = Em + Ep of a folder of activity data, exactly.",
+    ),
     "meters": ("simulators.meters_cli:meters", "Serve every meter that a site file names."),
     "platform": ("simulators.platform.commands:platform", "The reference carbon platform."),
 }

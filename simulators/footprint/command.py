@@ -1,0 +1,87 @@
+"""The command `metering-sim footprint`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.carbon.report import document
+from agent.carbon.uncertainty import uncertainty_of
+from agent.errors import ConfigError
+from agent.settings.locked import open_template
+from simulators.footprint.activity import read_folder
+
+REFUSED = 2
+
+
+@click.command()
+@click.option(
+    "--activity",
+    "folder",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Folder with steps.csv, materials.csv, fuels.csv, wastes.csv, factors.csv and production.csv.",
+)
+@click.option(
+    "--template", type=click.Path(path_type=Path, dir_okay=False), help="A locked template [the shipped one]."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, figures as decimal strings.")
+def footprint(folder: Path, template: Path | None, as_json: bool) -> None:
+    """Compute E = Em + Ep of the activity in a folder, by the template's locked rules.
+
+    Sources that no file speaks of are listed as missing and are in no sum. Exit code 2 and every fault on stderr, with
+    file and row, where one entry is wrong; then nothing is computed.
+    """
+    try:
+        rules = open_template(template)
+        activity = read_folder(folder, rules)
+        result = activity.evaluate(rules)
+    except ConfigError as error:
+        refuse(error)
+    said = document(
+        result,
+        uncertainty=uncertainty_of(result, activity.kwh_variances),
+        made_of={"files": dict(sorted(activity.hashes.items()))},
+    )
+    click.echo(json.dumps(said, ensure_ascii=False, indent=1) if as_json else "\n".join(lines_of(said)))
+
+
+def refuse(error: ConfigError) -> None:
+    """Tell all faults and end with 2."""
+    faults = [str(fault) for fault in error.faults]
+    count = "1 problem" if len(faults) == 1 else f"{len(faults)} problems"
+    click.echo("\n".join([*faults, f"{count}, nothing was computed"]), err=True)
+    sys.exit(REFUSED)
+
+
+def lines_of(said: dict[str, Any]) -> Iterator[str]:
+    """A report for people."""
+    yield f"{said['title']}; declared unit: {said['declared_unit']}"
+    for name, key in (
+        ("materials and their transport (Em)", "e_materials_kgco2e"),
+        ("fuel (Eb)", "e_fuel_kgco2e"),
+        ("electricity of the steps (Edl)", "e_electricity_kgco2e"),
+        ("waste (Ew)", "e_waste_kgco2e"),
+        ("production (Ep = Eb + Edl + Ew)", "e_production_kgco2e"),
+        ("total (E = Em + Ep)", "e_total_kgco2e"),
+    ):
+        yield f"  {name:<38} {said[key]:>28} kgCO2e"
+    if said["per_good_piece_kgco2e"] is not None:
+        pieces = f"({said['good']} good of {said['started']})"
+        yield f"  {'per good piece':<38} {said['per_good_piece_kgco2e']:>28} kgCO2e   {pieces}"
+    yield ""
+    for row in (*said["rows"], *said["extra"]):
+        number = "" if row["number"] is None else row["number"]
+        amount = "-" if row["quantity"] is None else f"{row['quantity']} {row['unit']}"
+        emission = "-" if row["kgco2e"] is None else row["kgco2e"]
+        yield f"{number:>3} {row['id']:<28} {row['status']:<13} {amount:>30} {emission:>24}"
+    yield ""
+    counted, whole = said["completeness"], "complete" if said["complete"] else "NOT complete"
+    yield f"{counted['with_a_figure']} of {counted['sources']} sources have a figure; {whole}"
+    if said["uncertainty"] is not None and said["uncertainty"]["expanded_percent"] is not None:
+        yield f"uncertainty (k = 2): {said['uncertainty']['expanded_percent']} %"
+    yield from (f"note: {note}" for note in said["notes"])
