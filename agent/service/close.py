@@ -242,12 +242,10 @@ class _Closing:
         head = self._heads.get(meter.id)
         readings = [_reading(meter, each, head, self._cut.cut_ms, self._flags_of(each)) for each in samples]
         latest = readings[-1]
-        if (
-            isinstance(latest, _Refusal)
-            or head is None
-            or not _may_go_on(head, latest)
-            or self._is_read_otherwise(meter, head)
-        ):
+        if isinstance(latest, _Refusal) or head is None or not _may_go_on(head, latest):
+            return latest
+        is_read_otherwise = self._is_read_otherwise(meter, head)
+        if is_read_otherwise and not latest.point.basis.continues(head.basis):
             return latest
         bound = _bound_of(meter, latest.counts)
         point = latest.on(head.basis)
@@ -268,6 +266,8 @@ class _Closing:
             return latest
         reads = [each.on(head.basis) for each in readings if isinstance(each, _Reading)]
         if is_confirmed(reads, bound):
+            if is_read_otherwise:  # it is another register that says so: nothing of the jump is energy
+                return _Beginning((latest,), "fingerprint")
             return replace(latest, point=replace(latest.point, flags=latest.point.flags | {"rate"}))
         reason = "rise: register rose by more than the circuit can have used"
         return _Refusal(latest.sample, "held", reason, point.register_milliwh)
@@ -301,7 +301,11 @@ class _Closing:
         return _Refusal(reading.sample, "held", reason, reading.point.register_milliwh)
 
     def _is_read_otherwise(self, meter: Meter, head: Head) -> bool:
-        """Whether the position was read through another profile: then the register is another one."""
+        """Whether the position was read through another profile, or another edition of it.
+
+        Its register may be another one. Where it goes on from the position as that circuit can, it is taken for the
+        same; a jump is then no energy but a new epoch.
+        """
         former = self._former_map(head.cfg)
         described = former.by_meter.get(meter.id) if former is not None else None
         return described is None or described.profile_hash != meter.profile.hash
@@ -357,11 +361,14 @@ class _Closing:
     def _close_under_former_map(self, head: Head, reading: _Reading) -> None:
         """The closing read: this reading, taken as the descriptor of the last one would have it.
 
-        Not where it is another meter by its serial number, or read through another profile: then the register is
-        another one, and the epoch that opens declares the hole.
+        Not where it is another meter by its serial number, or read through another profile on another scale: then the
+        register is another one, and the epoch that opens declares the hole.
         """
         former = self._former_map(head.cfg)
-        if former is None or self._is_read_otherwise(self._meters[head.meter], head):
+        if former is None or head.meter not in former.by_meter:
+            return
+        is_same_scale = reading.point.basis.continues(head.basis)
+        if not is_same_scale and self._is_read_otherwise(self._meters[head.meter], head):
             return
         if head.basis.serial is not None and reading.point.basis.serial != head.basis.serial:
             return

@@ -88,7 +88,8 @@ def mark_started(
     with journal.transaction():
         state = journal.state()
         differs = state.site_sha256 is not None and state.site_sha256 != site_sha256
-        doubtful = differs and (not state.clean or applied_sha256 == site_sha256)
+        is_older = applied_sha256 is not None and applied_sha256 != state.site_sha256
+        doubtful = differs and (not state.clean or is_older)
         if doubtful and platform_answers and state.head is not None:
             state = replace(state, standing=Standing.CONFIRMING)
         journal.save_state(replace(state, clean=False, site_sha256=site_sha256, owner=owner))

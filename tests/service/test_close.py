@@ -9,7 +9,7 @@ import pytest
 
 from agent.errors import JournalFull
 from agent.metering.interval import DAY_MS
-from agent.metering.plant import Share
+from agent.metering.plant import Meter, Share
 from tests.service.bench import MINUTE_MS, Bench, two_meters, with_ratio
 
 
@@ -223,3 +223,76 @@ def test_another_serial_number_waits_for_three_readings_and_keeps_the_old_descri
     )
     assert bench.batches()[-1][1].cfg != cfg
     assert bench.deltas("reflow-1") == [20_000, 30_000]
+
+
+def with_profile(each: Meter, mark: str) -> Meter:
+    """The same meter read through another edition of its profile."""
+    return replace(each, profile=replace(each.profile, hash=mark * 43))
+
+
+def test_another_edition_of_the_profile_closes_under_the_old_descriptor_and_goes_on(bench: Bench) -> None:
+    reflow, wave = bench.meters
+    bench.read({"reflow-1": 1000})
+    old = bench.batches()[-1][1].cfg
+    bench.wire((with_profile(reflow, "P"), wave))
+    bench.read({"reflow-1": 1004})
+    bench.read({"reflow-1": 1009})
+    told = [(batch.cfg == old, d.epoch, d.delta) for _, batch in bench.batches() for d in batch.deltas]
+    assert told == [(True, 1, 40_000), (False, 1, 50_000)]
+
+
+def test_a_jump_seen_through_another_profile_is_another_register_and_no_energy(bench: Bench) -> None:
+    reflow, wave = bench.meters
+    bench.read({"reflow-1": 1000})
+    bench.wire((with_profile(reflow, "P"), wave))
+    bench.read({"reflow-1": 700_000}, times=3)
+    bench.read({"reflow-1": 700_004})
+    assert bench.deltas("reflow-1") == [40_000]
+    (epoch,) = (event for _, batch in bench.batches() for event in batch.events if event.type == "epoch")
+    assert (epoch.body["reason"], epoch.body["last"], epoch.body["first"]) == (
+        "fingerprint",
+        10_000_000,
+        7_000_000_000,
+    )
+
+
+def test_a_fall_seen_through_another_profile_is_settled_by_three_readings(bench: Bench) -> None:
+    reflow, wave = bench.meters
+    bench.read({"reflow-1": 500_000})
+    bench.wire((with_profile(reflow, "P"), wave))
+    for count in (3, 5, 9, 11):
+        bench.read({"reflow-1": count})
+    assert bench.deltas("reflow-1") == [20_000, 40_000, 20_000]
+
+
+def test_two_meters_that_change_names_are_exchanges_and_nothing_of_the_difference_is_booked(
+    bench: Bench,
+) -> None:
+    """Both serial numbers are in the site file, so each name tells that another meter is behind it now."""
+    reflow, wave = bench.meters
+    bench.read({"reflow-1": 1000, "wave-1": 500_000})
+    bench.wire((replace(wave, id="reflow-1"), replace(reflow, id="wave-1")))
+    for turn in range(4):
+        bench.read({"reflow-1": 500_001 + turn, "wave-1": 1001 + turn})
+    reasons = [e.body["reason"] for _, batch in bench.batches() for e in batch.events if e.type == "epoch"]
+    assert reasons == ["exchange", "exchange"]
+    assert bench.deltas("reflow-1") == bench.deltas("wave-1") == [10_000] * 3
+
+
+def test_a_meter_that_comes_back_to_the_site_closes_under_the_descriptor_that_knew_it(bench: Bench) -> None:
+    reflow, wave = bench.meters
+    bench.read({"reflow-1": 1000, "wave-1": 7})
+    old = bench.batches()[-1][1].cfg
+    bench.wire((reflow,))
+    bench.read({"reflow-1": 1001})
+    bench.wire((replace(reflow, shares=(Share("another_step", Fraction(1)),)), wave))
+    bench.read({"reflow-1": 1002, "wave-1": 30})
+    told = [(batch.cfg, d.delta) for _, batch in bench.batches() for d in batch.deltas if d.meter == "wave-1"]
+    assert told == [(old, 230_000)]
+
+
+def test_what_was_held_is_forgotten_once_the_meter_is_fine_again(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000})
+    assert bench.read({"reflow-1": 3}).held.keys() == {"reflow-1"}
+    assert bench.read({"reflow-1": 1001}).held == {}
+    assert bench.read({"reflow-1": 3}).held.keys() == {"reflow-1"}
