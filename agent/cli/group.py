@@ -26,6 +26,10 @@ COMMANDS: Mapping[str, Entry] = {
     "scan": Entry(
         "agent.cli.scan:scan", "Say which meters are on a line, with which settings, and what they are."
     ),
+    "probe": Entry(
+        "agent.cli.probe:probe",
+        "Find out what the registers of an unknown Modbus meter mean, and draft a profile.",
+    ),
     "read": Entry(
         "agent.cli.read:read", "Read one meter once, through the real line, and show every register."
     ),

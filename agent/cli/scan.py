@@ -98,7 +98,7 @@ async def scan_line(port: ports.Line, line: Line, extent: Extent) -> Result:
     begun = time.monotonic()
     await port.open()
     try:
-        found = await converse(survey(extent, profiles), port, tell=_Screen())
+        found = await converse(survey(extent, profiles), port, tell=Screen())
     finally:
         await port.close()
     return Result(line, found, round(time.monotonic() - begun))
@@ -127,7 +127,7 @@ def _units(text: str | None) -> Sequence[int]:
     raise click.UsageError(f'"{text}" are no Modbus addresses; write them like 1-32, within 1 to 247')
 
 
-class _Screen:
+class Screen:
     """Progress on stderr: one line that is written over where there is a terminal, else one a stage."""
 
     def __init__(self) -> None:

@@ -17,7 +17,7 @@ Comes after `agent.protocol.explore`, which reads; after it a person, who compar
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 
@@ -54,7 +54,7 @@ class Draft:
         return self.registers["energy_import"].low_word_first
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class _Series:
     """One place read in one way, at every moment."""
 
@@ -62,6 +62,7 @@ class _Series:
     type: WordType
     low_first: bool
     values: tuple[Fraction, ...]
+    mean: Fraction
 
     @property
     def words(self) -> int:
@@ -78,8 +79,18 @@ class _Series:
             return "F"
         return "f" if self.is_float else {1: "w", 2: "d", 4: "q"}[self.words]
 
-    def mean(self) -> Fraction:
-        return sum(self.values, Fraction(0)) / len(self.values)
+
+@dataclass(slots=True)
+class _Evidence:
+    """What was seen, and what is asked of it again and again."""
+
+    snapshots: Sequence[Snapshot]
+    series: list[_Series]
+    begins: frozenset[Place]
+    factors: list[Fraction]
+    display_kwh: Fraction | None
+    slopes: "dict[tuple[_Series, _Series], tuple[int, Fraction] | None]" = field(default_factory=dict)
+    mains: "dict[str, tuple[_Series, Fraction] | None]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +126,7 @@ _VALUE_MAX = 10**12
 _SAMPLING = Fraction(12, 100)
 """So far may the power between two looks be from what was seen at them, over the whole time."""
 _FACTOR_MIN, _FACTOR_MAX = Fraction(1, 2), Fraction(101, 100)
+_FACTOR_OFF = Fraction(15, 1000)
 _APPARENT_FROM = Fraction(995, 1000)
 _KWH_MIN, _KWH_MAX = Fraction(1, 10), 10**7
 _SPECK = Fraction(1, 10**6)
@@ -147,6 +159,16 @@ _CONVENTIONS: tuple[tuple[int, str, str, str, str, str], ...] = (
     (1, "wddd", "1/10", "1/1000", "1/10", "1"),
 )
 """How many models of the meter notes combine types (voltage, current, power, energy) and scales (V, A, W, Wh) so."""
+
+
+def _usual() -> dict[tuple[Fraction, ...], list[tuple[int, str]]]:
+    found: dict[tuple[Fraction, ...], list[tuple[int, str]]] = {}
+    for count, types, *scales in _CONVENTIONS:
+        found.setdefault(tuple(Fraction(scale) for scale in scales), []).append((count, types))
+    return found
+
+
+_USUAL = _usual()
 
 
 def rank(snapshots: Sequence[Snapshot], *, display_kwh: Fraction | None = None) -> tuple[Draft, ...]:
@@ -184,7 +206,8 @@ def _series(snapshots: Sequence[Snapshot], low_first: bool) -> Iterator[_Series]
                     break
                 values.append(Fraction(value))
             if len(values) == len(snapshots) and _is_sane(kind, values):
-                yield _Series((function, address), kind, low_first and words > 1, tuple(values))
+                mean = sum(values, Fraction(0)) / len(values)
+                yield _Series((function, address), kind, low_first and words > 1, tuple(values), mean)
 
 
 def _is_sane(kind: WordType, values: Sequence[Fraction]) -> bool:
@@ -222,23 +245,26 @@ def _register(
 def _drafts(
     series: list[_Series], snapshots: Sequence[Snapshot], display_kwh: Fraction | None
 ) -> list[Draft]:
-    voltages = list(_voltages(series))
+    seen = _Evidence(snapshots, series, _area_begins(snapshots), _factors(series), display_kwh)
     families = _moving_together(series)
     counters = [one for one in series if one.type in _COUNTERS and _counts(one)]
-    begins = _area_begins(snapshots)
-    drafts = []
-    for voltage, moving in product(voltages, families):
+    best: dict[tuple[Place, WordType, bool, Fraction], Draft] = {}
+    for voltage, moving in product(_voltages(series), families):
         for current in _currents(voltage, moving):
             for power in _powers(voltage, current, moving):
                 for counter in counters:
-                    draft = _draft(series, snapshots, begins, voltage, current, power, counter, display_kwh)
-                    drafts += [] if draft is None else [draft]
-    best: dict[tuple[Place, WordType, bool, Fraction], Draft] = {}
-    for draft in drafts:
-        energy = draft.registers["energy_import"]
-        key = ((energy.function, energy.address), energy.type, energy.low_word_first, energy.per_count)
-        if key not in best or best[key].score < draft.score:
-            best[key] = draft
+                    draft = _draft(seen, voltage, current, power, counter)
+                    if draft is None:
+                        continue
+                    energy = draft.registers["energy_import"]
+                    key = (
+                        (energy.function, energy.address),
+                        energy.type,
+                        energy.low_word_first,
+                        energy.per_count,
+                    )
+                    if key not in best or best[key].score < draft.score:
+                        best[key] = draft
     return list(best.values())
 
 
@@ -268,7 +294,7 @@ def _moving_together(series: list[_Series]) -> list[list[_Series]]:
     """What rises and falls together, in families; one of them follows the load."""
     shapes: list[tuple[tuple[Fraction, ...], list[_Series]]] = []
     for one in series:
-        mean = abs(one.mean())
+        mean = abs(one.mean)
         if not mean or one.type in (WordType.U64, WordType.S64, WordType.F64, WordType.BCD32):
             continue
         if max(one.values) - min(one.values) < mean / 20 or min(one.values) < 0 < max(one.values):
@@ -301,18 +327,17 @@ def _currents(voltage: _Group, moving: list[_Series]) -> Iterator[_Group]:
                 yield _Group(tuple(phases), Fraction(1))
 
 
-def _powers(
-    voltage: _Group, current: _Group, moving: list[_Series]
-) -> Iterator[tuple[_Series, Fraction]]:
+def _powers(voltage: _Group, current: _Group, moving: list[_Series]) -> Iterator[tuple[_Series, Fraction]]:
     """The series that are U I cos phi, and their cos phi."""
     apparent = _apparent(voltage, current)
     inside = {phase.place for phase in current.phases}
     for one in moving:
-        if one.place in inside or one.mean() <= 0:
+        if one.place in inside or one.mean <= 0:
             continue
-        factors = [_mantissa(value / of) for value, of in zip(one.values, apparent, strict=True)]
-        if all(_FACTOR_MIN <= factor <= _FACTOR_MAX for factor in factors):
-            yield one, sum(factors, Fraction(0)) / len(factors)
+        decade = Fraction(10) ** _decade(one.values[0] / apparent[0])
+        low, high = _FACTOR_MIN * decade, _FACTOR_MAX * decade
+        if all(low * of <= value <= high * of for value, of in zip(one.values, apparent, strict=True)):
+            yield one, sum(one.values, Fraction(0)) / sum(apparent, Fraction(0)) / decade
 
 
 def _is_kin(one: _Series, other: _Series) -> bool:
@@ -332,11 +357,6 @@ def _apparent(voltage: _Group, current: _Group) -> list[Fraction]:
         or Fraction(1)
         for at in moments
     ]
-
-
-def _mantissa(ratio: Fraction) -> Fraction:
-    """A ratio without its power of ten: the one between 0.2 and 2."""
-    return ratio / Fraction(10) ** _decade(ratio)
 
 
 def _decade(ratio: Fraction) -> int:
@@ -359,53 +379,59 @@ def _counts(one: _Series) -> bool:
 
 
 def _draft(
-    series: list[_Series],
-    snapshots: Sequence[Snapshot],
-    begins: frozenset[Place],
+    seen: _Evidence,
     voltage: _Group,
     current: _Group,
     power: tuple[_Series, Fraction],
     counter: _Series,
-    display_kwh: Fraction | None,
 ) -> Draft | None:
     """One complete understanding with its best scales; None where the counter does not count this power."""
     watt, factor = power
-    slope = _slope(snapshots, watt, counter)
+    if (watt, counter) not in seen.slopes:
+        seen.slopes[watt, counter] = _slope(seen.snapshots, watt, counter)
+    slope = seen.slopes[watt, counter]
     if slope is None:
         return None
     power_of_ten, off = slope
-    score = -min(20, round(off * 100))
-    apparent = sum(_apparent(voltage, current), Fraction(0)) / len(snapshots)
+    apparent = sum(_apparent(voltage, current), Fraction(0)) / len(seen.snapshots)
     # W per count of power for an ampere per count of current, and Wh per count of energy for a watt per count.
-    watt_per = Fraction(10) ** -_decade(watt.mean() / apparent)
+    watt_per = Fraction(10) ** -_decade(watt.mean / apparent)
     energy_per = Fraction(10) ** power_of_ten
-    choice = _best_scales(voltage, current, watt, counter, watt_per, energy_per, display_kwh)
+    choice = _best_scales(voltage, current, watt, counter, watt_per, energy_per, seen.display_kwh)
     if choice is None:
         return None
     prior, ampere_scale, watt_scale, energy_scale = choice
-    score += prior
-    frequency = _frequency(series, counter)
-    used = [*voltage.phases, *current.phases, watt, counter]
-    score += 30 if len(voltage.phases) == 3 else 0
     shown_kwh = counter.values[-1] * energy_scale / 1000
-    score -= 0 if _KWH_MIN <= shown_kwh <= _KWH_MAX else 25
+    score = prior - min(20, round(off * 100)) + _make(seen, voltage, current, watt, counter)
+    score += 8 if any(abs(factor - shown) <= _FACTOR_OFF for shown in seen.factors) else 0
     # Apparent power is in many maps too: U I itself, never below it, and counted by no ordinary energy register.
     score += 6 if factor < _APPARENT_FROM else 0
-    score -= 3 if _is_preceded(series, current) else 0
-    score += 4 if _is_kin(watt, current.phases[0]) else 0
-    score += 8 if frequency is not None else 0
-    score += 6 * (current.stride == current.phases[0].words)
-    score -= 12 * sum(_is_shifted(one, begins) for one in used)
-    score -= 5 * (len({one.type for one in (voltage.phases[0], current.phases[0], watt)}) - 1)
-    score -= 4 * sum(1 for one in used if one.words == 1 and _has_zero_above(snapshots, one))
-    score -= 10 * _is_cut_off(snapshots, counter)
+    score -= 0 if _KWH_MIN <= shown_kwh <= _KWH_MAX else 25
+    frequency = _frequency(seen, counter)
+    score += 0 if frequency is None else 8
     registers = _registers(voltage, current, watt, counter, frequency, ampere_scale, watt_scale, energy_scale)
     reasons = (
-        f"voltage {_rounded(voltage.phases[0].mean() * voltage.scale)} V",
+        f"voltage {_rounded(voltage.phases[0].mean * voltage.scale)} V",
         f"power factor {_rounded(factor * 100)} %",
-        f"power {_rounded(watt.mean() * watt_scale)} W, and the counter rises with it",
+        f"power {_rounded(watt.mean * watt_scale)} W, and the counter rises with it",
     )
     return Draft(registers, score, shown_kwh, reasons)
+
+
+def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: _Series, counter: _Series) -> int:
+    """How much these registers look like one map that somebody made."""
+    used = [*voltage.phases, *current.phases, watt, counter]
+    score = 30 if len(voltage.phases) == 3 else 0
+    score += 4 if _is_kin(watt, current.phases[0]) else 0
+    score += 6 if current.stride == current.phases[0].words else 0
+    score -= 3 if _is_preceded(seen.series, current) else 0
+    score -= 10 if not all(_similar(one, current.phases[0]) for one in current.phases) else 0
+    if all(one.words > 1 for one in used):
+        score -= 12 * sum(_is_shifted(one, seen.begins) for one in used)
+    score -= 5 * (len({one.type for one in (voltage.phases[0], current.phases[0], watt)}) - 1)
+    score -= 13 * sum(1 for one in used if one.words == 1 and _has_zero_beside(seen.snapshots, one))
+    score -= 4 * _has_empty_half(seen.snapshots, counter)
+    return score - 3 * _is_cut_off(seen.snapshots, counter)
 
 
 def _slope(snapshots: Sequence[Snapshot], watt: _Series, counter: _Series) -> tuple[int, Fraction] | None:
@@ -463,16 +489,26 @@ def _prior(
     kinds: str, voltage: _Group, current: _Group, ampere: Fraction, watts: Fraction, energy: Fraction
 ) -> int:
     score = 0
-    for count, types, *scales in _CONVENTIONS:
-        volt, *others = (Fraction(scale) for scale in scales)
-        if (volt, *others) == (voltage.scale, ampere, watts, energy):
-            score = max(score, 10 + 2 * min(count, 5) + (6 if types == kinds else 0))
+    for count, types in _USUAL.get((voltage.scale, ampere, watts, energy), ()):
+        score = max(score, 10 + 2 * min(count, 5) + (6 if types == kinds else 0))
     usual = {Fraction(1), Fraction(1000)} if kinds[1] == "f" else {Fraction(1, 1000), Fraction(1, 100)}
     score += 2 if ampere in usual else 0
-    amperes = current.phases[0].mean() * ampere
+    amperes = current.phases[0].mean * ampere
     if not Fraction(1, 20) <= amperes <= 100:
         score -= 8
     return score
+
+
+def _factors(series: list[_Series]) -> list[Fraction]:
+    """Everything that may be a power factor: what hardly moves between 0.5 and 1."""
+    scales = {True: (Fraction(1),), False: (Fraction(1, 1000), Fraction(1, 100), Fraction(1, 10_000))}
+    return [
+        one.mean * scale
+        for one in series
+        for scale in scales[one.is_float]
+        if all(_FACTOR_MIN <= value * scale <= 1 for value in one.values)
+        and (max(one.values) - min(one.values)) * scale <= 2 * _FACTOR_OFF
+    ]
 
 
 def _is_preceded(series: list[_Series], current: _Group) -> bool:
@@ -485,7 +521,7 @@ def _is_preceded(series: list[_Series], current: _Group) -> bool:
 
 
 def _similar(one: _Series, other: _Series) -> bool:
-    return other.mean() != 0 and Fraction(1, 3) <= abs(one.mean() / other.mean()) <= 3
+    return abs(other.mean) <= 2 * abs(one.mean) and abs(one.mean) <= 2 * abs(other.mean)
 
 
 def _registers(
@@ -512,16 +548,18 @@ def _registers(
     return {register.name: register for register in found}
 
 
-def _frequency(series: list[_Series], like: _Series) -> tuple[_Series, Fraction] | None:
+def _frequency(seen: _Evidence, like: _Series) -> tuple[_Series, Fraction] | None:
     """A mains frequency, of the counter's make if there is one."""
+    if like.kind in seen.mains:
+        return seen.mains[like.kind]
     found = [
         (one, scale)
-        for one in series
+        for one in seen.series
         for scale in (_FLOAT_SCALES[:1] if one.is_float else _INTEGER_SCALES)
         if all(_is_mains(value * scale) for value in one.values)
     ]
     # A value that moves in its last digits is a measurement; a constant 50 may be anything.
-    return min(
+    seen.mains[like.kind] = min(
         found,
         key=lambda item: (
             len(set(item[0].values)) == 1,
@@ -531,10 +569,11 @@ def _frequency(series: list[_Series], like: _Series) -> tuple[_Series, Fraction]
         ),
         default=None,
     )
+    return seen.mains[like.kind]
 
 
 def _is_mains(hertz: Fraction) -> bool:
-    return any(abs(hertz - mains) <= 1 for mains in (50, 60))
+    return 49 <= hertz <= 51 or 59 <= hertz <= 61
 
 
 # ---------------------------------------------------------------------------------------------------- how maps are made
@@ -556,13 +595,20 @@ def _is_shifted(one: _Series, begins: frozenset[Place]) -> bool:
     return one.words > 1 and (address - first) % min(one.words, 2) != 0
 
 
-def _has_zero_above(snapshots: Sequence[Snapshot], one: _Series) -> bool:
+def _has_zero_beside(snapshots: Sequence[Snapshot], one: _Series) -> bool:
     """Whether the word before or after a single word is always zero, as the other half of a longer value would be."""
     function, address = one.place
     return any(
         all(snapshot.words.get((function, address + beside)) == 0 for snapshot in snapshots)
         for beside in (-1, 1)
     )
+
+
+def _has_empty_half(snapshots: Sequence[Snapshot], one: _Series) -> bool:
+    """Whether the upper word of a counter is always zero: read in the other order it may have a neighbour's."""
+    function, address = one.place
+    upper = address + one.words - 1 if one.low_first else address
+    return not one.is_float and all(snapshot.words[function, upper] == 0 for snapshot in snapshots)
 
 
 def _is_cut_off(snapshots: Sequence[Snapshot], one: _Series) -> bool:

@@ -6,6 +6,7 @@ pymodbus leaves three of these four unchecked, so both transports use this modul
 and 7.
 """
 
+import struct
 from dataclasses import dataclass
 
 from agent.errors import FrameDamaged, MeterBusy, MeterRefused
@@ -75,7 +76,7 @@ def words_of(request: ReadRequest, pdu: bytes) -> tuple[int, ...]:
         raise FrameDamaged(
             f"unit {request.unit} answered {len(pdu) - 2} bytes of data instead of {2 * request.count} to {request}"
         )
-    return tuple(int.from_bytes(pdu[at : at + 2], "big") for at in range(2, len(pdu), 2))
+    return struct.unpack_from(f">{request.count}H", pdu, 2)
 
 
 def refusal(request: ReadRequest, code: int) -> MeterBusy | MeterRefused:

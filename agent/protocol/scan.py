@@ -116,8 +116,8 @@ class Kind(StrEnum):
 class Heard:
     """What came of a question.
 
-    `code` is that of a refusal, `strays` are meters that answered without being asked, `garbage` counts the bytes that
-    came and are part of no sound frame.
+    `at_ms` is when it came, by a clock that never steps. `code` is that of a refusal, `strays` are meters that answered
+    without being asked, `garbage` counts the bytes that came and are part of no sound frame.
     """
 
     kind: Kind
@@ -126,6 +126,7 @@ class Heard:
     sender: str | None = None
     strays: tuple[int | str, ...] = ()
     garbage: int = 0
+    at_ms: int = 0
 
     @property
     def is_sound(self) -> bool:

@@ -72,4 +72,5 @@ async def _ask(question: Ask, line: Line) -> Heard:
         return Heard(Kind.DAMAGED)
     except MeterSilent:
         return Heard(Kind.SILENT)
-    return Heard(Kind.ANSWER, reply.words, sender=reply.sender)
+    at_ms = reply.received_ns // 1_000_000
+    return Heard(Kind.ANSWER, reply.words, sender=reply.sender, at_ms=at_ms)

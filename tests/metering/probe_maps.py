@@ -1,15 +1,20 @@
 """Meters that are in no profile: the registers of a seeded map, showing a seeded circuit.
 
-Types and scales are combined as makers of real meters do (`CONVENTIONS`, counted over the 87 models of the meter notes);
+Types and scales are combined as makers of real meters do (`CONVENTIONS`, counted over the models of the meter notes);
 where the registers are, their order, the word order, holes, and all other registers around them are thrown.
 """
 
 import random
+import sys
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
+from typing import TypeVar
 
 from agent.metering.decode import encode
+from agent.metering.probe import Draft, Place, Snapshot, rank
 from agent.metering.profile import WORDS_OF_TYPE, Register, WordType
+from agent.protocol.pdu import ReadRequest
+from agent.protocol.scan import Ask, Dialogue, Heard, Kind, Listen
 
 CONVENTIONS = (
     (9, "ffff", "1", "1", "1", "1"),
@@ -90,7 +95,9 @@ class UnknownMeter:
         for register in self.registers.values():
             if register.function == function:
                 words = encode(register, self._value(register.name) / register.per_count)
-                shown.update(zip(range(register.address, register.address + register.words), words, strict=True))
+                shown.update(
+                    zip(range(register.address, register.address + register.words), words, strict=True)
+                )
         if not shown:
             return 1
         asked = range(address, address + count)
@@ -146,7 +153,9 @@ def unknown_meter(seed: int) -> UnknownMeter:
     low_first = chance.random() < 0.25
     maximum = chance.randrange(600, 3500) * phases
     # A 32-bit float in Wh is only exact enough while it is young.
-    opening = Fraction(chance.randrange(10_000, 900_000) if kinds[3] == "f" else chance.randrange(10_000, 9_000_000))
+    opening = Fraction(
+        chance.randrange(10_000, 900_000) if kinds[3] == "f" else chance.randrange(10_000, 9_000_000)
+    )
     circuit = Circuit(chance, phases, maximum, Fraction(chance.randrange(80, 98), 100), opening)
     per_phase = {"voltage": (kinds[0], volt), "current": (kinds[1], ampere), "power_active": (kinds[2], watt)}
     blocks: list[list[tuple[str, str, Fraction]]] = []
@@ -183,7 +192,17 @@ def _laid_out(
             type_ = TYPE[kind]
             words = WORDS_OF_TYPE[type_]
             registers[name] = Register(
-                name, address, function, type_, words, low_first and words > 1, "", scale, False, None, frozenset()
+                name,
+                address,
+                function,
+                type_,
+                words,
+                low_first and words > 1,
+                "",
+                scale,
+                False,
+                None,
+                frozenset(),
             )
             address += words
         address += 2 * chance.choice((0, 0, 1, 3))
@@ -191,3 +210,104 @@ def _laid_out(
     registers["constant_a"] = constant
     registers["constant_b"] = replace(constant, name="constant_b", address=address + constant.words)
     return registers
+
+
+# ------------------------------------------------------------------------------------------------------ reading a map
+
+UNITS = {"energy_import": 1000, "power_active_total": 1, "voltage_l1": 1, "current_l1": 1}
+"""What is compared, and how many of the map's unit the draft's is."""
+
+T = TypeVar("T")
+
+
+def snapshots_of(meter: UnknownMeter) -> list[Snapshot]:
+    """What all its registers show over the watch."""
+    found = []
+    areas = [(register.function, register.address, register.words) for register in meter.registers.values()]
+    if meter.answers_holes:
+        first = min(address for _, address, _ in areas)
+        last = max(address + words for _, address, words in areas)
+        if last - first < 400:
+            areas = [
+                (areas[0][0], first + at, min(16, last - first - at)) for at in range(0, last - first, 16)
+            ]
+    for second in range(0, WATCHED_S + 1, STEP_S):
+        meter.second = second
+        words: dict[Place, int] = {}
+        for function, address, count in areas:
+            shown = meter.words(function, address, count)
+            assert isinstance(shown, tuple)
+            words.update(((function, address + place), word) for place, word in enumerate(shown))
+        found.append(Snapshot(second * 1000, words))
+    return found
+
+
+def is_right(draft: Draft, meter: UnknownMeter) -> bool:
+    """Whether place, type, word order and scale of energy, power, voltage and current are those of the map."""
+    for name, per in UNITS.items():
+        found, true = draft.registers.get(name), meter.registers[name]
+        if found is None or found.per_count * per != true.per_count:
+            return False
+        if (found.function, found.address, found.type) != (true.function, true.address, true.type):
+            return False
+        if found.low_word_first != true.low_word_first:
+            return False
+    return True
+
+
+class Reader:
+    """Answers a dialogue from a map; time passes as at 9600 baud with 10 ms of turnaround."""
+
+    def __init__(self, meter: UnknownMeter, *, mute: bool = False) -> None:
+        self.functions: set[int] = set()
+        self._meter = meter
+        self._mute = mute
+        self._now_us = 0
+
+    @property
+    def seconds(self) -> int:
+        return self._now_us // 1_000_000
+
+    def play(self, dialogue: Dialogue[T]) -> T:
+        """Play a dialogue to its end."""
+        heard: Heard | None = None
+        while True:
+            try:
+                question = next(dialogue) if heard is None else dialogue.send(heard)
+            except StopIteration as end:
+                result: T = end.value
+                return result
+            match question:
+                case Ask(ReadRequest() as request, timeout_ms, _):
+                    heard = self._read(request, timeout_ms)
+                case Listen(duration_ms):
+                    self._now_us += 1000 * duration_ms
+                    heard = Heard(Kind.NOTHING)
+                case _:
+                    heard = Heard(Kind.NOTHING)
+
+    def _read(self, request: ReadRequest, timeout_ms: int) -> Heard:
+        self.functions.add(request.function)
+        self._meter.second = self.seconds % 600
+        shown = self._meter.words(request.function, request.address, request.count)
+        if isinstance(shown, int):
+            self._now_us += 1000 * timeout_ms if self._mute else 27_000
+            return Heard(Kind.SILENT) if self._mute else Heard(Kind.REFUSED, code=shown)
+        self._now_us += 27_000 + 2083 * request.count
+        return Heard(Kind.ANSWER, shown, at_ms=self._now_us // 1000)
+
+
+def main(seeds: int) -> None:
+    """How many of so many maps are understood first time."""
+    wrong = [seed for seed in range(seeds) if not _is_understood(seed)]
+    print(f"{seeds - len(wrong)} of {seeds} maps right, wrong: {wrong}")
+
+
+def _is_understood(seed: int) -> bool:
+    meter = unknown_meter(seed)
+    drafts = rank(snapshots_of(meter))
+    return bool(drafts) and is_right(drafts[0], meter)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 50)

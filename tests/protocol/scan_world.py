@@ -89,7 +89,7 @@ class World:
         self.bus.trace.clear()
         end = self.bus.read(question.request, timeout_ms=question.timeout_ms, settings=question.settings)
         if isinstance(end, Words):
-            return Heard(Kind.ANSWER, end.words, sender=end.sender)
+            return Heard(Kind.ANSWER, end.words, sender=end.sender, at_ms=end.received_ns // 1_000_000)
         if isinstance(end.error, MeterRefused):
             return Heard(Kind.REFUSED, code=end.error.code)
         if isinstance(end.error, MeterBusy):

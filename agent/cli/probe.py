@@ -1,0 +1,271 @@
+"""`metering-agent probe`: what the registers of an unknown Modbus meter mean, as a draft of a profile.
+
+Finds the registers, watches them for a while, lets physics judge (`agent.metering.probe`), and prints the best
+understanding as a profile file, to be compared with the display before it counts. It only reads.
+"""
+
+import asyncio
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import click
+
+from agent.cli.lines import Place, explained, find_line, line_options, settings_of
+from agent.cli.options import json_option
+from agent.cli.scan import Screen
+from agent.errors import LineDown, MeterSilent
+from agent.metering.plant import Line, SerialSettings
+from agent.metering.probe import Draft, Snapshot, rank
+from agent.metering.profile import DLT645, Profile, Register
+from agent.protocol.explore import CHUNK, GRID, Span, explore, watch
+from agent.service import ports
+
+MOMENTS = 11
+FEW_MOMENTS = 3
+SHOWN_MAX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What a probe came to: where registers are, the ways to understand them, and what they showed last."""
+
+    line: Line
+    address: int
+    settings: SerialSettings
+    spans: list[Span]
+    drafts: tuple[Draft, ...]
+    last: Snapshot | None
+
+
+@click.command()
+@click.argument("place", metavar="[LINE] ADDRESS", nargs=-1, required=True)
+@line_options
+@click.option(
+    "--settings", metavar="9600-8N1", help="The meter's line settings, as scan found them [the line's]."
+)
+@click.option(
+    "--seconds", type=click.IntRange(20, 86_400), default=120, show_default=True, help="How long to watch."
+)
+@click.option(
+    "--display-kwh", metavar="KWH", help="What the meter's display shows now: decides the last power of ten."
+)
+@click.option("--quick", is_flag=True, help="Look only where known meters have registers.")
+@json_option
+def probe(
+    place: tuple[str, ...],
+    site_file: Path | None,
+    device: str | None,
+    host: str | None,
+    transport: str | None,
+    settings: str | None,
+    seconds: int,
+    display_kwh: str | None,
+    quick: bool,
+    as_json: bool,
+) -> None:
+    """Find out what the registers of the unknown Modbus meter at ADDRESS of a LINE mean, and print a draft profile.
+
+    The load has to change while it watches: switch something on and off. Nothing is written to the meter. The agent
+    must not run at the same time.
+    """
+    line_id, address = _where(place)
+    line = find_line(Place(site_file, device, host, transport), line_id)
+    own = line.serial if settings is None else settings_of(settings)
+    from agent.wiring import open_line
+
+    try:
+        result = asyncio.run(
+            probe_meter(
+                open_line(line),
+                line,
+                address,
+                own,
+                pause_ms=seconds * 1000 // (MOMENTS - 1),
+                display_kwh=_kwh(display_kwh),
+                step=0 if quick else GRID,
+            )
+        )
+    except LineDown as error:
+        raise explained(error) from error
+    if not result.spans:
+        raise MeterSilent(
+            f"line {line.id}, address {address}: no register could be read; run scan to see who is there"
+        )
+    click.echo(json.dumps(json_of(result)) if as_json else text_of(result))
+    if not result.drafts:
+        click.get_current_context().exit(1)
+
+
+async def probe_meter(
+    port: ports.Line,
+    line: Line,
+    address: int,
+    settings: SerialSettings,
+    *,
+    pause_ms: int,
+    display_kwh: Fraction | None = None,
+    step: int = GRID,
+) -> Result:
+    """Probe one meter of an unopened line. Raises LineDown."""
+    from agent.resources import config_path
+    from agent.service.scanning import converse
+    from agent.settings.profiles import load_profiles
+
+    likely = likely_places(load_profiles(config_path("profiles")))
+    screen = Screen()
+    await port.open()
+    try:
+        spans = await converse(explore(address, settings, likely=likely, step=step), port, tell=screen)
+        watching = watch(address, settings, spans, times=MOMENTS, pause_ms=pause_ms)
+        snapshots = await converse(watching, port, tell=screen) if spans else []
+    finally:
+        await port.close()
+    drafts = rank(snapshots, display_kwh=display_kwh) if len(snapshots) >= FEW_MOMENTS else ()
+    return Result(line, address, settings, spans, drafts, snapshots[-1] if snapshots else None)
+
+
+def likely_places(profiles: Mapping[str, Profile]) -> list[tuple[int, int]]:
+    """Where the known meters keep what every meter has."""
+    return sorted(
+        {
+            (register.function, register.address)
+            for profile in profiles.values()
+            if profile.protocol != DLT645
+            for register in profile.registers.values()
+        }
+    )
+
+
+def _where(place: Sequence[str]) -> tuple[str | None, int]:
+    if len(place) > 2 or not place[-1].isdecimal() or not 1 <= int(place[-1]) <= 247:
+        raise click.UsageError("say which meter: probe LINE ADDRESS, with an address from 1 to 247")
+    return (place[0] if len(place) == 2 else None), int(place[-1])
+
+
+def _kwh(text: str | None) -> Fraction | None:
+    if text is None:
+        return None
+    if re.fullmatch(r"[0-9]+(\.[0-9]+)?", text) is None or not Fraction(text):
+        raise click.UsageError(f'"{text}" is no energy in kWh, such as 1234.5')
+    return Fraction(text)
+
+
+# ----------------------------------------------------------------------------------------------------------- answering
+
+
+def json_of(result: Result) -> dict[str, object]:
+    """The understandings for programs, best first."""
+    return {
+        "line": result.line.id,
+        "address": result.address,
+        "spans": [
+            {"function": one.function, "address": one.address, "count": one.count} for one in result.spans
+        ],
+        "drafts": [
+            {
+                "score": draft.score,
+                "display_kwh": _decimal(draft.display_kwh),
+                "reasons": list(draft.reasons),
+                "registers": {name: _json_of(register) for name, register in draft.registers.items()},
+            }
+            for draft in result.drafts[:SHOWN_MAX]
+        ],
+    }
+
+
+def _json_of(register: Register) -> dict[str, object]:
+    return {
+        "address": register.address,
+        "function": register.function,
+        "type": register.type.value,
+        "word_order": "low-first" if register.low_word_first else "high-first",
+        "unit": register.unit,
+        "per_count": _decimal(register.per_count),
+    }
+
+
+def text_of(result: Result) -> str:
+    """The best understanding as a profile file, with what to do next."""
+    count = sum(span.count for span in result.spans)
+    if not result.drafts or result.last is None:
+        return (
+            f"# {count} registers can be read, and none of them behaves like a meter's; let the load change while this "
+            "runs,\n# or watch for longer: --seconds 900"
+        )
+    best = result.drafts[0]
+    lines = [
+        f"# A draft: of {count} registers at address {result.address} these {len(best.registers)} are understood.",
+        *(f"# - {reason}" for reason in best.reasons),
+        f"# The display must show {_decimal(best.display_kwh)} kWh now. If it shows ten times more or less,",
+        "# run this again with --display-kwh. On a meter behind current transformers compare the power too, and correct `side`.",
+    ]
+    lines += [_other(draft) for draft in result.drafts[1:SHOWN_MAX]]
+    return "\n".join([*lines, profile_text(best, result)])
+
+
+def _other(draft: Draft) -> str:
+    energy = draft.registers["energy_import"]
+    order = "low" if energy.low_word_first else "high"
+    return (
+        f"# Less likely: energy at 0x{energy.address:04X}, {energy.type}, {order} word first, "
+        f"{_decimal(draft.display_kwh)} kWh"
+    )
+
+
+def profile_text(draft: Draft, result: Result) -> str:
+    """A profile that loads, with what the registers showed last as examples."""
+    assert result.last is not None
+    settings = result.settings
+    phases = sum(1 for name in draft.registers if name.startswith("voltage_"))
+    parts = [
+        'maker = "?"',
+        'model = "?"',
+        'manual = "?"',
+        'protocol = "modbus-rtu"',
+        f"phases = {phases}",
+        f"read_limit = {CHUNK}",
+        "confidence = 1",
+        'sources = ["metering-agent probe"]',
+        "",
+        "[serial]",
+        f"baud = {settings.baud}",
+        f'parity = "{settings.parity}"',
+        f"stop_bits = {settings.stop_bits}",
+    ]
+    for name, register in draft.registers.items():
+        parts += [
+            "",
+            f"[registers.{name}]",
+            f"address = 0x{register.address:04X}",
+            f"function = {register.function}",
+        ]
+        parts.append(f'type = "{register.type}"')
+        parts += ['word_order = "low-first"'] if register.low_word_first else []
+        parts += [
+            f'unit = "{register.unit}"',
+            f'per_count = "{_decimal(register.per_count)}"',
+            'side = "primary"',
+        ]
+    for name, register in draft.registers.items():
+        parts += ["", "[[examples]]", f'register = "{name}"', *_example(register, result.last)]
+    return "\n".join(parts)
+
+
+def _example(register: Register, last: Snapshot) -> tuple[str, str]:
+    from agent.metering.decode import NoValue, decode
+
+    words = [last.words[register.function, register.address + place] for place in range(register.words)]
+    value = decode(register, words)
+    assert not isinstance(value, NoValue | str)
+    listed = ", ".join(f'"{word:04X}"' for word in words)
+    return f"words = [{listed}]", f'reads = "{_decimal(value * register.per_count)}"'
+
+
+def _decimal(value: Fraction | int) -> str:
+    from agent.settings.profiles import exact_text
+
+    return exact_text(value)
