@@ -11,10 +11,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
-from agent.metering.profile import Profile, Register, Sum, WordType
+from agent.metering.profile import Condition, Profile, Register, Sum, WordType
 from agent.resources import config_path
 from agent.settings.meanings import PROFILE, SITE, Meaning, TableMeaning
-from agent.settings.profiles import load_profiles
+from agent.settings.profiles import exact_text, load_profiles
 
 SITE_PAGE = Path("REFERENCE.md")
 PROFILE_PAGE = Path("profiles", "README.md")
@@ -31,7 +31,7 @@ _PROFILE_HEAD = """\
 
 Made from the code by `make docs`; do not edit it here. One TOML file is one model of meter; the same file drives the
 reader, the simulated meter, the tests and this page, and adding a meter takes no Python. Put your own into a folder
-`profiles` beside the site file.
+`profiles` beside the site file; [ADD_A_METER.md](ADD_A_METER.md) shows how, in ten minutes.
 """
 
 
@@ -109,10 +109,42 @@ def _shipped(profiles: Mapping[str, Profile]) -> str:
     ]
     rows = [_profile_row(profile) for _, profile in sorted(profiles.items())]
     legend = (
-        "Confidence 2: two independent sources agree on the energy register. 1: one source only; compare the first "
-        "reading with the meter's display."
+        "Confidence 2: two independent sources agree on the energy register. 1: one source only; its energy is "
+        "reported as suspect until somebody compared two readings with the meter's display and said so in the site "
+        "file (`display_checked`)."
     )
-    return "\n".join([*head, *rows, "", legend])
+    return "\n".join(
+        [*head, *rows, "", legend, "", "### What to know of some of them\n", *_remarks(profiles)]
+    )
+
+
+def _remarks(profiles: Mapping[str, Profile]) -> list[str]:
+    """What the file of a profile says to the installer."""
+    remarks = []
+    for _, profile in sorted(profiles.items()):
+        said = [f"{profile.generation}."] if profile.generation is not None else []
+        if profile.counts_both:
+            said.append("Its counter adds both directions, or nobody knows that it does not.")
+        said += [f"Not counted unless {_condition(each)}." for each in profile.conditions]
+        said += profile.notes
+        if said:
+            remarks.append(f"- `{profile.id}`: {' '.join(said)}")
+    return remarks
+
+
+def _condition(condition: Condition) -> str:
+    """A condition as half a sentence: `application is 7`."""
+    terms = " + ".join(f"`{name}`" for name in condition.terms)
+    parts = []
+    if condition.one_of:
+        parts.append(f"{terms} is {' or '.join(map(str, condition.one_of))}")
+    if condition.at_least is not None:
+        parts.append(f"{terms} is at least {exact_text(condition.at_least)}")
+    if condition.at_most is not None:
+        parts.append(f"{terms} is at most {exact_text(condition.at_most)}")
+    if condition.equals is not None:
+        parts.append(f"{terms} is `{condition.equals}`")
+    return " and ".join(parts)
 
 
 def _profile_row(profile: Profile) -> str:

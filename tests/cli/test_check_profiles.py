@@ -1,0 +1,38 @@
+"""`check` says what a profile cannot promise, and what would count a kWh twice."""
+
+import json
+from pathlib import Path
+
+from click.testing import CliRunner
+
+from agent.cli import main
+from tests.settings.example_site import meter, write_site
+
+
+def notes(file: Path) -> list[str]:
+    done = CliRunner().invoke(main, ["check", "--site", str(file), "--json"])
+    assert done.exit_code == 0, done.output
+    found: list[str] = json.loads(done.stdout)["notes"]
+    return found
+
+
+def test_a_doubtful_profile_and_what_it_says(tmp_path: Path) -> None:
+    file = write_site(tmp_path, meters=[meter("panel", 1, profile="acrel-amc72l-e4")])
+    one_source, both_ways, side = notes(file)
+    assert "rests on one source only, so its energy is reported as suspect" in one_source
+    assert "may add import and export" in both_ways
+    assert "side = primary is a guess" in side
+
+
+def test_a_look_at_the_display_ends_the_first_remark(tmp_path: Path) -> None:
+    keys = {"profile": "eastron-sdm54", "display_checked": "2026-11-22 by N. N."}
+    assert notes(write_site(tmp_path, meters=[meter("press", 1, **keys)])) == []
+
+
+def test_circuits_of_a_meter_that_has_one_are_called_a_double_count(tmp_path: Path) -> None:
+    file = write_site(tmp_path, meters=[meter("a", 5, circuit=1), meter("b", 5, circuit=2)])
+    (note,) = notes(file)
+    assert note == (
+        "meter b reads the same register as a, because profile eastron-sdm630-v2 knows only one circuit: its kWh are "
+        "counted twice"
+    )
