@@ -15,7 +15,6 @@ from agent.metering.decode import decode
 from agent.metering.plant import Meter, Plant, SerialSettings
 from agent.metering.quantity import to_milliwh
 from agent.service.poll import LineWorker, Sweep
-from agent.settings.forecast import forecast
 from simulators.meters.meter import FixedEnergy
 from simulators.serving import Served, serve_plant
 from tests.support.plants import SLOW, line, meter, plant
@@ -58,7 +57,7 @@ def registers(served: Served, sweep: Sweep) -> dict[str, int]:
 
 
 @pytest.mark.slow
-async def test_a_mixed_line_is_swept_at_the_predicted_limit_and_every_register_is_right() -> None:
+async def test_every_register_of_a_mixed_line_is_right() -> None:
     sources = {
         of.id: FixedEnergy(5_000_000_000 + number, 4_000_000)
         for number, of in enumerate(mixed_plant().meters)
@@ -69,20 +68,14 @@ async def test_a_mixed_line_is_swept_at_the_predicted_limit_and_every_register_i
     running = asyncio.create_task(worker.run())
     try:
         await swept(worker)  # the first one also asks who is there
-        took_ns = []
         for _ in range(3):
             before = {name: one.register_milliwh() for name, one in served.meters.items()}
             sweep = await swept(worker)
             assert registers(served, sweep) == before
-            assert worker.health.last_sweep_ns is not None
-            took_ns.append(worker.health.last_sweep_ns)
             for number, source in enumerate(sources.values()):
                 source.milliwh += 123_456_789 + 1_000_003 * number
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         await served.aclose()
-    (predicted,) = forecast(wired)
-    assert predicted.sweep_ns <= min(took_ns)
-    assert predicted.sweep_ns / min(took_ns) > 0.85, (predicted.sweep_ns, took_ns)
     assert all(watch.failed_reads == 0 for watch in worker.watches.values())
