@@ -88,6 +88,10 @@ class JournalFull(RetryLater):
     """No room for a write. Nothing was changed: the next interval that can be written spans this one."""
 
 
+class JournalUnusable(RetryLater):
+    """The journal's file cannot be opened or written, and nothing says that it is damaged: rights, memory, mounts."""
+
+
 class JournalHeld(RetryLater):
     """Another process has the journal open; only one agent may run on it."""
 

@@ -13,7 +13,7 @@ import pytest
 from agent.adapters.journal import StdlibConnection, open_journal, open_or_replace
 from agent.adapters.journal.connection import Row, Value
 from agent.adapters.journal.sqlite import schema_versions
-from agent.errors import ConfigError, JournalDamaged, JournalFull, JournalHeld
+from agent.errors import ConfigError, JournalDamaged, JournalFull, JournalHeld, JournalUnusable
 from agent.metering.ledger import Basis, Head, Point
 from agent.reporting.chain import ChainHead
 from agent.service.journal import KeptDescriptor, Reading, SealedBatch
@@ -101,6 +101,30 @@ def test_a_file_that_is_no_journal_is_moved_aside_and_kept(tmp_path: Path) -> No
     journal, aside = open_or_replace(path, 17)
     assert aside == tmp_path / "j.db.damaged-17" and aside.read_bytes().startswith(b"this is not")
     assert journal.state().head is None
+
+
+def test_a_sound_file_that_cannot_be_written_is_not_replaced_by_a_new_one(tmp_path: Path) -> None:
+    """Somebody ran the agent as root once, or the card is mounted read-only: that is no damage."""
+
+    class ReadOnly(StdlibConnection):
+        def __init__(self, path: Path) -> None:
+            super().__init__(path)
+            self._connection.close()
+            self._connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)
+
+    path = tmp_path / "j.db"
+    open_journal(path).close()
+    before = path.read_bytes()
+    with pytest.raises(JournalUnusable, match="may write the file"):
+        open_or_replace(path, 7, ReadOnly)
+    assert [file.name for file in tmp_path.iterdir() if "damaged" in file.name] == []
+    assert path.read_bytes() == before
+    open_or_replace(path, 7)[0].close()
+
+
+def test_a_folder_in_the_journals_place_is_said_and_left(tmp_path: Path) -> None:
+    with pytest.raises(JournalUnusable, match="unable to open"):
+        open_or_replace(tmp_path, 7)
 
 
 def test_damage_is_found_after_an_unclean_stop(tmp_path: Path) -> None:

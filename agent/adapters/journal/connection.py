@@ -10,13 +10,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from agent.errors import JournalDamaged, JournalFull, JournalHeld
+from agent.errors import JournalDamaged, JournalFull, JournalHeld, JournalUnusable
 
 Value = int | str | bytes | None
 Row = tuple[Value, ...]
 
 _FULL = {sqlite3.SQLITE_FULL}
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_UNUSABLE = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
+"""A sound file behind wrong rights or a read-only mount, or no memory; it must not be replaced by a new one."""
 
 
 class Connection(Protocol):
@@ -61,13 +63,21 @@ class StdlibConnection:
             raise self._meaning(error) from error
 
     def _meaning(self, error: sqlite3.Error) -> Exception:
-        code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+        exact = getattr(error, "sqlite_errorcode", 0)
+        code = exact & 0xFF
         if code in _FULL:
             return JournalFull(f"{self._path}: no room for a write ({error}); free space on this file system")
         if code in _HELD:
             return JournalHeld(
                 f"{self._path}: another process has the journal open; only one metering-agent may run on it"
                 " (look for it with: systemctl status metering-agent, or pgrep -af metering-agent)"
+            )
+        if (
+            code in _UNUSABLE or exact == sqlite3.SQLITE_IOERR_LOCK
+        ):  # a file without write permission has no lock
+            return JournalUnusable(
+                f"{self._path}: {error}; see that this user may write the file and its folder, and that the file system"
+                " is not mounted read-only"
             )
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
             return error

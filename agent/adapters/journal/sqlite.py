@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from agent.adapters.journal.connection import Connection, Row, StdlibConnection
-from agent.errors import ConfigError, Fault, JournalDamaged, JournalFull
+from agent.errors import ConfigError, Fault, JournalDamaged, JournalFull, JournalUnusable
 from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Basis, Head, Point, Run
 from agent.reporting.chain import ChainHead
@@ -48,6 +48,7 @@ def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConne
     Raises:
         ConfigError: written by a newer version of this program; nothing was touched.
         JournalHeld: another process has it open.
+        JournalUnusable: its rights, its mount or its file system do not allow what it needs; nothing was touched.
         JournalDamaged: not a journal, or it fails SQLite's own check.
     """
     connection = connect(path)
@@ -60,7 +61,7 @@ def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConne
         for name, value, answer in _PRAGMAS:
             rows = connection.execute(f"PRAGMA {name}={value}")
             if answer is not None and (not rows or rows[0][0] != answer):
-                raise JournalDamaged(
+                raise JournalUnusable(
                     f"{path}: the file system does not allow {name}={value} (answer: {rows})"
                 )
         connection.execute("BEGIN EXCLUSIVE")
