@@ -86,15 +86,16 @@ class Boundary:
         """
         patience_s = self._patience_s if patience_s is None else patience_s
         samples = await self._collect([worker.sweep() for worker in self._workers], patience_s)
-        steps, self._clock_steps_ms = tuple(self._clock_steps_ms), []
+        steps = tuple(self._clock_steps_ms)
         cut = Cut(cut_ms, samples, steps, is_last)
         try:
             cut = await self._read_again(cut, patience_s)
             closed = await self._storage.run(lambda journal: self._closer.close(journal, cut))
         except JournalFull as error:
-            self._clock_steps_ms[:0] = steps
             self._note_full(error)
             return
+        if closed.batches:  # only now they are said
+            del self._clock_steps_ms[: len(steps)]
         self._note(cut, closed)
 
     async def _read_again(self, cut: Cut, patience_s: float) -> Cut:
