@@ -17,7 +17,9 @@ from typing import Any, Self
 
 from agent.errors import ConfigError, Fault
 
-SCHEMA_VERSION = 1
+SCHEMAS = ("schema.sql", "schema_0002.sql")
+"""Each raises the version by one; a store of an earlier version is brought forward by whoever opens it for writing."""
+SCHEMA_VERSION = len(SCHEMAS)
 
 Row = tuple[Any, ...]
 
@@ -82,11 +84,20 @@ class Store:
 
     def _migrate(self, path: Path | str) -> None:
         version = self.one("PRAGMA user_version")[0]
-        if version == 0:
-            schema = resources.files("simulators.platform").joinpath("schema.sql").read_text("utf-8")
-            self._connection.executescript(f"BEGIN;{schema};PRAGMA user_version={SCHEMA_VERSION};COMMIT;")
-        elif version != SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise _fault(path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release")
+        for number, name in enumerate(SCHEMAS[version:], version + 1):
+            schema = resources.files("simulators.platform").joinpath(name).read_text("utf-8")
+            self._connection.executescript(f"BEGIN;{schema};PRAGMA user_version={number};COMMIT;")
+
+    @contextmanager
+    def snapshot(self) -> Iterator[None]:
+        """All questions of the block see the store as it is now, also while a platform writes."""
+        self._connection.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._connection.execute("ROLLBACK")
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
