@@ -32,6 +32,8 @@ class Outcome(StrEnum):
     """The agent waits for heads and this brought none that answer its question."""
     ASKING = "asking"
     """The platform's head cannot be followed; from now on the agent asks for heads."""
+    BACKWARDS = "backwards"
+    """The platform's head went back within its generation, which only a higher one may do; nothing was changed."""
     RESTORED = "restored"
     """A new chain was opened behind the platform's head."""
 
@@ -61,11 +63,14 @@ class Acknowledger:
                 return Outcome.STALE
             for chain in said.refused:
                 journal.refuse_chain(chain)
-            if said.gen > state.gen:
+            is_raised = said.gen > state.gen
+            if is_raised:
                 journal.forget_stored()
             state = replace(state, gen=said.gen, ack_no=said.ack_no)
             journal.save_state(state)
             journal.keep_acknowledgement(jws, said.gen, said.ack_no, said.stored_at_ms)
+            if not is_raised and _lowers(journal, state, said.head):
+                return Outcome.BACKWARDS
             return self._follow(journal, state, said, session, now_ms)
 
     def _follow(
@@ -101,6 +106,15 @@ class Acknowledger:
             # Whole days: the newest receipt of a day is kept for ever and names the last batch purged with that day, so
             # that it proves what came before an export of the rest.
             journal.purge(stored_before_ms=(acked_at_ms - self._keep_ms) // DAY_MS * DAY_MS)
+
+
+def _lowers(journal: Journal, state: State, head: ChainHead | None) -> bool:
+    """Whether a head lies before the one acknowledged last, both being batches that may be followed."""
+    acked = None if state.acked is None else journal.ordinal_of(state.acked)
+    if acked is None or state.standing is not Standing.NORMAL:
+        return False
+    ordinal = 0 if head is None else journal.ordinal_of(head)
+    return ordinal is not None and ordinal < acked
 
 
 def hand_over(journal: Journal, up_to: ChainHead, now_ms: int) -> None:

@@ -86,6 +86,7 @@ class Dialogue:
         self._tell_now = asyncio.Event()
         self._told_descriptor: str | None = None
         self._position: Position | None = None
+        self._went_back = False
         self.connection_problem: str | None = "not connected yet"
         self.connection_since_ns = clock.monotonic_ns()
         """Since when the connection is there, or is not."""
@@ -259,6 +260,14 @@ class Dialogue:
             return None
         return said
 
+    def _note_backwards(self, head: ChainHead | None) -> None:
+        if not self._went_back:
+            log.error(
+                "the platform's head went back within its generation; nothing is sent again until that is raised",
+                extra=pairs("M1413", head=_named(head)),
+            )
+        self._went_back = True
+
     def _reject(self, topic: str, reason: str) -> None:
         self.rejected += 1
         self.last_rejected_ns = self._clock.monotonic_ns()
@@ -273,7 +282,10 @@ class Dialogue:
             self._answered.set()
         match outcome:
             case Outcome.TAKEN:
+                self._went_back = False
                 self._publisher.acknowledged(said.head)
+            case Outcome.BACKWARDS:
+                self._note_backwards(said.head)
             case Outcome.ASKING:
                 log.warning(
                     "the platform's head is not one we can follow; asking where it stands",

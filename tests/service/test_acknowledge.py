@@ -79,8 +79,10 @@ def test_only_a_higher_generation_lowers_the_head_and_then_all_of_it_is_sent_aga
     sealed = heads_of(bench)
     bench.acknowledge(sealed[5], number=1)
     assert heads_of(bench) == []
-    bench.acknowledge(sealed[1], number=2)
-    assert heads_of(bench) == []
+    for number, lower in enumerate((sealed[1], None), 2):
+        assert bench.acknowledge(lower, number=number) is Outcome.BACKWARDS
+        assert heads_of(bench) == []
+        assert bench.journal.state().acked == sealed[5]
     assert bench.acknowledge(sealed[1], number=1, gen=1) is Outcome.TAKEN
     assert heads_of(bench) == sealed[2:]
 
