@@ -1,6 +1,6 @@
 """Four models of Modbus meters and two DL/T 645 meters of other speeds on one pair, read by the real worker over a pty.
 
-The line is paced as its baud rate says, so the time of a sweep can be held against what `check` predicts.
+The line is paced as its baud rate says and switches its speed between meters.
 """
 
 import asyncio
