@@ -41,7 +41,7 @@ _PARITY = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial
 _STOP_BITS = {1: serial.STOPBITS_ONE, 2: serial.STOPBITS_TWO}
 
 
-class _Channel(Protocol):
+class Channel(Protocol):
     """A non-blocking way to move bytes; raises OSError when it is gone."""
 
     def fileno(self) -> int: ...
@@ -148,6 +148,13 @@ class _SocketChannel:
         self._socket.close()
 
 
+async def open_channel(line: plant.Line) -> Channel:
+    """The bytes of a serial line, claimed alone. Raises LineDown."""
+    if line.transport is Transport.RS485_OVER_TCP:
+        return await _connect(line)
+    return _claim(line)
+
+
 class RtuLine:
     """Modbus RTU and DL/T 645 over `rs485` and `rs485-over-tcp`; implements `agent.service.ports.Line`.
 
@@ -165,7 +172,7 @@ class RtuLine:
         self._monotonic_ns = monotonic_ns
         self._listen_ns = listen_ms * 1_000_000
         self._master = PairMaster(line.serial)
-        self._channel: _Channel | None = None
+        self._channel: Channel | None = None
         self._answer: asyncio.Future[Reply] | None = None
         self._alarm: Alarm | None = None
 
@@ -174,10 +181,7 @@ class RtuLine:
     async def open(self) -> None:
         """Claim the port or connect; an open one is let go first. Raises LineDown."""
         await self.close()
-        if self._line.transport is Transport.RS485_OVER_TCP:
-            self._channel = await self._connect()
-        else:
-            self._channel = self._claim()
+        self._channel = await open_channel(self._line)
         self._alarm = make_alarm(self._on_alarm, self._monotonic_ns)
         self._master.connected(self._monotonic_ns(), self._line.serial, listen_ns=self._listen_ns)
         asyncio.get_running_loop().add_reader(self._channel.fileno(), self._on_readable)
@@ -325,6 +329,26 @@ class RtuLine:
     def _stop_alarm(self) -> None:
         if self._alarm is not None:
             self._alarm.stop()
+
+
+def _claim(line: plant.Line) -> Channel:
+    device = line.device or ""
+    try:
+        return _SerialChannel(device, line.serial)
+    except (OSError, ValueError) as fault:
+        raise LineDown(f"line {line.id}: {_why_not_open(device, fault)}") from fault
+
+
+async def _connect(line: plant.Line) -> Channel:
+    host, port = line.host or "", line.port or 0
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS):
+            return _SocketChannel(await _connected_socket(host, port))
+    except (OSError, TimeoutError) as fault:
+        reason = str(fault) or f"no answer in {CONNECT_SECONDS} s"
+        raise LineDown(
+            f"line {line.id}: cannot connect to {host}:{port}: {reason}; check address and power of the server"
+        ) from fault
 
 
 # ----------------------------------------------------------------------------------------------------- reasons in words

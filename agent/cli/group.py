@@ -30,6 +30,10 @@ COMMANDS: Mapping[str, Entry] = {
         "agent.cli.probe:probe",
         "Find out what the registers of an unknown Modbus meter mean, and draft a profile.",
     ),
+    "meter-setup": Entry(
+        "agent.cli.meter_setup:meter_setup",
+        "Give one meter another address or speed. Writes to it; asks first.",
+    ),
     "read": Entry(
         "agent.cli.read:read", "Read one meter once, through the real line, and show every register."
     ),

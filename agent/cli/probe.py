@@ -201,7 +201,7 @@ def text_of(result: Result) -> str:
         f"# A draft: of {count} registers at address {result.address} these {len(best.registers)} are understood.",
         *(f"# - {reason}" for reason in best.reasons),
         f"# The display must show {_decimal(best.display_kwh)} kWh now. If it shows ten times more or less,",
-        "# run this again with --display-kwh. On a meter behind current transformers compare the power too, and correct `side`.",
+        "# run this again with --display-kwh. Behind current transformers compare the power too and correct `side`.",
     ]
     lines += [_other(draft) for draft in result.drafts[1:SHOWN_MAX]]
     return "\n".join([*lines, profile_text(best, result)])

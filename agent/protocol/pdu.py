@@ -43,6 +43,11 @@ class ReadRequest:
     address: int
     count: int
 
+    def __post_init__(self) -> None:
+        # A line that reads must not be able to write, whatever its caller makes up.
+        if self.function not in (READ_HOLDING, READ_INPUT):
+            raise ValueError(f"function {self.function} is no function that reads registers")
+
     def pdu(self) -> bytes:
         """Function code, address and count, as sent after the unit number."""
         return bytes((self.function,)) + self.address.to_bytes(2, "big") + self.count.to_bytes(2, "big")
