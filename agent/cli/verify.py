@@ -26,7 +26,7 @@ from agent.reporting.verify import LINE_BYTES_MAX, Verifier
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 _SUBJECT = {
     "signature": "every message is signed by a key that was given",
-    "chain": "no batch is missing, moved, repeated or cut off",
+    "chain": "from the first batch here to the last none is missing, moved or repeated",
     "conservation": "the deltas of every meter add up to its registers",
     "quality": "no gap, no suspect reading, nothing to look at",
 }
@@ -148,6 +148,8 @@ def _heading(name: str, report: Report) -> str:
     if report.acknowledged is not None:
         head = report.acknowledged
         rows.append(("acknowledged", f"up to chain {head.chain}, seq {head.seq}"))
+    if report.chains and not _end_is_proved(report):
+        rows.append(("end", "open: no receipt read here names the last batch; ask the platform for its head"))
     if report.acknowledgements_unchecked:
         count = report.acknowledgements_unchecked
         rows.append(("not read", f"{count} acknowledgements; give --acknowledgement-key"))
@@ -158,6 +160,12 @@ def _heading(name: str, report: Report) -> str:
     if report.flags:
         rows.append(("flags", ", ".join(f"{flag} {count}" for flag, count in report.flags.items())))
     return "\n".join([name, *(f"  {title:<13} {text}" for title, text in rows)])
+
+
+def _end_is_proved(report: Report) -> bool:
+    """Whether the platform signed for the last batch; else later ones can be left out together with their receipts."""
+    last, head = report.chains[-1], report.acknowledged
+    return head is not None and (head.chain, head.seq) == (last.chain, last.seq_last)
 
 
 def _verdicts(report: Report) -> str:

@@ -240,7 +240,9 @@ def _check_signature(keys: KeyRing, kid: str, alg: str, signed: bytes, signature
     except KeyError:
         raise EnvelopeError("unknown-key", f"no key {kid[:60]!r} is known") from None
     if not good:
-        raise EnvelopeError("signature", f"not signed by key {kid}")
+        raise EnvelopeError(
+            "signature", f"not signed by key {kid}: it was changed, or signed by somebody else"
+        )
 
 
 def _decode_loosely(text: str) -> bytes:

@@ -69,6 +69,14 @@ def test_an_honest_export_is_verified_with_totals_by_meter_and_step(desk: Desk) 
     assert result.output.endswith("VERIFIED\n")
 
 
+def test_an_end_that_no_receipt_names_is_called_open(desk: Desk) -> None:
+    keys = ("--key", "agent.pem", "--acknowledgement-key", "platform.pem")
+    assert "end           open" not in desk.run(*keys).output
+    desk.write(*desk.gateway.jws[:-1])  # the last batch taken out together with its receipt: nothing can prove it
+    assert "end           open: no receipt read here names the last batch" in desk.run(*keys).output
+    assert "cut off" not in desk.run(*keys).output
+
+
 def test_the_same_as_json_in_exact_numbers(desk: Desk) -> None:
     result = desk.run("--key", "agent.pem", "--acknowledgement-key", "platform.pem", "--json")
     assert result.exit_code == 0, result.output
