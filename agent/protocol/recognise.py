@@ -23,6 +23,11 @@ DLT_REPLY_MS = 600
 ATTEMPTS = 3
 CANDIDATES_MAX = 8
 
+_ENOUGH = 3
+"""Points below which nothing but a counter spoke for a profile."""
+_CERTAIN = 7
+"""Points (voltage, frequency and more) at which a model found on this line before is not compared with all others."""
+
 ENERGY_KWH_MAX = 10**8
 """A counter above this is a misread one: 100 GWh."""
 POWER_W_MAX = 10**7
@@ -58,7 +63,10 @@ def recognise(
     *,
     likely: Iterable[str] = (),
 ) -> Dialogue[Recognised]:
-    """Find the profiles that fit a meter; `likely` ones (already found on this line) come first among equals."""
+    """Find the profiles that fit a meter.
+
+    `likely` ones (already found on this line) are tried first, and where one of them fits well no other is.
+    """
     if isinstance(address, str):
         return (yield from _recognise_dlt645(address, settings, profiles))
     reader = _Reader(address, settings)
@@ -68,7 +76,12 @@ def recognise(
     for profile in modbus:
         named += [profile.id] if (yield from _tells_its_name(reader, profile)) else []
     judged: list[Candidate] = []
-    for profile in modbus:
+    if not named:
+        for profile in modbus:
+            if profile.id in order:
+                candidate = yield from _judge(reader, profile, named=False)
+                judged += [] if candidate is None or candidate.score < _CERTAIN else [candidate]
+    for profile in [] if judged else modbus:
         if not named or profile.id in named:
             candidate = yield from _judge(reader, profile, named=profile.id in named)
             judged += [] if candidate is None else [candidate]
@@ -148,11 +161,9 @@ def _judge(reader: _Reader, profile: Profile, *, named: bool) -> Dialogue[Candid
             return None
         score += points
         reasons += [reason] if reason else []
-    return Candidate(profile.id, score, named, tuple(reasons)) if score >= _ENOUGH else None
-
-
-_ENOUGH = 3
-"""A counter alone is not enough: almost any number could be one."""
+    if score < _ENOUGH:
+        reasons.append("only its counter fits, and almost any number could be one: look at the display")
+    return Candidate(profile.id, score, named, tuple(reasons))
 
 
 def _plausible(name: str, register: Register, counts: Fraction) -> tuple[int, str]:

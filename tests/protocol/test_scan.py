@@ -6,6 +6,7 @@
 import pytest
 
 from agent.metering.plant import SerialSettings
+from agent.protocol.recognise import recognise
 from agent.protocol.scan import FAST, SLOW, USUAL_SETTINGS, Kind, Presence, search
 from agent.protocol.survey import Extent, Found, survey
 from simulators.meters.faults import Fault
@@ -138,16 +139,29 @@ def profiles_of(found: Found) -> list[str]:
     return [one.profile for one in found.model.candidates]
 
 
-def test_the_model_and_the_serial_number_are_told() -> None:
-    world = World([modbus_meter(unit, name, S9600, 10) for unit, name in enumerate(MODBUS, 1)])
-    found = {one.presence.address: one for one in surveyed(world)}
-    for unit, name in enumerate(MODBUS, 1):
-        assert name in profiles_of(found[unit]), name
-        model = found[unit].model
-        assert model is not None
-        assert (model.serial is not None) == (PROFILES[name].identity is not None) or len(
-            model.candidates
-        ) > 1
+def test_every_model_is_told_from_its_registers() -> None:
+    """Its own profile is always among those that fit; many models share a map."""
+    for name in MODBUS:
+        world = World([modbus_meter(5, name, S9600, 10)])
+        model = world.play(recognise(5, S9600, PROFILES))
+        assert name in [one.profile for one in model.candidates], name
+
+
+def test_a_line_of_one_model_is_not_compared_with_all_others_for_each_meter() -> None:
+    one = World([modbus_meter(1, "schneider-iem3155", S9600, 10)])
+    surveyed(one, fast_only=True, dlt645=False)
+    many = World([modbus_meter(unit, "schneider-iem3155", S9600, 10) for unit in range(1, 11)])
+    found = surveyed(many, fast_only=True, dlt645=False)
+    assert all("schneider-iem3155" in profiles_of(each) for each in found)
+    assert many.asked < 3 * one.asked
+
+
+def test_the_serial_number_is_told() -> None:
+    world = World([modbus_meter(5, "eastron-sdm120", S9600, 10)])
+    model = world.play(recognise(5, S9600, PROFILES))
+    assert [one.profile for one in model.candidates] == ["eastron-sdm120"]
+    assert model.candidates[0].named
+    assert model.serial is not None
 
 
 def test_the_phases_of_a_dl_t_645_meter_are_told() -> None:
