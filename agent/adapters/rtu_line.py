@@ -228,28 +228,14 @@ class RtuLine:
         self._drain()
         return self._master.garbage()
 
+    def foreign(self) -> int:
+        """How many requests of somebody else were heard since this was last called."""
+        self._drain()
+        return self._master.foreign()
+
     async def close(self) -> None:
         """Let go of the port; a read that is waiting ends with LineDown."""
         self._drop("was closed")
-
-    def _claim(self) -> _Channel:
-        device = self._line.device or ""
-        try:
-            return _SerialChannel(device, self._line.serial)
-        except (OSError, ValueError) as fault:
-            raise LineDown(f"line {self._line.id}: {_why_not_open(device, fault)}") from fault
-
-    async def _connect(self) -> _Channel:
-        host, port = self._line.host or "", self._line.port or 0
-        try:
-            async with asyncio.timeout(CONNECT_SECONDS):
-                return _SocketChannel(await _connected_socket(host, port))
-        except (OSError, TimeoutError) as fault:
-            reason = str(fault) or f"no answer in {CONNECT_SECONDS} s"
-            raise LineDown(
-                f"line {self._line.id}: cannot connect to {host}:{port}: {reason}; "
-                "check address and power of the server"
-            ) from fault
 
     def _drop(self, reason: str) -> None:
         """Close the channel, if any, and end the waiting read."""

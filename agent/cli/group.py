@@ -37,6 +37,9 @@ COMMANDS: Mapping[str, Entry] = {
     "read": Entry(
         "agent.cli.read:read", "Read one meter once, through the real line, and show every register."
     ),
+    "doctor": Entry(
+        "agent.cli.doctor:doctor", "Say what is likely wrong with a line, and by what one can tell."
+    ),
     "status": Entry(
         "agent.cli.status:status", "Say how the running agent is, and what to do about what is not well."
     ),

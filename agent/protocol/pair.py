@@ -77,6 +77,10 @@ class PairMaster:
         """How many bytes came since this was last called that are part of no sound frame."""
         return self._speaking.garbage()
 
+    def foreign(self) -> int:
+        """How many Modbus requests of somebody else were heard since this was last called."""
+        return self._rtu.foreign()
+
     def _hand_over(self, machine: RtuMaster | DltMaster) -> None:
         if machine is not self._speaking:
             if self._speaking.is_busy:

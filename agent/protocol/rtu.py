@@ -175,6 +175,8 @@ class _Ask:
     hard_ns: int = 0
     doubt: str = ""
     noise: int = 0
+    spoke_before: bool = False
+    """It has given a sound answer to something else first: an address that speaks twice."""
     sent: bytes = b""
 
     @property
@@ -205,6 +207,11 @@ class _Found:
     def is_data(self) -> bool:
         """A reply with registers; a request has the other parity of length."""
         return self.function in (READ_HOLDING, READ_INPUT) and len(self.data) == 5 + self.data[2]
+
+    @property
+    def is_request(self) -> bool:
+        """A read request; our own, as an echo, is recognised before this is asked."""
+        return len(self.data) == REQUEST_BYTES and self.function in (READ_HOLDING, READ_INPUT)
 
     def fits(self, debt: _Debt) -> bool:
         """Whether this may be the answer that was owed."""
@@ -237,6 +244,7 @@ class RtuMaster:
         self._units: dict[int, _Unit] = {}
         self._strays: list[int] = []
         self._garbage = 0
+        self._foreign = 0
 
     # ----------------------------------------------------------------------------------------------- what callers do
 
@@ -270,6 +278,11 @@ class RtuMaster:
         if self._ask is None:
             self._sweep_out()
         found, self._garbage = self._garbage, 0
+        return found
+
+    def foreign(self) -> int:
+        """How many requests of somebody else were heard since this was last called."""
+        found, self._foreign = self._foreign, 0
         return found
 
     def _sweep_out(self) -> None:
@@ -450,15 +463,21 @@ class RtuMaster:
             return None
         pdu = found.data[1:-2]
         if pdu[:2] == request.reply_header and found.is_data:
+            if ask.spoke_before:
+                self._strays = [*self._strays[1 - STRAYS_MAX :], found.unit]
             self._close(ask, answered=True)
             assert ask.sent_ns is not None
             return Words(words_of(request, pdu), ask.sent_ns, now_ns)
+        if found.is_request and not found.is_data:
+            self._note_stray(found)
+            return None
         if self._settle(now_ns, found):
             self._note_stray(found)
             return None
         if found.data[:2] == _exception_header(request):
             self._close(ask, answered=True)
             return Failed(refusal(request, found.data[2]))
+        ask.spoke_before = found.is_data
         size = len(found.data)
         ask.doubt = f"unit {request.unit} answered with function {found.function}, {size} bytes, to {request}"
         return None
@@ -495,6 +514,8 @@ class RtuMaster:
     def _note_stray(self, found: _Found) -> None:
         if found.is_data or found.is_exception:
             self._strays = [*self._strays[1 - STRAYS_MAX :], found.unit]
+        elif found.is_request:
+            self._foreign += 1
 
     def _settle(self, now_ns: int, found: _Found) -> bool:
         """Cross out the oldest debt that this frame may pay; False if there is none."""

@@ -32,6 +32,7 @@ class _Character:
     start_ns: int = field(compare=False)
     value: int = field(compare=False)
     from_master: bool = field(compare=False)
+    asks: bool = field(compare=False)
     damaged: bool = field(compare=False, default=False)
 
 
@@ -72,7 +73,7 @@ class Rs485Line:
         self._chance = random.Random(seed)
         self._on_line: list[_Character] = []
         self._heard = bytearray()
-        self._heard_master_only = True
+        self._heard_asking_only = True
         self._last_end_ns = 0
         self._master_free_ns = 0
         self._count = 0
@@ -84,6 +85,10 @@ class Rs485Line:
         if before_ns != self._master_free_ns and start_ns < before_ns + silence_ns(self.settings):
             self.begun_too_early += 1
         self._master_free_ns = self._put(start_ns, data, from_master=True)
+
+    def other_master_sends(self, now_ns: int, data: bytes) -> None:
+        """Somebody else asks, without listening for who is talking; the meters take it for their master."""
+        self._put(now_ns, data, from_master=False, asks=True)
 
     def babble(self, now_ns: int, count: int) -> None:
         """Some device talks without being asked: `count` random characters from now on."""
@@ -121,12 +126,14 @@ class Rs485Line:
 
     # ---------------------------------------------------------------------------------------------------- characters
 
-    def _put(self, start_ns: int, data: bytes, *, from_master: bool) -> int:
+    def _put(self, start_ns: int, data: bytes, *, from_master: bool, asks: bool = False) -> int:
         """Occupy the line; returns when the last character is over."""
         duration_ns = character_ns(self.settings)
         for value in data:
             self._count += 1
-            new = _Character(start_ns + duration_ns, self._count, start_ns, value, from_master)
+            new = _Character(
+                start_ns + duration_ns, self._count, start_ns, value, from_master, asks or from_master
+            )
             for other in self._on_line:
                 if other.start_ns < new.end_ns and new.start_ns < other.end_ns:
                     self.collisions += not (other.damaged and new.damaged)
@@ -142,14 +149,14 @@ class Rs485Line:
         if character.start_ns - self._last_end_ns >= silence_ns(self.settings):
             self._begin_frame()
         self._heard.append(value)
-        self._heard_master_only &= character.from_master
+        self._heard_asking_only &= character.asks
         self._last_end_ns = max(self._last_end_ns, character.end_ns)
         if self.echo or not character.from_master:
             received.append(Delivery(character.end_ns, value))
 
     def _begin_frame(self) -> None:
         self._heard.clear()
-        self._heard_master_only = True
+        self._heard_asking_only = True
 
     def _frame_end_ns(self) -> int:
         return self._last_end_ns + silence_ns(self.settings)
@@ -159,9 +166,9 @@ class Rs485Line:
         return bool(self._heard) and all(c.start_ns >= self._frame_end_ns() for c in self._on_line)
 
     def _end_of_frame(self) -> None:
-        frame, end_ns, from_master = bytes(self._heard), self._last_end_ns, self._heard_master_only
+        frame, end_ns, asks = bytes(self._heard), self._last_end_ns, self._heard_asking_only
         self._begin_frame()
-        if not from_master or not (is_sound(frame) or only_frame(frame)):
+        if not asks or not (is_sound(frame) or only_frame(frame)):
             return
         self.requests_heard += 1
         self.heard_ns = end_ns

@@ -137,9 +137,17 @@ class VirtualLine:
     A transaction is played at once, to its end, and then time passes for as long as it took.
     """
 
-    def __init__(self, line: Rs485Line, settings: SerialSettings, *, late_factor: int = LATE_FACTOR) -> None:
+    def __init__(
+        self,
+        line: Rs485Line,
+        settings: SerialSettings,
+        *,
+        late_factor: int = LATE_FACTOR,
+        hear_at: Callable[[SerialSettings], Hear] | None = None,
+    ) -> None:
         self.line = line
-        self.bus = VirtualBus(PairMaster(settings, late_factor=late_factor), line)
+        self._master = PairMaster(settings, late_factor=late_factor)
+        self.bus = VirtualBus(self._master, line, hear_at=hear_at)
         self.requests: list[tuple[int, ReadRequest, int]] = []
         """When each was asked, what, and with which time-out in ms."""
         self.broken: str | None = None
@@ -166,6 +174,7 @@ class VirtualLine:
         begun_ns = round(loop.time() * 1_000_000_000)
         self.bus.idle(max(0, begun_ns - self.bus.now_ns))
         self.requests.append((self.bus.now_ns, request, timeout_ms))
+        self.bus.trace.clear()
         end = self.bus.read(
             request, timeout_ms=timeout_ms, quiet_ms=quiet_ms, settings=settings or self._settings
         )
@@ -176,3 +185,15 @@ class VirtualLine:
 
     async def close(self) -> None:
         """Nothing to let go of."""
+
+    def strays(self) -> list[int | str]:
+        """Who answered without being asked since this was last called."""
+        return self._master.strays()
+
+    def foreign(self) -> int:
+        """How many requests of somebody else were heard since this was last called."""
+        return self._master.foreign()
+
+    def garbage(self) -> int:
+        """How many bytes came since this was last called that are part of no sound frame."""
+        return self._master.garbage()

@@ -1,0 +1,87 @@
+"""`metering-agent doctor` on a real pty: what it asks, what it shows, and that it claims the port alone."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agent.adapters.rtu_line import RtuLine
+from agent.cli.doctor import examine_line, json_of, text_of
+from agent.cli.group import main
+from agent.errors import LineDown
+from agent.metering.plant import SerialSettings
+from agent.protocol.doctor import Cause, Diagnosis, Tally, alternatives, diagnose
+from simulators.line.pump import PtyLine
+from simulators.line.station import on_one_pair
+from simulators.meters.faults import Fault, Kind
+from simulators.meters.meter import FixedEnergy, SimulatedMeter
+from tests.support.plants import FAST, line, meter
+
+SLOW = SerialSettings(9600, "none", 1)
+
+
+async def test_a_healthy_line_on_a_pty() -> None:
+    meters = [meter("heater", 7), meter("oven", 9)]
+    simulated = [SimulatedMeter(each, FixedEnergy(5), turnaround_ms=2) for each in meters]
+    pty = PtyLine(FAST, lambda _: on_one_pair(simulated))
+    wired = line(device=pty.path)
+    tallies = await examine_line(RtuLine(wired, listen_ms=20), wired, meters, 25)
+    pty.close()
+    assert [(tally.answered, tally.silent, tally.damaged) for tally in tallies] == [(25, 0, 0)] * 2
+    assert diagnose(tallies) == ()
+    shown = text_of(wired, tallies, ())
+    assert "heater" in shown and "nothing is wrong" in shown
+
+
+async def test_damage_at_one_address_is_said_with_its_evidence() -> None:
+    meters = [meter("heater", 7), meter("oven", 9), meter("press", 11)]
+    simulated = [SimulatedMeter(each, FixedEnergy(5), turnaround_ms=2) for each in meters]
+    simulated[0].faults.append(Fault(Kind.BAD_CHECKSUM))
+    pty = PtyLine(FAST, lambda _: on_one_pair(simulated))
+    wired = line(device=pty.path)
+    tallies = await examine_line(RtuLine(wired, listen_ms=20), wired, meters, 20)
+    pty.close()
+    (found,) = diagnose(tallies)
+    assert (found.cause, found.meters) == (Cause.TWINS, ("heater",))
+    assert "20 of 20" in found.evidence
+    assert found.remedy in text_of(wired, tallies, (found,))
+    assert json.loads(json.dumps(json_of(wired, tallies, (found,))))["diagnoses"][0]["cause"] == found.cause
+
+
+async def test_a_port_that_is_not_there_is_said(tmp_path: Path) -> None:
+    wired = line(device=str(tmp_path / "nothing"))
+    with pytest.raises(LineDown):
+        await examine_line(RtuLine(wired), wired, [meter("heater", 7)], 20)
+
+
+def test_help_says_what_it_does() -> None:
+    result = CliRunner().invoke(main, ["doctor", "--help"])
+    assert result.exit_code == 0 and "nothing is written" in result.output
+
+
+def test_a_meter_that_is_only_dead_is_no_fault_of_the_line() -> None:
+    tallies = (
+        Tally("a", 1, SLOW, answered=1000),
+        Tally("b", 2, SLOW, silent=50),
+        Tally("c", 3, SLOW, answered=1000),
+    )
+    assert diagnose(tallies) == ()
+
+
+def test_too_few_reads_say_nothing() -> None:
+    assert diagnose([Tally("a", 1, SLOW, damaged=5, with_garbage=5, garbage_bytes=60)]) == ()
+
+
+def test_the_settings_of_one_meter_are_its_own_diagnosis() -> None:
+    there = SerialSettings(9600, "even", 1)
+    found = diagnose([Tally("a", 1, SLOW, answered=100), Tally("b", 2, SLOW, silent=50, answers_at=there)])
+    assert [(each.cause, each.meters) for each in found] == [(Cause.PARITY, ("b",))]
+    assert isinstance(found[0], Diagnosis) and "9600 8E1" in found[0].evidence
+
+
+def test_other_settings_are_tried_once_each_and_never_the_present_ones() -> None:
+    tried = alternatives(SLOW, [SerialSettings(2400, "even", 1)])
+    assert tried[0] == SerialSettings(2400, "even", 1)
+    assert SLOW not in tried and len(tried) == len(set(tried))
+    assert {settings.parity for settings in tried[1:4]} == {"even", "odd", "none"}
