@@ -45,6 +45,7 @@ from agent.metering.reads import Reads, reshape
 from agent.protocol.pace import CREDIT_MAX_NS, Pace, ProbeBudget, probe_pause_s
 from agent.protocol.rtu import SLACK_NS, character_ns
 from agent.service.close import Sample
+from agent.service.hearing import Hearing
 from agent.service.logline import pairs
 from agent.service.ports import Clock, Line, Reply
 from agent.service.pulse import TURN_S_MAX, Pulse
@@ -127,6 +128,7 @@ class LineWorker:
         self._groups = _groups(self.watches.values())
         self._tuned = line.serial
         self._dead: dict[str, Watch] = {}
+        self.hearing = Hearing(self.watches, port, clock.monotonic_ns())
         self._budget = ProbeBudget(clock.monotonic_ns())
         self._without_path: set[str] = set()
         self._path_pause_s = 0
@@ -269,6 +271,7 @@ class LineWorker:
             if self._deserves_retry(watch):
                 await self._take_sample(sweep, watch, retried=True)
         sweep.finish()
+        self.hearing.listen(self._clock.monotonic_ns())
         self.health.last_sweep_ns = self._clock.monotonic_ns() - begun_ns
         if self._clock.monotonic_ns() - self.health.marks[-1].at_ns >= MARK_NS:
             self.health.marks.append(self.mark())
