@@ -15,6 +15,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "线路 {subject}：最近有 {percent} % 的应答损坏",
         "检查是否有两块电表地址相同、A/B 线接反或松动、缺少 120 欧终端电阻",
     ),
+    "line-diagnosis": (
+        "线路 {subject}，可能原因 {cause}：{evidence}",
+        "停止代理后可进一步检查：metering-agent doctor {subject} --site SITE",
+    ),
     "line-busy": (
         "线路 {subject} 的占用率为 {percent} %",
         "提高波特率，把部分电表移到另一条线路，或加长 poll",
@@ -73,7 +77,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "与消息服务器 {broker} 断开已 {age}：{reason}",
         "检查网络、地址和证书；{kwh} kWh 在日志库中等待，不会丢失",
     ),
-    "broker-refuses": ("消息服务器拒收我们的消息：{reason}", "请服务器运营方允许本网关在自己的主题下发布"),
+    "broker-refuses": (
+        "消息服务器拒收我们的消息：{reason}",
+        "0x10 表示平台尚未连接，连接后会自动重发；否则请服务器运营方允许本网关在自己的主题下发布",
+    ),
     "platform-silent": (
         "平台尚未确认 {age} 前封存的数据（{batches} 个批次，{kwh} kWh 在等待）",
         "请问平台运营方是否收到本网关的数据；在此期间不会删除任何数据",

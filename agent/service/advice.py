@@ -41,6 +41,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "line {subject}: {percent} % of the answers of late are damaged",
         "look for two meters with one address, swapped or loose A/B wires, and a missing 120 ohm end resistor",
     ),
+    "line-diagnosis": (
+        "line {subject}, probably {cause}: {evidence}",
+        "ask more closely with the agent stopped: metering-agent doctor {subject} --site SITE",
+    ),
     "line-busy": (
         "line {subject} is in use for {percent} % of the time",
         "raise its baud rate, move meters to another line, or give it a longer poll",
@@ -239,7 +243,11 @@ def _of_a_line(line: Mapping[str, Any]) -> Iterator[Problem]:
                 "line-down", ERROR, line["line"], {"reason": reason, "place": line["place"]}, remedy
             )
         return
-    noisy = 1000 * recent["damaged"] > NOISE_PERMILLE * recent["requests"]
+    diagnoses = line.get("diagnoses", ())
+    for found in diagnoses:
+        values = {"cause": found["cause"], "evidence": found["evidence"]}
+        yield Problem("line-diagnosis", WARNING, line["line"], values, found["remedy"])
+    noisy = not diagnoses and 1000 * recent["damaged"] > NOISE_PERMILLE * recent["requests"]
     if noisy and recent["requests"] >= NOISE_REQUESTS:
         percent = str(100 * recent["damaged"] // recent["requests"])
         yield Problem("line-noise", WARNING, line["line"], {"percent": percent})

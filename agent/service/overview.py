@@ -220,6 +220,10 @@ def _line(worker: LineWorker) -> dict[str, object]:
         "busy_ms": health.busy_ns // 1_000_000,
         "observed_ms": (now.at_ns - health.began_ns) // 1_000_000,
         "recent": _recent(oldest, now),
+        "diagnoses": [
+            {"cause": each.cause.value, "evidence": each.evidence, "remedy": each.remedy}
+            for each in worker.hearing.diagnoses()
+        ],
         "last_sweep_ms": None if health.last_sweep_ns is None else health.last_sweep_ns // 1_000_000,
         "rounds_skipped": health.rounds_skipped,
         "sweeps_skipped": health.sweeps_skipped,

@@ -54,6 +54,16 @@ KEPT_OUT = {
         ),
         (
             changed(
+                "lines",
+                0,
+                "diagnoses",
+                to=[{"cause": "another-master", "evidence": "9 requests of somebody else", "remedy": "find it"}],
+            ),
+            "line-diagnosis",
+            "warning",
+        ),
+        (
+            changed(
                 "lines", 0, "recent", to={"for_ms": 60_000, "busy_permille": 950, "requests": 9, "damaged": 9}
             ),
             "line-busy",

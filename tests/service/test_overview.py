@@ -125,7 +125,8 @@ def test_noise_on_a_line_is_told_from_silence(agent: Agent) -> None:
     agent.lines[0].before_read = noisy
     agent.poll_ms = 1000
     said = lived(agent, 280)
-    assert "line-noise" in [problem["code"] for problem in said["problems"]]
+    assert "line-diagnosis" in [problem["code"] for problem in said["problems"]]
+    assert said["lines"][0]["diagnoses"][0]["evidence"]
     assert said["lines"][0]["errors"]["damaged"] == said["lines"][0]["failed_reads"] > 0
     assert said["lines"][1]["errors"] == {}
 
