@@ -6,7 +6,14 @@ RUN := $(VENV)/python
 
 # Not "?=": bash keeps a variable of this name (the age of the shell), which must not become the length of the demo.
 SECONDS := 60
+
+# Of `make world`: whole factories, each two hours and more.
+SEEDS := 1000
 unexport SECONDS
+
+# Of `make fuzz`.
+RUNS := 200000
+TARGETS :=
 
 # An upgrade of the locks is asked for: make lock UPGRADE=1
 UPGRADE :=
@@ -14,7 +21,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test real bench check format docs lock clean runtime development programs
+.PHONY: help demo test world fuzz sbom real bench check format docs lock clean runtime development programs
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -24,6 +31,15 @@ demo: runtime ## a simulated factory of 26 meters, the agent, a broker and the p
 
 test: development programs ## the whole test suite (ARGS="..." goes to pytest)
 	@$(RUN) -m pytest $(ARGS)
+
+world: development ## SEEDS=1000 whole factories in virtual time, every fault there is
+	@$(VENV)/metering-sim world --seeds $(SEEDS)
+
+fuzz: development ## RUNS=200000 inputs at every parser, guided by coverage (TARGETS="rtu site" for some)
+	@$(RUN) -m tests.fuzz.campaign --runs $(RUNS) $(TARGETS)
+
+sbom: development ## what an installation consists of, as CycloneDX in dist/sbom.cdx.json
+	@$(RUN) -m tests.support.sbom
 
 real: development programs ## the long campaign: real processes, real faults (5 minutes)
 	@$(RUN) -m pytest tests/real -m real --timeout 900 $(ARGS)

@@ -24,6 +24,10 @@ COMMANDS = {
     ),
     "meters": ("simulators.meters_cli:meters", "Serve every meter that a site file names."),
     "platform": ("simulators.platform.commands:platform", "The reference carbon platform."),
+    "world": (
+        "simulators.world.commands:world",
+        "Whole factories by seed, with every fault there is, checked to the last 0.001 Wh.",
+    ),
 }
 """Command name -> module and attribute of its click command, and what the list of commands says of it."""
 

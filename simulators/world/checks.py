@@ -7,6 +7,7 @@ all rows together must reach from the first register read to the last one (I1, I
 set must have been said (I11).
 """
 
+import re
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Auditor:
         trace: Callable[[str], None],
     ) -> None:
         self.refused: Counter[tuple[str, str]] = Counter()
+        self.first_is_known = True
+        """False where the first readings may have been lost before the platform heard of them."""
         self.retold = False
         """A chain was opened behind the platform's head: what was said in the old one need not be said again."""
         self.accepted_ms: dict[str, int] = {}
@@ -132,7 +135,7 @@ class Auditor:
         """The result of a piece of work on a journal."""
         if isinstance(result, Closed):
             for meter, each in result.not_booked.items():
-                self.refused[meter, each.reason] += 1
+                self.refused[meter, _without_figures(each.reason)] += 1
         if str(result) == "restored":
             self.retold = True
 
@@ -198,13 +201,15 @@ class Auditor:
             self._judge_refusals(store)
 
     def _judge_refusals(self, store: Store) -> None:
-        said: Counter[tuple[str, str]] = Counter()
-        for meter, reason, count in store.rows(
-            "SELECT meter, body ->> 'reason', body ->> 'count' FROM events WHERE type = 'refused'"
-        ):
-            said[meter, reason] += count
-        for key, count in (self.refused - said).items():
-            self._alarm(f"I11: {key[0]}: {count} refused readings were not reported ({key[1]})")
+        """What is refused again and again is one event an hour, with its count; the first one is said at once."""
+        said = {
+            (meter, _without_figures(reason))
+            for meter, reason in store.rows(
+                "SELECT meter, body ->> 'reason' FROM events WHERE type = 'refused'"
+            )
+        }
+        for meter, reason in sorted(self.refused.keys() - said):
+            self._alarm(f"I11: {meter}: a refused reading was not reported ({reason})")
 
     def _judge_account(self, store: Store, meter: str, place: Place) -> None:
         """From the first register to the last: booked energy, and holes that were declared and have a cause."""
@@ -217,7 +222,7 @@ class Auditor:
             if not openings or not lasts:
                 self._alarm(f"I5: {meter}/{epoch} runs from {opening} to {last}, which were not shown")
                 return
-            if at is None and min(openings) != place.first_position:
+            if at is None and self.first_is_known and min(openings) != place.first_position:
                 self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {place.first_position}")
             hole = 0 if at is None else min(openings) - at
             if hole:
@@ -251,6 +256,11 @@ class Auditor:
             per_count = Fraction(described.num, described.den)
             found.append((epoch, opening, row[0], per_count, None if bound is None else bound[0]))
         return found
+
+
+def _without_figures(reason: str) -> str:
+    """Reasons that differ in figures only are one event."""
+    return re.sub(r"\d+", "0", reason)
 
 
 def _shown(place: Place, register_milliwh: int, per_count: Fraction) -> list[Shown]:

@@ -38,6 +38,9 @@ class Trouble(StrEnum):
     CUT = "cut"
     FULL = "full"
     EIO = "eio"
+    """A write fails."""
+    SYNC = "sync"
+    """A sync fails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,8 +149,7 @@ class Disk:
     """The files of one gateway. `operations` counts writes, truncations and syncs.
 
     `troubles` says what happens to which operation; `full` refuses every write that makes a file longer; `broken`
-    refuses everything. After a power cut the disk is `dead` for whoever had it open, until `restart`. `sync_is_lie`
-    counts how often something was told to be durable that is not (checked by the world before anything is sent).
+    refuses everything. After a power cut the disk is `dead` for whoever had it open, until `restart`.
     """
 
     def __init__(self) -> None:
@@ -263,7 +265,7 @@ class _Open:
         if self._is_of_the_past():
             return
         trouble = self._disk.operate(self._name, "sync")
-        if trouble is Trouble.EIO:
+        if trouble is Trouble.SYNC:
             self._file.fail_to_sync()
             raise apsw.IOError("a sync failed")
         self._file.sync()

@@ -184,7 +184,10 @@ class Gateway:
         self.stages = self.uplink = self.storage = None
         journal, self.journal = self.journal, None
         if journal is not None:
-            journal.close()
+            try:
+                journal.close()
+            except JournalDamaged as error:
+                self._around.tell(f"{self.name}: {error}")
         if self._vfs is not None:
             self._vfs.unregister()
             self._vfs = None

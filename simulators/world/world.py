@@ -215,7 +215,7 @@ def run_seed(
     faults_s: int = FAULTS_S,
 ) -> Result:
     """Run one seed, with all faults of its plan or only those named; `kinds` limits what is drawn at all."""
-    plan = draw(seed, kinds if kinds is not None else frozenset(nemesis.KINDS), faults_s)
+    plan = draw(seed, kinds if kinds is not None else nemesis.SETTLED, faults_s)
     if names is not None:
         plan = only(plan, names)
 

@@ -1,0 +1,91 @@
+"""The command `metering-sim world`: many seeds of a simulated factory, or one of them in full."""
+
+import os
+import time
+
+import click
+
+from simulators.world.campaign import Outcome, minimised, quietly, run_many
+from simulators.world.world import FAULTS_S, run_seed
+
+S_PER_DAY = 86_400
+
+
+@click.command()
+@click.option("--seeds", default=100, show_default=True, type=click.IntRange(1), help="How many seeds.")
+@click.option("--start", default=0, show_default=True, type=click.IntRange(0), help="The first seed.")
+@click.option("--seed", type=click.IntRange(0), help="Only this one.")
+@click.option("--show", is_flag=True, help="With --seed: tell its story.")
+@click.option("--faults", help="With --seed: only these faults of its plan, by kind or name: clone,crash.2")
+@click.option(
+    "--hours", default=FAULTS_S // 3600, show_default=True, type=click.IntRange(1), help="Of faults, per seed."
+)
+@click.option("--processes", type=click.IntRange(1), help="How many at a time; as many as cores.")
+@click.pass_context
+def world(
+    ctx: click.Context,
+    seeds: int,
+    start: int,
+    seed: int | None,
+    show: bool,
+    faults: str | None,
+    hours: int,
+    processes: int | None,
+) -> None:
+    """A factory in one process: bus, disk, clock, broker, platform and an operator, all of them failing by seed.
+
+    The agent's own code runs in it unchanged. Every booking of the platform is held against what the meters really
+    counted. Exit code 1 if a promise was broken; then the fewest faults that break it are searched, and the command
+    that shows it again is printed.
+    """
+    if seed is not None:
+        ctx.exit(_one(seed, faults, show=show, faults_s=hours * 3600))
+    ctx.exit(_many(range(start, start + seeds), processes or os.cpu_count() or 1, faults_s=hours * 3600))
+
+
+def _one(seed: int, faults: str | None, *, show: bool, faults_s: int) -> int:
+    names = None if faults is None else frozenset(each for each in faults.split(",") if each)
+    result = quietly(lambda: run_seed(seed, names, faults_s=faults_s))
+    if show:
+        click.echo("\n".join(result.story))
+    click.echo(
+        f"seed {seed}: {len(result.plan)} faults, {result.simulated_s} s, {result.batches} batches,"
+        f" trace {result.trace[:16]}, {len(result.violations)} violations"
+    )
+    for each in result.violations:
+        click.echo(f"  {each}")
+    return 1 if result.violations else 0
+
+
+def _many(seeds: range, processes: int, *, faults_s: int) -> int:
+    begun = time.monotonic()
+    failed: list[Outcome] = []
+    simulated_s = batches = faults = 0
+    for outcome in run_many(seeds, processes, faults_s=faults_s):
+        simulated_s += outcome.simulated_s
+        batches += outcome.batches
+        faults += outcome.faults
+        if outcome.violations:
+            failed.append(outcome)
+            click.echo(f"seed {outcome.seed}: {outcome.violations[0]}")
+    seconds = time.monotonic() - begun
+    click.echo(
+        f"{len(seeds)} seeds, {simulated_s / S_PER_DAY:.1f} plant-days, {faults} faults, {batches} batches in"
+        f" {seconds:.0f} s on {processes} processes: {len(failed)} with violations"
+    )
+    if not failed:
+        return 0
+    _explain(min(failed, key=lambda each: each.faults), faults_s)
+    return 1
+
+
+def _explain(outcome: Outcome, faults_s: int) -> None:
+    """Make the smallest failure smaller, and say how to see it again."""
+    promise = outcome.violations[0].split(":")[0]
+    plan = quietly(lambda: run_seed(outcome.seed, faults_s=faults_s)).plan if outcome.trace else ()
+    names = minimised(outcome.seed, plan, promise, faults_s=faults_s) if plan else []
+    click.echo(f"\nseed {outcome.seed}, {outcome.violations[0]}")
+    click.echo(f"enough to break it: {', '.join(names) or 'no fault at all'}")
+    hours = "" if faults_s == FAULTS_S else f" --hours {faults_s // 3600}"
+    chosen = f' --faults "{",".join(names)}"' if plan else ""
+    click.echo(f"see it again:       metering-sim world --seed {outcome.seed} --show{hours}{chosen}")

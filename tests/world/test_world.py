@@ -1,0 +1,78 @@
+"""Whole factories in virtual time: the agent's own code under every fault there is, checked to the last 0.001 Wh.
+
+The short form of `make world`. A seed that ever failed stays here by its number.
+"""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from simulators.world import nemesis
+from simulators.world.campaign import minimised, outcome_of
+from simulators.world.plan import draw
+from simulators.world.sweep import HALF_HOUR_S, SEED, crashes, operations, run_crash
+from simulators.world.world import run_seed
+
+HOUR_S = 3600
+
+
+@pytest.mark.parametrize("first", range(0, 60, 6))
+def test_the_platforms_account_reaches_the_meters_exactly(first: int) -> None:
+    """One hour of faults each; two hours and more are `make world`."""
+    outcomes = [outcome_of(seed, faults_s=HOUR_S) for seed in range(first, first + 6)]
+    assert [(each.seed, each.violations) for each in outcomes if each.violations] == []
+    assert all(each.batches > HOUR_S / 120 / 2 for each in outcomes)
+
+
+def test_a_seed_takes_the_same_turns_every_time() -> None:
+    for seed in range(20):
+        first, second = (run_seed(seed, faults_s=1500) for _ in range(2))
+        assert first.trace == second.trace, seed
+
+
+def test_a_seed_takes_the_same_turns_in_another_process() -> None:
+    """Whatever Python hashes with a secret of each process must not decide anything."""
+    code = "from simulators.world.world import run_seed; print(run_seed(3, faults_s=1500).trace)"
+    traces = {
+        subprocess.run(
+            [sys.executable, "-c", code],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for seed in ("1", "2")
+    }
+    assert len(traces) == 1
+
+
+def test_every_kind_of_fault_is_drawn() -> None:
+    drawn = {each.kind for seed in range(200) for each in draw(seed, nemesis.KINDS, HOUR_S)}
+    assert drawn == set(nemesis.KINDS)
+
+
+def test_a_failure_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A fault of the world that breaks a promise by itself is found among the others."""
+
+    async def forge(world: object, chance: object, for_s: int) -> None:
+        world.alarm("I0: planted")  # type: ignore[attr-defined]
+
+    monkeypatch.setitem(nemesis.KINDS, "crash", forge)
+    seed = next(s for s in range(99) if any(each.kind == "crash" for each in run_plan(s)))
+    assert minimised(seed, run_plan(seed), "I0", faults_s=900)[0].startswith("crash.")
+
+
+def run_plan(seed: int) -> tuple:  # type: ignore[type-arg]
+    """The plan of a short seed."""
+    return draw(seed, nemesis.SETTLED, 900)
+
+
+def test_crashes_at_operations_of_the_disk() -> None:
+    """A thin slice of the sweep; the whole of it is `make sweep`."""
+    names = operations()
+    assert len(names) > 100
+    assert HALF_HOUR_S == 1800 and SEED == 0
+    for crash in crashes(names, every=173):
+        assert run_crash(crash).violations == (), str(crash)
