@@ -43,7 +43,8 @@ class StepEnergy:
     """Electricity of one step.
 
     `kwh` None is not known; `note` says how it was come by where that needs words. `factor` is this step's own: the
-    mean of an hourly series over its load, or of a mix of supplies; None where the activity's factor serves.
+    mean of an hourly series over its load, or of a mix of supplies; None where the activity's factor serves. `covered`
+    is the part of the period for which the energy is known, 0 to 1.
     """
 
     place: Place
@@ -52,6 +53,7 @@ class StepEnergy:
     status: Status
     note: str = ""
     factor: Factor | None = None
+    covered: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,7 @@ class Row:
     transport: KgCO2e | None = None
     factor: Factor | None = None
     note: str = ""
+    covered: Fraction = Fraction(1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +95,12 @@ class Footprint:
     @property
     def is_complete(self) -> bool:
         """Whether every source has a figure, every transport too, and nothing was left unsaid."""
-        return not (self.missing or self.unsaid or self.without_transport)
+        return not (self.missing or self.unsaid or self.without_transport or self.partly_covered)
+
+    @property
+    def partly_covered(self) -> dict[str, Fraction]:
+        """Steps whose energy is known for a part of the period only."""
+        return {row.id: row.covered for row in self.rows if row.covered < 1}
 
     @property
     def without_transport(self) -> tuple[str, ...]:
@@ -244,7 +250,7 @@ def _step_row(source: Source, entry: StepEnergy | None, work: _Work) -> Row:
     row = _row(source, Status.MISSING)
     if entry is None or entry.kwh is None or entry.status is Status.MISSING:
         return row if entry is None else replace(row, note=entry.note)
-    row = replace(row, status=entry.status, amount=entry.kwh, note=entry.note)
+    row = replace(row, status=entry.status, amount=entry.kwh, note=entry.note, covered=entry.covered)
     factor = entry.factor or work.electricity
     if factor is None:
         # Nothing to emit where nothing was used; otherwise the missing factor has been told once, for all steps.

@@ -78,6 +78,7 @@ def completeness(footprint: Footprint) -> dict[str, object]:
         "kwh_by_status": {status: text_of(value) for status, value in sorted(kwh.items())},
         "missing": list(footprint.missing),
         "without_transport": list(footprint.without_transport),
+        "covered_percent": {step: _percent(part) for step, part in footprint.partly_covered.items()},
         "terms_unsaid": list(footprint.unsaid),
     }
 

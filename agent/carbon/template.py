@@ -8,7 +8,7 @@ later validity; the old one stays, so that an old report can be made again byte 
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Self
@@ -16,6 +16,8 @@ from typing import Self
 from agent.carbon.exact import decimal_of
 from agent.carbon.factors import Factor, Provenance, rate_of
 from agent.carbon.units import DimensionError
+
+SUPPLIES = ("grid", "net")
 
 
 class DocumentError(ValueError):
@@ -111,9 +113,12 @@ class Template:
     """Which sources a report lists, and the rules by which they are added up.
 
     `co2_allowed` names the terms of which CO2 alone may stand for CO2e, with the reason. `electricity` is the id of the
-    factor that serves the steps. `utilities` is `unassigned`, or the id of the allocation key that spreads them.
+    factor that serves the steps, `electricity_family` the beginning of the ids from which a platform takes it by year.
     `supply` is `grid` (every kWh by the grid's factor) or `net` (net purchased electricity: own generation that was
-    used counts by a factor of its own). `valid_from` and `valid_to` are dates, inclusive, None without an end.
+    used counts by `generation_factor`). `utilities_key` spreads what no step was given, by figures for the steps; None
+    leaves it unassigned, and shown. `valid_from` and `valid_to` are dates, inclusive, None without an end.
+    `uncertainty_percent` are the standard uncertainties assumed where nothing better is known: of an activity by its
+    status, of a factor by its term.
     """
 
     locked: Locked
@@ -122,8 +127,10 @@ class Template:
     sources: tuple[Source, ...]
     co2_allowed: Mapping[str, str]
     electricity: str
-    utilities: str
+    electricity_family: str
+    generation_factor: str
     supply: str
+    utilities_key: Mapping[str, Fraction] | None
     valid_from: str
     valid_to: str | None
     uncertainty_percent: Mapping[str, Fraction]
@@ -149,8 +156,10 @@ class Template:
                 sources=sources,
                 co2_allowed=allowed,
                 electricity=str(rules["electricity_factor"]),
-                utilities=str(rules["utilities"]),
-                supply=str(rules["supply"]),
+                electricity_family=str(rules["electricity_family"]),
+                generation_factor=str(rules["generation_factor"]),
+                supply=_one_of(rules["supply"], SUPPLIES),
+                utilities_key=_utilities(rules["utilities"]),
                 valid_from=str(document["valid_from"]),
                 valid_to=None if document.get("valid_to") is None else str(document["valid_to"]),
                 uncertainty_percent={
@@ -179,6 +188,20 @@ class Template:
     def is_valid(self, first_day: str, last_day: str) -> bool:
         """Whether it holds for a period of dates `YYYY-MM-DD`, both inclusive."""
         return self.valid_from <= first_day and (self.valid_to is None or last_day <= self.valid_to)
+
+
+def _one_of(value: object, known: Sequence[str]) -> str:
+    if value not in known:
+        raise ValueError(f"{value!r} is none of {', '.join(known)}")
+    return str(value)
+
+
+def _utilities(value: object) -> Mapping[str, Fraction] | None:
+    if value == "unassigned":
+        return None
+    if not isinstance(value, Mapping):
+        raise TypeError('utilities are "unassigned", or figures by step')
+    return {str(step): decimal_of(str(figure)) for step, figure in value.items()}
 
 
 def _source(entry: object) -> Source:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from agent.carbon.activity import Status
-from agent.carbon.exact import square_root
+from agent.carbon.exact import decimal_of, square_root
 from agent.carbon.footprint import Footprint, Row
 
 COVERAGE = 2
@@ -25,6 +25,22 @@ class MeterQuality:
     class_percent: Fraction | None
     ct_class_percent: Fraction | None
     resolution_milliwh: int | None
+
+
+_MID_CLASSES = {"A": Fraction(2), "B": Fraction(1), "C": Fraction(1, 2)}
+
+
+def class_percent(text: str | None) -> Fraction | None:
+    """The limit of error behind an accuracy class, percent: "1", "0.5S", "B"; None where it is not known."""
+    if text is None:
+        return None
+    plain = text.strip().upper()
+    if plain in _MID_CLASSES:
+        return _MID_CLASSES[plain]
+    try:
+        return abs(decimal_of(plain.removesuffix("S")))
+    except ValueError:
+        return None
 
 
 def meter_variance(energy_milliwh: int | Fraction, quality: MeterQuality) -> Fraction | None:

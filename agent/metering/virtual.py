@@ -115,7 +115,8 @@ def step_map(meters: Sequence[MappedMeter], virtual: Sequence[VirtualMeter] = ()
 
     for meter in meters:
         if meter.id in own:
-            give(meter.shares, own[meter.id], Method.METER)
+            # A meter above others gives a difference of readings: a residual, although it hangs on the wall.
+            give(meter.shares, own[meter.id], Method.METER if len(own[meter.id]) == 1 else Method.VIRTUAL)
     for made in virtual:
         give(made.shares, expanded[made.id], Method.VIRTUAL)
     unassigned: Terms = {}

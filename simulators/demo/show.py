@@ -12,10 +12,13 @@ from typing import Any
 from rich.console import Console
 from rich.live import Live
 
+from agent.errors import ConfigError
 from agent.metering.quantity import format_kwh
 from agent.resources import config_path
 from agent.settings.catalogue import load_catalogue
-from simulators.demo.rig import Rig
+from simulators.demo import footprint
+from simulators.demo.account import own_account
+from simulators.demo.rig import ORG, Rig
 from simulators.demo.view import LineRow, Moment, StepRow, final_table, fits, plain_line, screen
 
 INTERVAL, INTERVAL_S = "2s", 2
@@ -174,6 +177,28 @@ class Show:
         self._console.print(
             f"The platform verified {total} kWh; the meters' registers rose by the same, to the last 0.001 Wh,"
             f" for all {len(truth)}.",
+            style="green bold",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return self._footprint(truth, openings)
+
+    def _footprint(self, truth: dict[str, int], openings: dict[str, int]) -> int:
+        """What the kWh are for: the platform's footprint of the day has to equal the simulator's own account."""
+        own = own_account(truth[meter] - openings[meter] for meter in truth)
+        try:
+            platform = footprint.of_platform(self._rig.store, ORG)
+        except ConfigError as error:
+            self._console.print(f"No footprint: {error}", markup=False, style="red")
+            return 1
+        lines = footprint.compared(platform, own)
+        self._console.print(footprint.table(lines))
+        if not all(line.is_equal for line in lines) or platform.missing:
+            self._console.print("NOT EQUAL to the simulator's own account", style="red bold")
+            return 1
+        self._console.print(
+            "The footprint from verified kWh equals the simulator's own account exactly"
+            " (materials, fuels, wastes and production are invented).",
             style="green bold",
             highlight=False,
             soft_wrap=True,

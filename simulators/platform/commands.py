@@ -1,4 +1,4 @@
-"""The commands `metering-sim platform serve|totals|gaps|report|release`."""
+"""The commands `metering-sim platform serve|totals|gaps|report|lock|release`."""
 
 import json
 import logging
@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import click
 
@@ -22,6 +23,7 @@ from simulators.platform.serve import BrokerAddress, Service
 from simulators.platform.store import Store
 
 _FILE = click.Path(path_type=Path, dir_okay=False)
+_FOLDER = click.Path(path_type=Path, file_okay=False)
 _STORE = click.option("--store", "store_path", required=True, type=_FILE, help="The platform's SQLite file.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
@@ -147,13 +149,54 @@ def gaps(store_path: Path, as_json: bool) -> None:
 @platform.command("report")
 @_STORE
 @_JSON
-def report_(store_path: Path, as_json: bool) -> None:
-    """Agents, chains, totals, gaps and alarms on one page. Exit code 1 if the books do not add up."""
+@click.option(
+    "--from", "begins", metavar="TIME", help="Footprint from here on: 2026-05-03 or 2026-05-03T08:15Z, UTC."
+)
+@click.option("--to", "ends", metavar="TIME", help="... up to here.")
+@click.option("--org", help="Whose footprint, where the store knows several organisations.")
+@click.option(
+    "--activity", type=_FOLDER, help="Folder with materials.csv, fuels.csv, wastes.csv, production.csv."
+)
+@click.option("--template", type=_FILE, help="A locked template [the shipped one].")
+@click.option("--factors", type=_FILE, help="A locked factor set of electricity [the shipped one].")
+@click.option("--map", "maps", type=_FILE, multiple=True, help="A locked corrected map; repeatable.")
+@click.option("--hourly", type=_FILE, help="Hourly factors: CSV with start,kgco2e_per_kwh.")
+@click.option("--again", type=_FILE, help="Make this report (JSON) again: read no further than it did.")
+@click.option("--pact", type=_FILE, help="Also write a PACT 3.0.0 object here; needs --stated.")
+@click.option(
+    "--stated", type=_FILE, help="JSON: what a person states of company and product, by PACT's names."
+)
+def report_(store_path: Path, as_json: bool, begins: str | None, ends: str | None, **options: Any) -> None:
+    """Agents, chains, totals, gaps and alarms on one page; with --from and --to, the footprint of a period.
+
+    Exit code 1 if the books do not add up, 2 if what was asked for is wrong.
+    """
     store = _readable(store_path)
+    if begins is not None or ends is not None:
+        from simulators.platform.reporting import print_footprint
+
+        print_footprint(store, store_path, begins, ends, as_json=as_json, **options)
+        return
     said = report.report_json(store)
     click.echo(json.dumps(said) if as_json else "\n".join(report.report_lines(store)))
     if said["broken_books"]:
         raise SystemExit(1)
+
+
+@platform.command("lock")
+@click.argument("file", type=_FILE)
+def lock_(file: Path) -> None:
+    """Put a template, factor set or map into its canonical form and lock it by its SHA-256.
+
+    A name that is locked stays as it is: a change is a new version under a new name.
+    """
+    from agent.settings.locked import lock
+
+    try:
+        click.echo(f"{lock(file)}  {file.name}")
+    except ConfigError as error:
+        click.echo(str(error), err=True)
+        raise SystemExit(2) from None
 
 
 @platform.command()

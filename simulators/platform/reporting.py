@@ -1,0 +1,169 @@
+"""`metering-sim platform report --from --to`: the files, the words and the exit codes around an evaluation."""
+
+import csv
+import io
+import json
+import re
+import time
+import uuid
+from collections.abc import Mapping
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from agent.carbon.electricity import Series
+from agent.carbon.exact import decimal_of
+from agent.carbon.exchange import ExchangeError, product_footprint
+from agent.carbon.factors import Provenance
+from agent.carbon.template import DocumentError, sha256_of
+from agent.errors import ConfigError, Fault
+from agent.reporting.chain import ChainHead
+from agent.reporting.utc import ms_of_text
+from agent.reporting.wire import WireError
+from agent.settings.locked import open_factors, open_locked, open_template
+from simulators.footprint.activity import Folder, read_folder
+from simulators.footprint.command import lines_of, refuse
+from simulators.platform.evaluation import Answer, Question, evaluate
+from simulators.platform.maps import Correction
+from simulators.platform.quarters import Quarters
+from simulators.platform.store import Store
+
+_TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]{3}))?)?Z)?")
+
+NOT_OF_THE_FOLDER = frozenset({"steps.csv", "factors.csv"})
+"""The platform has verified kWh, and locked factors."""
+
+
+def print_footprint(
+    store: Store, path: Path, begins: str | None, ends: str | None, *, as_json: bool, **options: Any
+) -> None:
+    """Evaluate and print; ends with 2 where something is wrong."""
+    try:
+        answer, question = answer_of(store, path, begins, ends, **options)
+        if options["pact"] is not None:
+            _write_exchange(answer, question, options["pact"], options["stated"])
+    except ConfigError as error:
+        refuse(error)
+    said = answer.document
+    click.echo(json.dumps(said, ensure_ascii=False, indent=1) if as_json else "\n".join(lines_of(said)))
+
+
+def answer_of(
+    store: Store, path: Path, begins: str | None, ends: str | None, **options: Any
+) -> tuple[Answer, Question]:
+    """Evaluate what the options ask for. Raises ConfigError."""
+    template = open_template(options.get("template"))
+    locked, factors = open_factors(options.get("factors"))
+    series, series_sha256 = None, None
+    if options.get("hourly") is not None:
+        series, series_sha256 = read_series(options["hourly"])
+    folder: Folder | None = None
+    if options.get("activity") is not None:
+        folder = read_folder(options["activity"], template, without=NOT_OF_THE_FOLDER)
+    question = Question(
+        org=options.get("org") or _only_org(store),
+        from_ms=time_of("--from", begins),
+        to_ms=time_of("--to", ends),
+        template=template,
+        factors=factors,
+        factor_set=locked,
+        corrections=tuple(_correction(file) for file in options.get("maps", ())),
+        series=series,
+        series_sha256=series_sha256,
+        folder=folder,
+        up_to=None if options.get("again") is None else _heads(options["again"]),
+    )
+    # An old report is made from nothing, because the memory knows of no limit.
+    quarters = Quarters() if question.up_to is not None else Quarters(f"{path}.quarters")
+    try:
+        return evaluate(store, quarters, question), question
+    finally:
+        quarters.close()
+
+
+def time_of(option: str, text: str | None) -> int:
+    """A time as people write it, `2026-05-03` or `2026-05-03T08:15Z`, in UTC Unix ms. Raises ConfigError."""
+    if text is None:
+        raise _fault(option, "is missing", "a period has two ends")
+    match = _TIME.fullmatch(text)
+    try:
+        if match is None:
+            raise ValueError(text)
+        day, minute, second, thousandth = match.groups(default="")
+        return ms_of_text(f"{day}T{minute or '00:00'}:{second or '00'}.{thousandth or '000'}Z")
+    except ValueError:
+        raise _fault(
+            option, f'"{text}" is not a time', "write 2026-05-03 or 2026-05-03T08:15Z, in UTC"
+        ) from None
+
+
+def _only_org(store: Store) -> str:
+    names = [row[0] for row in store.rows("SELECT DISTINCT org FROM agents ORDER BY org")]
+    if len(names) != 1:
+        raise _fault(
+            "--org", f"the store knows {len(names)} organisations", f"name one of: {', '.join(names)}"
+        )
+    return str(names[0])
+
+
+def _correction(path: Path) -> Correction:
+    try:
+        return Correction.of(open_locked(path))
+    except DocumentError as error:
+        raise _fault(str(path), str(error)) from None
+
+
+def read_series(path: Path) -> tuple[Series, str]:
+    """Hourly factors from a CSV file, and its SHA-256. Raises ConfigError."""
+    try:
+        data = path.read_bytes()
+        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+        points = [_point(row) for row in rows]
+        return Series.of(path.name, points, Provenance(source=path.name)), sha256_of(data)
+    except OSError as error:
+        raise _fault(str(path), f"cannot be read: {error.strerror}") from None
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _fault(
+            str(path), f"is no series of factors: {error}", "columns are start, kgco2e_per_kwh"
+        ) from None
+
+
+def _point(row: Mapping[str, str]) -> tuple[int, Fraction]:
+    return time_of("start", row["start"]), decimal_of(row["kgco2e_per_kwh"])
+
+
+def _heads(path: Path) -> dict[str, ChainHead]:
+    """The heads that an old report had read."""
+    try:
+        messages = json.loads(path.read_text("utf-8"))["made_of"]["messages"]
+        return {name: ChainHead.from_payload(said["head"], name) for name, said in messages.items()}
+    except OSError as error:
+        raise _fault(str(path), f"cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, WireError) as error:
+        raise _fault(str(path), f"is no report of this platform: {error!r}") from None
+
+
+def _write_exchange(answer: Answer, question: Question, path: Path, stated: Path | None) -> None:
+    if stated is None:
+        raise _fault("--stated", "is missing", "a person has to state what no meter knows")
+    try:
+        made = product_footprint(
+            answer.footprint,
+            json.loads(stated.read_text("utf-8")),
+            id=str(uuid.uuid4()),
+            created_ms=time.time_ns() // 1_000_000,
+            from_ms=question.from_ms,
+            to_ms=question.to_ms,
+            factor_set=question.factor_set,
+        )
+        path.write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n", "utf-8")
+    except OSError as error:
+        raise _fault(str(error.filename), f"cannot be used: {error.strerror}") from None
+    except (ExchangeError, ValueError) as error:
+        raise _fault(str(stated), str(error)) from None
+
+
+def _fault(key: str, reason: str, remedy: str = "") -> ConfigError:
+    return ConfigError([Fault("report", None, key, reason, remedy)])
