@@ -61,7 +61,8 @@ class Row:
 def read(site_file: Path, meter_id: str, as_json: bool) -> None:
     """Read one METER of the site file once and show every register: words, value, unit.
 
-    Energy and power are shown behind CT and PT, as they will be booked.
+    Energy and power are shown behind CT and PT, as they will be booked. "~" marks a value that is rounded here; what
+    is booked is made from the words themselves.
     """
     from agent.settings.site import load_site
 

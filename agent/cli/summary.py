@@ -20,6 +20,7 @@ PROMISES = {
 """What each mode of acknowledgement is worth, in plain words."""
 
 _NAMES_THAT_MOVE = ("/dev/ttyUSB", "/dev/ttyACM")
+_THIS_MACHINE = ("127.", "localhost:", "[::1]:")
 
 
 def summarise(site: Site) -> dict[str, Any]:
@@ -117,6 +118,11 @@ def _notes(site: Site) -> list[str]:
         notes += _profile_notes(site, meter)
     for line_forecast in forecast(site.plant):
         notes += _time_notes(line_forecast, site.interval_ms)
+    if site.web_listen is not None and not site.web_listen.startswith(_THIS_MACHINE):
+        notes.append(
+            f"[web] listens on {site.web_listen}: whoever reaches this address reads the meters' values; "
+            "there is no password"
+        )
     if site.signing.credential is not None:
         notes.append(
             f'the signing key is the systemd credential "{site.signing.credential}", which only the service can open'

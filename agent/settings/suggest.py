@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+_PART_LEAST = 4
+"""So many characters of a name, such as "reflow" or "sdm630", say which one is meant, if only one has them."""
+
 
 def did_you_mean(given: str, known: Iterable[str]) -> str:
     """A question such as `did you mean "baud"?`, or empty text where nothing known is close."""
@@ -13,8 +16,11 @@ def did_you_mean(given: str, known: Iterable[str]) -> str:
 def nearest(given: str, known: Iterable[str]) -> str | None:
     """The known name that is most like the given one, None where none is close; case and `-_ .` do not matter."""
     spellings = {_plain(name): name for name in known}
-    close = get_close_matches(_plain(given[:200]), spellings, n=1, cutoff=0.6)
-    return spellings[close[0]] if close else None
+    plain = _plain(given[:200])
+    close = get_close_matches(plain, spellings, n=1, cutoff=0.6)
+    if not close and len(plain) >= _PART_LEAST:
+        close = [name for name in spellings if plain in name]
+    return spellings[close[0]] if len(close) == 1 else None
 
 
 def _plain(name: str) -> str:

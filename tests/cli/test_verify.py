@@ -72,7 +72,7 @@ def test_an_honest_export_is_verified_with_totals_by_meter_and_step(desk: Desk) 
 def test_an_end_that_no_receipt_names_is_called_open(desk: Desk) -> None:
     keys = ("--key", "agent.pem", "--acknowledgement-key", "platform.pem")
     assert "end           open" not in desk.run(*keys).output
-    desk.write(*desk.gateway.jws[:-1])  # the last batch taken out together with its receipt: nothing can prove it
+    desk.write(*desk.gateway.jws[:-1])  # the last batch and its receipt: their absence cannot be proved
     assert "end           open: no receipt read here names the last batch" in desk.run(*keys).output
     assert "cut off" not in desk.run(*keys).output
 
