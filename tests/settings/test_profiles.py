@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.errors import ConfigError
-from agent.metering.profile import SerialDefaults, WordType
+from agent.metering.profile import Register, SerialDefaults, WordType
 from agent.settings.profiles import exact_text, load_profile, load_profiles
 
 GOOD = """\
@@ -89,6 +89,7 @@ def test_a_right_file_becomes_a_profile(tmp_path: Path) -> None:
     assert (profile.identity, profile.fingerprint) == ("serial_number", ("ct_ratio",))
     assert profile.power_max_w == 63_000
     energy = profile.energy
+    assert isinstance(energy, Register)
     assert (energy.address, energy.function, energy.type, energy.words) == (0x5000, 3, WordType.U32, 2)
     assert energy.low_word_first
     assert energy.secondary
