@@ -32,6 +32,8 @@ POLL_MS_MIN = 100
 ADDRESS_MAX = 247
 """Highest unit number of Modbus; 248 to 255 are reserved (MODBUS over Serial Line V1.02, section 2.2)."""
 
+_SHOWN_MAX = 6
+
 _SERIAL_KEYS = ("baud", "parity", "stop_bits")
 _DLT645_ADDRESS = re.compile(r"[0-9]{12}")
 _ID = re.compile(grammar.ID_PATTERN)
@@ -193,9 +195,18 @@ def _profile(table: Table[MeterShape], known: Known, faults: FaultList) -> Profi
         return None
     profile = known.profiles.get(wanted)
     if profile is None:
-        remedy = did_you_mean(wanted, known.profiles) or f"known are {', '.join(sorted(known.profiles))}"
+        remedy = did_you_mean(wanted, known.profiles) or _some_of(known.profiles, wanted)
         faults.add((*table.path, "profile"), f'there is no profile "{wanted}"', remedy)
     return profile
+
+
+def _some_of(profiles: Collection[str], wanted: str) -> str:
+    """The profiles of the same maker, or the first few: there are nearly a hundred."""
+    maker = wanted.partition("-")[0].lower()
+    same = sorted(name for name in profiles if name.startswith(f"{maker}-"))
+    shown = same or sorted(profiles)[:_SHOWN_MAX]
+    rest = "" if same or len(profiles) <= _SHOWN_MAX else f" and {len(profiles) - len(shown)} more"
+    return f"known are {', '.join(shown)}{rest}; config/profiles/README.md lists the shipped ones"
 
 
 def _of_circuit(profile: Profile, circuit: int, path: KeyPath, faults: FaultList) -> Profile:

@@ -32,7 +32,12 @@ from simulators.meters.meter import FixedEnergy, SimulatedMeter
 from tests.support.plants import PROFILES, meter
 
 T = TypeVar("T")
-MODBUS = sorted(name for name, profile in PROFILES.items() if profile.protocol == "modbus-rtu")
+MODBUS = sorted(
+    name
+    for name, profile in PROFILES.items()
+    if profile.protocol == "modbus-rtu" and {"voltage_l1", "frequency"} & profile.registers.keys()
+)
+"""Models that a scan can recognise: where only the counter is known, nothing tells it from any other number."""
 DLT = ("dlt645-2007-single-phase", "dlt645-2007-three-phase")
 EVEN_SPEEDS = tuple(SerialSettings(baud, "even", 1) for baud in (2400, 9600, 19_200, 4800, 1200))
 

@@ -216,11 +216,16 @@ SERIAL = [serial_line("hall-a", "/dev/ttyS0")]
         ({"meters": [M("a", 248)]}, "meters.a.address", "248 is not a Modbus address"),
         ({"meters": [M("a", "7")]}, "meters.a.address", "is text, but eastron-sdm630-v2 speaks Modbus"),
         (
-            {"meters": [M("a", 1, profile="eastron-sdm999")]},
+            {"meters": [M("a", 1, profile="eastron-sdm12")]},
             "meters.a.profile",
             'did you mean "eastron-sdm120"?',
         ),
-        ({"meters": [M("a", 1, profile="zzz")]}, "meters.a.profile", "known are abb-b23, acrel-adl400"),
+        ({"meters": [M("a", 1, profile="zzz")]}, "meters.a.profile", "known are abb-a43, abb-a44, abb-b21"),
+        (
+            {"meters": [M("a", 1, profile="siemens-betriebsstundenzaehler")]},
+            "meters.a.profile",
+            "known are siemens-7kt-pac1600, siemens-pac2200, siemens-pac3200, siemens-pac4200; config",
+        ),
         ({"meters": [M("a", 1, step=None)]}, "meters.a.step", "nobody could say what this meter counts for"),
         ({"meters": [M("a", 1, step="memory_ic")]}, "meters.a.step", "is a material"),
         (

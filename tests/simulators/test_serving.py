@@ -24,7 +24,7 @@ from tests.support.plants import line, meter, plant
 async def read_milliwh(served_line: Line, served: Served, name: str) -> int:
     """One register, read by the agent's own line."""
     subject = served.meters[name].meter
-    register = subject.profile.energy
+    (register,) = subject.profile.energy.parts
     tcp = served_line.transport is Transport.MODBUS_TCP
     port = ModbusTcpLine(served_line) if tcp else RtuLine(served_line, listen_ms=10)
     await port.open()
