@@ -11,6 +11,7 @@ import pytest
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.rtu_line import RtuLine
+from agent.cli.read import read_meter
 from agent.metering.decode import decode
 from agent.metering.plant import Meter, Plant, SerialSettings
 from agent.metering.quantity import to_milliwh
@@ -79,3 +80,20 @@ async def test_every_register_of_a_mixed_line_is_right() -> None:
         await asyncio.gather(running, return_exceptions=True)
         await served.aclose()
     assert all(watch.failed_reads == 0 for watch in worker.watches.values())
+
+
+async def test_metering_agent_read_shows_every_register_of_a_dl_t_645_meter() -> None:
+    sources = {of.id: FixedEnergy(1_206_420_000, 4_000_000) for of in mixed_plant().meters}
+    served = await serve_plant(mixed_plant(), sources, device_links=False, openings=False)
+    (wired,) = served.plant_as_served().lines
+    of = next(one for one in mixed_plant().meters if one.id == "single")
+    try:
+        rows = await read_meter(RtuLine(wired, listen_ms=20), wired, of)
+    finally:
+        await served.aclose()
+    shown = {row.register.name: row.value for row in rows}
+    assert shown["energy_import"] == "1206.42"
+    assert shown["power_active_total"] == "4"
+    assert shown["serial_number"] == "000012345678"
+    assert shown["clock_time"] == "235902"
+    assert list(shown) == list(of.profile.registers)
