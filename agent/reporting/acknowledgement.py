@@ -115,7 +115,7 @@ class Acknowledgement:
         return self.gen, self.ack_no
 
     def to_payload(self) -> dict[str, object]:
-        """The payload to seal; `heads` and `rev` only where they are given."""
+        """The payload to seal; `heads` and `rev` only where they are given, `rev` also as null beside `heads`."""
         payload: dict[str, object] = {
             "v": VERSION,
             "org": self.org,
@@ -134,6 +134,7 @@ class Acknowledgement:
         }
         if self.heads is not None:
             payload["heads"] = heads_to_payload(self.heads)
+        if self.heads is not None or self.rev is not None:
             payload["rev"] = self.rev
         return payload
 
