@@ -23,6 +23,9 @@ COMMANDS: Mapping[str, Entry] = {
     "run": Entry("agent.cli.run:run", "Read the meters, seal the energy, report it. The service itself."),
     "check": Entry("agent.cli.check:check", "Say what a site file means, or everything that is wrong in it."),
     "keygen": Entry("agent.cli.keygen:keygen", "Make the signing key of this gateway."),
+    "enrol": Entry(
+        "agent.cli.enrol:enrol", "Show the key's thumbprint and QR code, and ask the platform to register it."
+    ),
     "scan": Entry(
         "agent.cli.scan:scan", "Say which meters are on a line, with which settings, and what they are."
     ),
