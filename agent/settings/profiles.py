@@ -9,7 +9,7 @@ import hashlib
 import re
 import tomllib
 from base64 import urlsafe_b64encode
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
 
@@ -65,14 +65,9 @@ def load_profiles(directory: Path) -> dict[str, Profile]:
     Raises:
         ConfigError: with every fault of every file.
     """
-    try:
-        files = sorted(path for path in directory.iterdir() if path.suffix == ".toml")
-    except OSError as error:
-        reason = f"the profiles cannot be listed: {error.strerror}"
-        raise ConfigError([Fault(str(directory), None, "", reason, "name a folder")]) from None
     profiles: dict[str, Profile] = {}
     faults: list[Fault] = []
-    for path in files:
+    for path in _files_of(directory):
         try:
             profiles[path.stem] = load_profile(path)
         except ConfigError as error:
@@ -80,6 +75,42 @@ def load_profiles(directory: Path) -> dict[str, Profile]:
     if faults:
         raise ConfigError(faults)
     return profiles
+
+
+class ProfileShelf(Mapping[str, Profile]):
+    """The profiles of a folder by id, each read when it is first asked for; `over` are others that come before them.
+
+    A site names a handful of the ninety shipped ones; reading them all takes half a second of a small gateway's start.
+
+    Raises:
+        ConfigError: the folder cannot be listed; or, on asking, with every fault of the profile asked for.
+    """
+
+    def __init__(self, directory: Path, over: Mapping[str, Profile] | None = None) -> None:
+        self._files = {path.stem: path for path in _files_of(directory)}
+        self._read: dict[str, Profile] = dict(over or {})
+
+    def __getitem__(self, id: str) -> Profile:
+        if id not in self._read:
+            self._read[id] = load_profile(self._files[id])
+        return self._read[id]
+
+    def __contains__(self, id: object) -> bool:
+        return id in self._read or id in self._files
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files | self._read)
+
+    def __len__(self) -> int:
+        return len(self._files | self._read)
+
+
+def _files_of(directory: Path) -> list[Path]:
+    try:
+        return sorted(path for path in directory.iterdir() if path.suffix == ".toml")
+    except OSError as error:
+        reason = f"the profiles cannot be listed: {error.strerror}"
+        raise ConfigError([Fault(str(directory), None, "", reason, "name a folder")]) from None
 
 
 def load_profile(path: Path) -> Profile:

@@ -21,7 +21,7 @@ from agent.settings.catalogue import Catalogue, load_catalogue
 from agent.settings.faultlist import FaultList
 from agent.settings.files import needed_directory, needed_file
 from agent.settings.forecast import forecast, format_s
-from agent.settings.profiles import load_profiles
+from agent.settings.profiles import ProfileShelf, load_profiles
 from agent.settings.sections import (
     check_budget,
     read_interval,
@@ -269,12 +269,15 @@ class _Reader:
             self._faults.adopt(error)
             return None
 
-    def _profiles(self) -> dict[str, Profile] | None:
-        """The shipped profiles, and over them those of the site; None where one of them is faulty."""
+    def _profiles(self) -> Mapping[str, Profile] | None:
+        """The shipped profiles, and over them those of the site; None where one of the site's is faulty.
+
+        Those of the site are all read, because a person may have just written them; the shipped ones when named.
+        """
         folder = self._profile_folder()
         try:
-            shipped = load_profiles(config_path("profiles"))
-            return shipped if folder is None else shipped | load_profiles(folder)
+            own = {} if folder is None else load_profiles(folder)
+            return ProfileShelf(config_path("profiles"), over=own)
         except ConfigError as error:
             self._faults.adopt(error)
             return None

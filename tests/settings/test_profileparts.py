@@ -7,7 +7,7 @@ import pytest
 
 from agent.errors import ConfigError
 from agent.metering.profile import Circuits, Condition, Profile, Recognition
-from agent.settings.profiles import load_profile
+from agent.settings.profiles import ProfileShelf, load_profile
 from agent.settings.site import load_site
 from tests.settings.example_site import meter, write_site
 
@@ -173,6 +173,22 @@ def test_a_fault_is_told_with_its_key(tmp_path: Path, old: str, new: str, key: s
     found = [fault for fault in caught.value.faults if says in fault.reason or says in fault.remedy]
     assert found, str(caught.value)
     assert found[0].key.startswith(key)
+
+
+def test_a_shelf_reads_what_is_asked_for(tmp_path: Path) -> None:
+    (tmp_path / "acme-m4.toml").write_text(GOOD, encoding="utf-8")
+    (tmp_path / "broken.toml").write_text("maker = 5", encoding="utf-8")
+    own = load(tmp_path, GOOD)
+    shelf = ProfileShelf(tmp_path, over={"mine": own})
+    assert (sorted(shelf), len(shelf)) == (["acme-m4", "broken", "mine"], 3)
+    assert shelf["mine"] is own
+    assert shelf["acme-m4"] is shelf["acme-m4"]
+    assert "broken" in shelf
+    assert shelf.get("nobody") is None
+    with pytest.raises(ConfigError):
+        shelf["broken"]
+    with pytest.raises(ConfigError, match="cannot be listed"):
+        ProfileShelf(tmp_path / "nowhere")
 
 
 def test_a_circuit_of_a_site_is_one_the_meter_has(tmp_path: Path) -> None:
