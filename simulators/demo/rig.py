@@ -18,6 +18,7 @@ from pathlib import Path
 
 from agent.adapters.control import ask
 from agent.adapters.keys import generate_key
+from agent.errors import ConfigError
 from agent.resources import config_path
 from agent.settings.catalogue import load_catalogue
 from simulators.platform.queries import Totals, totals
@@ -41,14 +42,16 @@ RATED_KW = 6000
 
 @dataclass(frozen=True, slots=True)
 class MeterPlace:
-    """One meter of the demo's site."""
+    """One meter of a site; `baud` and `parity` where it differs from its line, 12 digits as address for DL/T 645."""
 
     id: str
     step: str
     line: str
-    address: int
+    address: int | str
     profile: str
     serial: str
+    baud: int | None = None
+    parity: str | None = None
 
 
 def places(on_rs485: int = 10) -> list[MeterPlace]:
@@ -119,17 +122,20 @@ poll = "5s"
 
 
 def _meter_table(meter: MeterPlace) -> str:
-    ratio = 'ct_ratio = "150/5"\n' if meter.profile in SECONDARY_PROFILES else ""
+    address = f'"{meter.address}"' if isinstance(meter.address, str) else meter.address
+    more = 'ct_ratio = "150/5"\n' if meter.profile in SECONDARY_PROFILES else ""
+    more += f"baud = {meter.baud}\n" if meter.baud is not None else ""
+    more += f'parity = "{meter.parity}"\n' if meter.parity is not None else ""
     return f"""\
 [[meters]]
 id = "{meter.id}"
 line = "{meter.line}"
-address = {meter.address}
+address = {address}
 profile = "{meter.profile}"
 step = "{meter.step}"
 serial = "{meter.serial}"
 rated_kw = "{RATED_KW}"
-{ratio}"""
+{more}"""
 
 
 @dataclass
@@ -144,11 +150,11 @@ class Rig:
     interval: str = "2s"
     broker: str | None = None
     speed: int = 1
+    meters: Sequence[MeterPlace] = field(default_factory=lambda: places())
     processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self.meters = places()
         self.broker_port = free_port()
         self.broker_url = self.broker or f"mqtt://127.0.0.1:{self.broker_port}"
         agent_key = generate_key(self.folder / "signing-key.pem")
@@ -290,9 +296,10 @@ class Rig:
 
     def account(self) -> Totals | None:
         """The platform's account of this agent, None while it has none."""
-        if not self.store.exists():
+        try:
+            store = Store.read(self.store)
+        except ConfigError:  # the platform has not made its tables yet
             return None
-        store = Store.read(self.store)
         try:
             return totals(store).get(f"{ORG}/{AGENT}")
         finally:
