@@ -237,4 +237,4 @@ def check_decode(data: bytes) -> None:
         again = encode(register, value)
     except ValueError:
         raise AssertionError(f"{value!r} was read and cannot be shown") from None
-    assert again == words or (value == 0 and decode(register, again) == 0)
+    assert again == words or (value == 0 and not any(again))  # -0.0 is shown as zero
