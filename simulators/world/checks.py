@@ -181,9 +181,7 @@ class Auditor:
         return missing
 
     def _newest(self, store: Store, meter: str, place: Place) -> Shown | None:
-        row = store.first(
-            "SELECT m.booked_register, m.num, m.den FROM meters m WHERE m.meter = ?", (meter,)
-        )
+        row = store.first("SELECT m.booked_register, m.num, m.den FROM meters m WHERE m.meter = ?", (meter,))
         if row is None:
             return None
         shown = _shown(place, row[0], Fraction(row[1], row[2]))
@@ -228,7 +226,9 @@ class Auditor:
             if hole:
                 holes += 1
                 if bound is not None and hole * per_count > bound:
-                    self._alarm(f"I1: {meter}/{epoch}: a hole of {hole * per_count}, declared at most {bound}")
+                    self._alarm(
+                        f"I1: {meter}/{epoch}: a hole of {hole * per_count}, declared at most {bound}"
+                    )
             at = max(lasts)
         if holes > place.breaks:
             self._alarm(f"I1: {meter} has {holes} holes, and a person made {place.breaks}")

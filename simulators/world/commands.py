@@ -18,7 +18,11 @@ S_PER_DAY = 86_400
 @click.option("--show", is_flag=True, help="With --seed: tell its story.")
 @click.option("--faults", help="With --seed: only these faults of its plan, by kind or name: clone,crash.2")
 @click.option(
-    "--hours", default=FAULTS_S // 3600, show_default=True, type=click.IntRange(1), help="Of faults, per seed."
+    "--hours",
+    default=FAULTS_S // 3600,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Of faults, per seed.",
 )
 @click.option("--processes", type=click.IntRange(1), help="How many at a time; as many as cores.")
 @click.pass_context

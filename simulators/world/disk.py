@@ -67,6 +67,8 @@ class DiskFile:
     durable: bytearray = field(default_factory=bytearray)
     seen: bytearray = field(default_factory=bytearray)
     unsynced: list[_Write] = field(default_factory=list)
+    left_over: int = 0
+    """So many unsynced writes are of a process that ended in the middle of them."""
     lost: bool = False
     """A sync failed: something that is seen will never be durable by itself."""
 
@@ -82,16 +84,19 @@ class DiskFile:
         for write in self.unsynced:
             _apply(self.durable, write)
         self.unsynced.clear()
+        self.left_over = 0
 
     def fail_to_sync(self) -> None:
         """The cache forgets that these have still to be written."""
         self.lost |= bool(self.unsynced)
         self.unsynced.clear()
+        self.left_over = 0
 
     def lose_power(self, cut: Cut) -> None:
         for write in _kept(self.unsynced, cut):
             _apply(self.durable, write)
         self.unsynced.clear()
+        self.left_over = 0
         self.lost = False
         self.seen = bytearray(self.durable)
 
@@ -182,6 +187,8 @@ class Disk:
     def end_process(self) -> None:
         """The process is gone, the page cache is not: its open files are dead."""
         self.life += 1
+        for each in self.files.values():
+            each.left_over = len(each.unsynced)
 
     def image(self) -> dict[str, DiskFile]:
         """A copy of all files."""
@@ -195,7 +202,8 @@ class Disk:
     def is_durable(self) -> bool:
         """Whether nothing that SQLite believes to be in the log would be lost with the power."""
         return not any(
-            name.endswith("-wal") and (each.unsynced or each.lost) for name, each in self.files.items()
+            name.endswith("-wal") and (len(each.unsynced) > each.left_over or each.lost)
+            for name, each in self.files.items()
         )
 
     def size(self) -> int:
@@ -235,7 +243,7 @@ class _Open:
         self._delete = delete
         self._file = disk.files.setdefault(name, DiskFile())
 
-    def xRead(self, amount: int, offset: int) -> bytes:  # noqa: N802
+    def xRead(self, amount: int, offset: int) -> bytes:
         if self._disk.dead or self._disk.broken:
             raise apsw.IOError("the disk does not answer")
         return bytes(self._file.seen[offset : offset + amount])
@@ -244,7 +252,7 @@ class _Open:
         """The process that opened it is gone; what its connection does while it is taken apart reaches nothing."""
         return self._life != self._disk.life
 
-    def xWrite(self, data: bytes, offset: int) -> None:  # noqa: N802
+    def xWrite(self, data: bytes, offset: int) -> None:
         if self._is_of_the_past():
             return
         trouble = self._disk.operate(self._name, "write")
@@ -254,14 +262,14 @@ class _Open:
             raise apsw.FullError("no space left on the disk")
         self._file.write(offset, bytes(data))
 
-    def xTruncate(self, size: int) -> None:  # noqa: N802
+    def xTruncate(self, size: int) -> None:
         if self._is_of_the_past():
             return
         self._disk.operate(self._name, "truncate")
         if size < len(self._file.seen):
             self._file.truncate(size)
 
-    def xSync(self, flags: int) -> None:  # noqa: N802
+    def xSync(self, flags: int) -> None:
         if self._is_of_the_past():
             return
         trouble = self._disk.operate(self._name, "sync")
@@ -270,30 +278,30 @@ class _Open:
             raise apsw.IOError("a sync failed")
         self._file.sync()
 
-    def xFileSize(self) -> int:  # noqa: N802
+    def xFileSize(self) -> int:
         return len(self._file.seen)
 
-    def xClose(self) -> None:  # noqa: N802
+    def xClose(self) -> None:
         if self._delete and not self._is_of_the_past():
             self._disk.files.pop(self._name, None)
 
-    def xLock(self, level: int) -> None:  # noqa: N802
+    def xLock(self, level: int) -> None:
         """One process has one disk."""
 
-    def xUnlock(self, level: int) -> None:  # noqa: N802
+    def xUnlock(self, level: int) -> None:
         """One process has one disk."""
 
-    def xCheckReservedLock(self) -> bool:  # noqa: N802
+    def xCheckReservedLock(self) -> bool:
         return False
 
-    def xSectorSize(self) -> int:  # noqa: N802
+    def xSectorSize(self) -> int:
         return SECTOR
 
-    def xDeviceCharacteristics(self) -> int:  # noqa: N802
+    def xDeviceCharacteristics(self) -> int:
         """A write leaves the bytes beside it alone: what SQLite assumes of every disk by default."""
         return int(apsw.SQLITE_IOCAP_POWERSAFE_OVERWRITE)
 
-    def xFileControl(self, op: int, pointer: int) -> bool:  # noqa: N802
+    def xFileControl(self, op: int, pointer: int) -> bool:
         return False
 
 
@@ -309,7 +317,7 @@ class DiskVfs(apsw.VFS):
         self._life = disk.life
         super().__init__(self.name, "")
 
-    def xOpen(self, name: object, flags: list[int]) -> _Open:  # type: ignore[override]  # noqa: N802
+    def xOpen(self, name: object, flags: list[int]) -> _Open:  # type: ignore[override]
         if self._disk.dead or self._disk.broken:
             raise apsw.CantOpenError("the disk does not answer")
         flags[1] = flags[0]
@@ -317,14 +325,14 @@ class DiskVfs(apsw.VFS):
         delete = bool(flags[0] & apsw.SQLITE_OPEN_DELETEONCLOSE)
         return _Open(self._disk, str(path or f"temporary-{next(_numbers)}"), delete=delete)
 
-    def xDelete(self, name: str, sync: bool) -> None:  # noqa: N802
+    def xDelete(self, name: str, sync: bool) -> None:
         if self._disk.dead:
             raise apsw.IOError("the disk does not answer")
         if self._life == self._disk.life:
             self._disk.files.pop(name, None)
 
-    def xAccess(self, name: str, flags: int) -> bool:  # noqa: N802
+    def xAccess(self, name: str, flags: int) -> bool:
         return name in self._disk.files
 
-    def xFullPathname(self, name: str) -> str:  # noqa: N802
+    def xFullPathname(self, name: str) -> str:
         return name

@@ -39,9 +39,7 @@ class WorldLine:
         self._pair = pair
         self._on_bus = on_bus
         self._time = time
-        self._bus = VirtualBus(
-            PairMaster(SETTINGS), pair.line, now_ns=time.ns, chunk=CHUNK, hold_ns=HOLD_NS
-        )
+        self._bus = VirtualBus(PairMaster(SETTINGS), pair.line, now_ns=time.ns, chunk=CHUNK, hold_ns=HOLD_NS)
         self.open_count = 0
 
     async def open(self) -> None:
@@ -62,9 +60,7 @@ class WorldLine:
         begun_ns = self._time.ns
         self._bus.idle(max(0, begun_ns - self._bus.now_ns))
         self._on_bus()
-        end = self._bus.read(
-            request, timeout_ms=timeout_ms, quiet_ms=quiet_ms, settings=settings or SETTINGS
-        )
+        end = self._bus.read(request, timeout_ms=timeout_ms, quiet_ms=quiet_ms, settings=settings or SETTINGS)
         self._bus.trace.clear()
         await asyncio.sleep(max(0, self._bus.now_ns - begun_ns) / 1_000_000_000)
         self._check()

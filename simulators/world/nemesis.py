@@ -155,6 +155,11 @@ def _some_device(world: "World", chance: random.Random) -> Device:
     return world.devices[chance.choice(sorted(world.devices))]
 
 
+def _far_from_rollover(world: "World", chance: random.Random) -> Device:
+    """Not the first meter: close to its modulus a zero that is wrong cannot be told from one that is right."""
+    return world.devices[chance.choice(sorted(world.devices.keys() - {"m1"}))]
+
+
 def _sick(kind: Kind, **details: int) -> Play:
     """F1 to F14: a device answers wrongly for a while."""
 
@@ -190,7 +195,7 @@ def _shows(wrong: Callable[[int], int], answers: int) -> Play:
     """F17, F20 to F22: the register shows something else for a few answers."""
 
     async def play(world: "World", chance: random.Random, for_s: int) -> None:
-        device = _some_device(world, chance)
+        device = _far_from_rollover(world, chance)
         device.wrong, device.wrong_for = wrong, answers
         await asyncio.sleep(for_s)
         device.wrong, device.wrong_for = None, 0
@@ -296,14 +301,14 @@ async def _write_error(world: "World", chance: random.Random, for_s: int) -> Non
     """F48: one write fails with EIO."""
     disk = world.gateway.disk
     at = disk.operations + chance.randrange(60)
-    disk.troubles |= {number: Trouble.EIO for number in range(at, at + 2)}
+    disk.troubles |= dict.fromkeys(range(at, at + 2), Trouble.EIO)
 
 
 async def _sync_error(world: "World", chance: random.Random, for_s: int) -> None:
     """F49: one sync fails; what it should have made durable is only in the cache from then on."""
     disk = world.gateway.disk
     at = disk.operations + chance.randrange(60)
-    disk.troubles |= {number: Trouble.SYNC for number in range(at, at + 3)}
+    disk.troubles |= dict.fromkeys(range(at, at + 3), Trouble.SYNC)
 
 
 async def _disk_gone(world: "World", chance: random.Random, for_s: int) -> None:
@@ -367,6 +372,12 @@ async def _exchanged(world: "World", chance: random.Random, for_s: int) -> None:
     """F18, F19: another meter in the same place."""
     id_ = chance.choice(sorted(world.devices))
     old = world.devices[id_]
+    silence = Fault(Kind.SILENT)
+    old.faults.append(silence)  # nobody exchanges a meter in less time, nor while it answers
+    await asyncio.sleep(300)
+    old.faults.remove(silence)
+    if world.devices[id_] is not old:
+        return
     has_number = old.meter.profile.identity is not None
     opening = chance.randrange(10**6) if has_number else 0
     serial = str(chance.randrange(10**6, 10**7))
@@ -378,7 +389,7 @@ async def _exchanged(world: "World", chance: random.Random, for_s: int) -> None:
 
 async def _reset(world: "World", chance: random.Random, for_s: int) -> None:
     """F16: somebody sets a register to zero."""
-    _some_device(world, chance).reset(0)
+    _far_from_rollover(world, chance).reset(0)
 
 
 async def _change_site(world: "World", site: Site, chance: random.Random) -> None:

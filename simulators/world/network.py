@@ -57,7 +57,7 @@ class Broker:
         self.waiting: deque[tuple[str, bytes]] = deque()
         self.delivered = 0
         self._chance = chance
-        self._uplinks: list["WorldUplink"] = []
+        self._uplinks: list[WorldUplink] = []
 
     # -- gateways
 
@@ -146,9 +146,7 @@ class WorldUplink:
     `watch(topic, payload)` sees everything that leaves. After `kill` nothing leaves or arrives any more.
     """
 
-    def __init__(
-        self, broker: Broker, chance: random.Random, watch: Callable[[str, bytes], None]
-    ) -> None:
+    def __init__(self, broker: Broker, chance: random.Random, watch: Callable[[str, bytes], None]) -> None:
         self.session: str | None = None
         self._broker = broker
         self._chance = chance
@@ -161,7 +159,7 @@ class WorldUplink:
         self._dead = False
         self._dropped = asyncio.Event()
         self._taken_over = False
-        self._unanswered: list["asyncio.Future[None]"] = []
+        self._unanswered: list[asyncio.Future[None]] = []
 
     # -- the port
 
@@ -238,9 +236,7 @@ class WorldUplink:
     def _say_will(self) -> None:
         will = self._last_will
         if will is not None:
-            asyncio.get_running_loop().call_later(
-                WILL_S, self._broker.route_up, will.topic, will.payload
-            )
+            asyncio.get_running_loop().call_later(WILL_S, self._broker.route_up, will.topic, will.payload)
 
     async def _wait_in_vain(self, seconds: float) -> None:
         """Until the time is over or the connection ends, whichever is first."""
