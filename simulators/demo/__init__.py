@@ -1,6 +1,7 @@
 """`metering-sim demo`: a factory, a broker, a platform and the real agent, for a minute, with a verdict.
 
-`rig` makes an installation of real processes in a folder, `show` runs it and watches, `view` says how it looks.
+`rig` makes an installation of real processes in a folder, `show` runs it and watches, `view` says how it looks;
+`footprint` compares what the kWh are for with `account`, the simulator's own.
 """
 
 import tempfile
@@ -26,7 +27,8 @@ def demo(ctx: click.Context, seconds: int, keep: Path | None, no_kill: bool) -> 
     26 simulated meters, one for each production step: 10 on an RS485 pair paced at 9600 baud, 16 behind a Modbus TCP
     gateway. The agent polls, seals and publishes; a reference platform verifies. Halfway through the agent is killed
     with SIGKILL and started again. At the end the counters stop, the last boundary is drained, and the platform's
-    verified energy has to equal the meters' registers exactly: exit code 0, otherwise 1.
+    verified energy has to equal the meters' registers exactly, and the carbon footprint made of it the simulator's own
+    account: exit code 0, otherwise 1.
     """
     if keep is not None and keep.exists():
         raise click.UsageError(f"{keep} exists; name a new folder")
