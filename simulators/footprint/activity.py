@@ -21,6 +21,7 @@ from agent.carbon.activity import (
     StepEnergy,
     Waste,
 )
+from agent.carbon.exact import plain
 from agent.carbon.factors import Factor, Provenance
 from agent.carbon.footprint import Footprint, evaluate
 from agent.carbon.template import Source, Template, sha256_of
@@ -286,11 +287,8 @@ class _Reader:
         if value == unit.scale:
             return None
         if unit.scale != 1:
-            row.refuse(
-                "kg_per_unit",
-                f"{row.text('unit')} is {unit.scale} kg, not {row.text('kg_per_unit')}",
-                "leave it empty",
-            )
+            reason = f"{row.text('unit')} is {plain(unit.scale)} kg, not {row.text('kg_per_unit')}"
+            row.refuse("kg_per_unit", reason, "leave it empty")
             return None
         self._faults.notes.append(
             f"{id}: of each kg issued {row.text('kg_per_unit')} kg are counted, as its row says"
