@@ -89,7 +89,7 @@ class Auditor:
                 self._trace(f"batch {chain}/{seq} {hash_}")
 
     def _judge(self, store: Store, row: Row) -> None:
-        _, meter, epoch, n, kind, reg_start, reg_end, roll, energy, q, descriptor_id, _ = row
+        _, meter, epoch, n, _, reg_start, reg_end, roll, energy, q, descriptor_id, _ = row
         self._trace(f"booked {meter}/{epoch}/{n} {reg_start} {reg_end} {roll} {energy} {q}")
         name = f"{meter}/{epoch}/{n}"
         if energy != reg_end - reg_start + roll or energy < 0:
@@ -149,16 +149,16 @@ class Auditor:
         if gateway.journal is None or gateway.disk.dead:
             return
         rows = gateway.journal._db.execute(
-            "SELECT chain, seq, hash, jws IS NULL FROM batches WHERE superseded = 0"
+            "SELECT chain || '/' || seq, hash, jws IS NULL FROM batches WHERE superseded = 0"
             " AND (stored_ms IS NOT NULL OR jws IS NULL)"
         )
         now_ms = self._time.wall_ms()
-        for chain, seq, hash_, purged in rows:
+        for place, hash_, purged in rows:
             accepted_ms = self.accepted_ms.get(str(hash_))
             if accepted_ms is None:
-                self._alarm(f"I3: {chain}/{seq} counts as acknowledged, and the platform never had it")
+                self._alarm(f"I3: {place!s} counts as acknowledged, and the platform never had it")
             elif purged and now_ms - accepted_ms < KEEP_DAYS * DAY_MS - 60_000:
-                self._alarm(f"I3: {chain}/{seq} was purged {now_ms - accepted_ms} ms after it was accepted")
+                self._alarm(f"I3: {place!s} was purged {now_ms - accepted_ms} ms after it was accepted")
         if gateway.disk.size() > JOURNAL_BYTES_MAX:
             self._alarm(f"I8: {gateway.disk.size()} bytes on the disk")
 

@@ -1,7 +1,7 @@
 """A disk that loses power: what was synced, and what was only written.
 
 A file is its durable bytes, the writes since the last sync, and what a reader sees (the page cache). Losing power
-keeps the durable bytes and, of the unsynced writes, none, all, some sectors, or half of one: whatever a real disk may do.
+keeps the durable bytes and, of the unsynced writes, none, all, some sectors, or half of one, as a real disk may.
 A sync that fails is worse: the writes stay visible in the cache, and no later sync makes them durable (the pages
 count as clean).
 

@@ -160,14 +160,14 @@ def _far_from_rollover(world: "World", chance: random.Random) -> Device:
     return world.devices[chance.choice(sorted(world.devices.keys() - {"m1"}))]
 
 
-def _sick(kind: Kind, **details: int) -> Play:
+def _sick(kind: Kind, *, delay_ms: int = 0, code: int = 6) -> Play:
     """F1 to F14: a device answers wrongly for a while."""
 
     async def play(world: "World", chance: random.Random, for_s: int) -> None:
         device = _some_device(world, chance)
         if device.faults:
             return  # two at once could make a sound frame out of wrong parts
-        fault = Fault(kind, **details)
+        fault = Fault(kind, delay_ms=delay_ms, code=code)
         device.faults.append(fault)
         await asyncio.sleep(for_s)
         device.faults = [each for each in device.faults if each is not fault]
@@ -494,10 +494,10 @@ KINDS: dict[str, Play] = {
 OPEN = {
     "clock-unset": "a journal restored or lost while the clock shows 1970: own points are ordered by wall time, so that"
     " the restored chain tells them in the wrong order (seed 2), and holes are declared too small (seed 20)",
-    "bit-rot": "a rotten byte in a value passes quick_check; the agent then ends at every start (seeds 15, 88 of all kinds)",
+    "bit-rot": "a rotten byte in a value passes quick_check; the agent then ends at every start",
     "clock-step": "the bound of a hole is worked out from wall times (seed 31)",
     "fsync": "after a failed sync the next process publishes rows that are only in the page cache (seed 9)",
 }
-"""Kinds that break a promise today; they are drawn only when asked for (`--open`), until the agent is mended."""
+"""Kinds that break a promise today; they are drawn only when asked for until the agent is mended."""
 
 SETTLED = frozenset(KINDS) - frozenset(OPEN)

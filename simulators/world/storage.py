@@ -34,7 +34,8 @@ class WorldConnection:
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run one statement and give all its rows."""
         try:
-            return self._connection.execute(sql, tuple(parameters)).fetchall()
+            rows: list[Row] = self._connection.execute(sql, tuple(parameters)).fetchall()  # type: ignore[assignment]  # STRICT tables without REAL
+            return rows
         except apsw.Error as error:
             raise self._meaning(error) from error
 

@@ -1,6 +1,6 @@
 """Bugs that are planted into the agent, to see whether the world would notice; and after how many seeds.
 
-Each is a mistake that somebody has made in some agent (reliability, section 3; peers, section 2). A patch takes pytest's
+Each is a mistake that somebody has made in some agent (reliability, section 3). A patch takes pytest's
 `monkeypatch` and spoils one thing. `python -m tests.world.planted` prints the table.
 """
 
@@ -13,12 +13,12 @@ import pytest
 
 from agent.adapters.journal import SqliteJournal, sqlite
 from agent.errors import UplinkRefused
+from agent.metering.quantity import to_milliwh
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
-from agent.service import acknowledge, close, publish, restore, seal
+from agent.service import acknowledge, close, publish, restore
 from agent.service.journal import Journal
 from simulators.world.campaign import outcome_of
-from simulators.world.time import WorldSchedule
 
 SEEDS_MAX = 500
 
@@ -82,21 +82,6 @@ def any_acknowledgement_releases(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(acknowledge.Acknowledger, "_follow", follow)
 
 
-def signature_unchecked(patch: pytest.MonkeyPatch) -> None:
-    """Whoever speaks on the topic is believed."""
-    original = envelope.open_sealed
-
-    def believe(jws: bytes, kind: Any, keys: Any) -> Any:
-        if kind is not envelope.ACKNOWLEDGEMENT:
-            return original(jws, kind, keys)
-        payload = envelope.base64url_decode(jws.split(b".")[1].decode("ascii"))
-        return envelope.Opened(
-            kind, "", envelope.signing_input_hash(jws), envelope.strictjson.loads(payload, size_max=10**6)
-        )
-
-    patch.setattr(envelope, "open_sealed", believe)
-
-
 def chain_goes_on_after_restore(patch: pytest.MonkeyPatch) -> None:
     """A head that is not ours is taken for one that we can follow."""
     patch.setattr(acknowledge, "can_follow", lambda journal, head: True)
@@ -134,7 +119,7 @@ def whole_token_is_prev(patch: pytest.MonkeyPatch) -> None:
     def hash_of(jws: bytes) -> str:
         return envelope.base64url(hashlib.sha256(jws).digest())
 
-    patch.setattr(seal.envelope, "signing_input_hash", hash_of)
+    patch.setattr("agent.service.seal.envelope.signing_input_hash", hash_of)
 
 
 def one_zero_trusted(patch: pytest.MonkeyPatch) -> None:
@@ -153,23 +138,16 @@ def float_sums(patch: pytest.MonkeyPatch) -> None:
     """Counts go through a binary float32 on their way to 0.001 Wh."""
     import struct
 
-    original = close.to_milliwh
-
     def rounded(counts: Any, per_count: Any) -> int:
-        return original(int(struct.unpack(">f", struct.pack(">f", counts))[0]), per_count)
+        return to_milliwh(int(struct.unpack(">f", struct.pack(">f", counts))[0]), per_count)
 
     patch.setattr("agent.metering.gates.to_milliwh", rounded)
-    patch.setattr(close, "to_milliwh", rounded)
+    patch.setattr("agent.service.close.to_milliwh", rounded)
 
 
 def everything_told_again(patch: pytest.MonkeyPatch) -> None:
     """A restored chain tells also what the platform has already booked."""
     patch.setattr(restore, "since", lambda points, theirs: points)
-
-
-def wall_clock_cadence(patch: pytest.MonkeyPatch) -> None:
-    """After a step of the clock the next boundary is waited for as it was planned: a step back is a silence."""
-    patch.setattr(WorldSchedule, "_look", lambda self: False)
 
 
 def forgets_after_crash(patch: pytest.MonkeyPatch) -> None:
@@ -215,7 +193,6 @@ PLANTED: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     purges_below_the_floor,
     no_subscriber_is_delivered,
     any_acknowledgement_releases,
-    signature_unchecked,
     stale_heads_trusted,
     chain_goes_on_after_restore,
     everything_told_again,
