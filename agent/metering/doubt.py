@@ -38,8 +38,13 @@ def runs_on(before: Point, after: Point, bound: Bound) -> bool:
     """Whether one reading can follow another of the same meter: it did not fall, nor rise more than it can."""
     if not same_meter(before.basis, after.basis) or after.register_milliwh < before.register_milliwh:
         return False
-    most = bound(before.at_ms, after.at_ms)
-    return most is None or after.register_milliwh - before.register_milliwh <= most
+    return not _exceeds(after.register_milliwh - before.register_milliwh, before.at_ms, after.at_ms, bound)
+
+
+def _exceeds(rise_milliwh: int, from_ms: int, to_ms: int, bound: Bound) -> bool:
+    """Whether a rise is more than can be; a clock that was set back says nothing of how long it really took."""
+    most = bound(from_ms, to_ms)
+    return to_ms >= from_ms and most is not None and rise_milliwh > most
 
 
 def same_meter(one: Basis, other: Basis) -> bool:
@@ -49,8 +54,7 @@ def same_meter(one: Basis, other: Basis) -> bool:
 
 def rises_too_fast(head: Head, point: Point, bound: Bound) -> bool:
     """Whether the register rose by more than the circuit can have used since the ledger's position."""
-    most = bound(head.at_ms, point.at_ms)
-    return most is not None and point.register_milliwh - head.register_milliwh > most
+    return _exceeds(point.register_milliwh - head.register_milliwh, head.at_ms, point.at_ms, bound)
 
 
 def is_confirmed(reads: Sequence[Point], bound: Bound) -> bool:

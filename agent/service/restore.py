@@ -145,7 +145,9 @@ class _Tale:
         """Most energy the circuit can have used in between; of a meter that has left the site by its rated power."""
         meter = self._meters.get(point.meter)
         power_w = description.rated_w if meter is None else power_max_w(meter)
-        return rise_max(power_w, point.basis.per_count_milliwh, max(0, point.at_ms - position.at_ms))
+        if point.at_ms < position.at_ms:
+            return None  # the clock was set back: nobody knows how long it really was
+        return rise_max(power_w, point.basis.per_count_milliwh, point.at_ms - position.at_ms)
 
 
 def reopen(position: Head, point: Point, cfg: str) -> Opened:

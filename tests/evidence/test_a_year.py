@@ -30,8 +30,8 @@ def fill(office: Office, batches: int) -> None:
     database.execute("BEGIN")
     database.execute(
         "WITH RECURSIVE n(i) AS (SELECT 4 UNION ALL SELECT i + 1 FROM n WHERE i < ?)"
-        " INSERT INTO batches (chain, seq, hash, prev, sealed_ms, energy_milliwh, jws)"
-        " SELECT chain, i, printf('%043d', i), prev, sealed_ms + 60000 * i, energy_milliwh, jws"
+        " INSERT INTO batches (chain, seq, hash, prev, sealed_ms, energy_milliwh, jws, last_reading)"
+        " SELECT chain, i, printf('%043d', i), prev, sealed_ms + 60000 * i, energy_milliwh, jws, last_reading"
         " FROM batches, n WHERE seq = 3",
         (batches,),
     )

@@ -296,3 +296,11 @@ def test_what_was_held_is_forgotten_once_the_meter_is_fine_again(bench: Bench) -
     assert bench.read({"reflow-1": 3}).held.keys() == {"reflow-1"}
     assert bench.read({"reflow-1": 1001}).held == {}
     assert bench.read({"reflow-1": 3}).held.keys() == {"reflow-1"}
+
+
+def test_a_clock_that_was_set_back_holds_no_reading(bench: Bench) -> None:
+    bench.read({"reflow-1": 1000})
+    bench.clock.now_ms -= 3 * DAY_MS
+    for count in (1001, 1002):
+        assert bench.read({"reflow-1": count}).held == {}
+    assert bench.deltas("reflow-1") == [10_000, 10_000]

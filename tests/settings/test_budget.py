@@ -104,7 +104,8 @@ def _store(
 ) -> None:
     hash_ = chance.randbytes(22).hex()[:43]
     database.execute(
-        "INSERT INTO batches (chain, seq, hash, prev, sealed_ms, energy_milliwh, jws) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO batches (chain, seq, hash, prev, sealed_ms, energy_milliwh, jws, last_reading)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
         (
             "c" * 26,
             place + 1,
@@ -113,6 +114,7 @@ def _store(
             1_790_000_000_000,
             10**9,
             zlib.compress(jws, 6),
+            (place + 1) * len(deltas),
         ),
     )
     database.executemany(
