@@ -25,6 +25,7 @@ from simulators.world.truth import Device
 if TYPE_CHECKING:
     from simulators.world.world import World
 
+FAR_COUNTS = 50_000
 Play = Callable[["World", random.Random, int], Awaitable[None]]
 
 
@@ -170,7 +171,7 @@ def _sick(kind: Kind, *, delay_ms: int = 0, code: int = 6) -> Play:
         fault = Fault(kind, delay_ms=delay_ms, code=code)
         device.faults.append(fault)
         await asyncio.sleep(for_s)
-        device.faults = [each for each in device.faults if each is not fault]
+        device.faults[:] = [each for each in device.faults if each is not fault]
 
     return play
 
@@ -196,6 +197,8 @@ def _shows(wrong: Callable[[int], int], answers: int) -> Play:
 
     async def play(world: "World", chance: random.Random, for_s: int) -> None:
         device = _far_from_rollover(world, chance)
+        if device.raw() < FAR_COUNTS:
+            return  # hardly counted: a zero could be true
         device.wrong, device.wrong_for = wrong, answers
         await asyncio.sleep(for_s)
         device.wrong, device.wrong_for = None, 0
@@ -379,7 +382,7 @@ async def _exchanged(world: "World", chance: random.Random, for_s: int) -> None:
     if world.devices[id_] is not old:
         return
     has_number = old.meter.profile.identity is not None
-    opening = chance.randrange(10**6) if has_number else 0
+    opening = chance.randrange(10**6) if has_number else chance.randrange(1000, 5000)
     serial = str(chance.randrange(10**6, 10**7))
     new = world.devices[id_] = old.replaced(serial, opening)
     new.faults = old.faults
@@ -388,8 +391,10 @@ async def _exchanged(world: "World", chance: random.Random, for_s: int) -> None:
 
 
 async def _reset(world: "World", chance: random.Random, for_s: int) -> None:
-    """F16: somebody sets a register to zero."""
-    _far_from_rollover(world, chance).reset(0)
+    """F16: somebody sets a register back; not to zero, where a misread of the same moment would look like it."""
+    device = _far_from_rollover(world, chance)
+    if device.raw() >= FAR_COUNTS:
+        device.reset(chance.randrange(1000, 5000))
 
 
 async def _change_site(world: "World", site: Site, chance: random.Random) -> None:

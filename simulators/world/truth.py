@@ -131,6 +131,7 @@ class Device(SimulatedMeter):
         self._counted_before = self.position
         self._from_milliwh = self.place.load.energy_milliwh(self._time.wall_ms())
         self._opening = to
+        self.wrong = None
         self.place.breaks += 1
 
     def replaced(self, serial: str, opening: int) -> "Device":
