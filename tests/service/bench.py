@@ -97,9 +97,7 @@ class Bench:
         """One boundary later: read these raw counts, so many times over, and close the interval."""
         return self.closer.close(self.journal, self.cut_of(counts, serials=serials, times=times))
 
-    def cut_of(
-        self, counts: dict[str, int], *, serials: dict[str, str] | None = None, times: int = 1
-    ) -> Cut:
+    def cut_of(self, counts: dict[str, int], *, serials: dict[str, str] | None = None, times: int = 1) -> Cut:
         """The readings of the next boundary."""
         self.clock.now_ms += MINUTE_MS
         by_id = {each.id: each for each in self.meters}
