@@ -57,7 +57,13 @@ KEPT_OUT = {
                 "lines",
                 0,
                 "diagnoses",
-                to=[{"cause": "another-master", "evidence": "9 requests of somebody else", "remedy": "find it"}],
+                to=[
+                    {
+                        "cause": "another-master",
+                        "evidence": "9 requests of somebody else",
+                        "remedy": "find it",
+                    }
+                ],
             ),
             "line-diagnosis",
             "warning",
