@@ -94,6 +94,11 @@ def notes(footprint: Footprint) -> tuple[str, ...]:
         f"nothing was said of {term}; it is in no sum, which is not the same as zero"
         for term in footprint.unsaid
     ]
+    if footprint.partly_covered:
+        count = len(footprint.partly_covered)
+        said.append(
+            f"the energy of {count} steps is known for a part of the period only; the rest is not zero"
+        )
     if footprint.good == 0:
         said.append("no good piece was made: the emission stays in the period and is not divided")
     if any(row.kind == "fuel" for row in footprint.extra):

@@ -70,6 +70,8 @@ class Correction:
             )
             if made.meters is not None:
                 made.checked(made.meters)
+        except DocumentError:
+            raise
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise DocumentError(f"{locked.name}: {error}") from None
         return made
