@@ -1,62 +1,47 @@
-"""A Modbus TCP meter, or a gateway with many units behind it: pymodbus, with every reply checked.
+"""A Modbus TCP meter, or a gateway with many units behind it: a socket and an alarm clock for the pure state machine.
 
-The one address of pymodbus in the agent. The library frames, connects and waits; what it leaves open is done here, and
-each point is pinned by `tests/contracts/test_pymodbus.py`, so that an upgrade that changes it is noticed:
+The transaction is `agent.protocol.tcp_master`; this module connects, moves its bytes on the running event loop and
+turns every way a connection can die into LineDown. A unit that is silent costs nobody else the connection.
 
-- it accepts another function, another byte count and another number of registers: `agent.protocol.pdu` looks at the
-  bytes themselves;
-- it closes the shared connection after a few silent units in a row: its counter is set out of reach, a silent meter
-  costs nobody else the connection;
-- it lets a reply with transaction id 0 pass as the answer to anything: a unit that did not answer is asked the same
-  shape again only with a number in the reply, or after its late window;
-- it does not notice a lost connection while it waits: the waiting read is failed by us;
-- it reconnects by itself, later and later: that is switched off, `open` is the only way to a new connection, and
-  every connection has a client of its own;
-- a reply it cannot decode ends the connection: it is taken from it and fails the read;
-- a cancelled read would leave its answer to the next one: reads run shielded to their end.
+The one address of pymodbus in the agent: it makes the frames of our requests. Its client is not used (decision 0013): a
+read through it costs half as much processor time again, and what it leaves open (function, length and late answers
+unchecked, its own reconnects, a cancelled read's answer given to the next) had to be guarded from outside, through its
+private parts. `tests/contracts/test_pymodbus.py` shows each of these.
 
-Before it come the plant and the poll stage, after it the words go to `agent.metering.decode`.
+Before it come the plant (`agent.metering.plant.Line`) and the poll stage, after it `agent.metering.decode`.
 """
 
 import asyncio
-import logging
 import socket
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from pymodbus.client import AsyncModbusTcpClient
-from pymodbus.exceptions import ModbusException
-from pymodbus.pdu import ModbusPDU
+from pymodbus.framer import FramerSocket
+from pymodbus.pdu import DecodePDU
+from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 
-from agent.errors import FrameDamaged, LineDown, MeteringError, MeterSilent
+from agent.adapters.sockets import connected_socket
+from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings
 from agent.protocol.pair import Request
-from agent.protocol.pdu import READ_HOLDING, ReadRequest, words_of
-from agent.protocol.tcp import frames
+from agent.protocol.pdu import READ_HOLDING, ReadRequest
+from agent.protocol.rtu import Event, Failed, Retune, Send, WaitUntil, Words
+from agent.protocol.tcp_master import TcpMaster
 from agent.service.ports import Reply
 
 CONNECT_SECONDS = 3
 """Longest wait for the gateway to accept the connection."""
-UNACKNOWLEDGED_MS = 10_000
-"""A gateway that acknowledges no bytes for so long is gone (TCP_USER_TIMEOUT); silence of units is no sign of that."""
-LATE_FACTOR = 2
-"""The late window of a unit that did not answer, in time-outs from the request."""
-NEVER = 2**62
-"""More silent reads in a row than a connection can see."""
+CHUNK_BYTES = 4096
 
-# It logs every time-out as an error; what matters is said by our own errors and counters.
-logging.getLogger("pymodbus.logging").setLevel(logging.CRITICAL)
+_FRAMER = FramerSocket(DecodePDU(False))
 
 
-@dataclass(frozen=True, slots=True)
-class _Debt:
-    """An answer that may still come, and until when."""
-
-    shape: tuple[int, int, int]
-    until_ns: int
+def _encoded(number: int, request: ReadRequest) -> bytes:
+    """The frame of a numbered request."""
+    kind = ReadHoldingRegistersRequest if request.function == READ_HOLDING else ReadInputRegistersRequest
+    pdu = kind(address=request.address, count=request.count, dev_id=request.unit, transaction_id=number)
+    return _FRAMER.buildFrame(pdu)
 
 
 class ModbusTcpLine:
@@ -65,14 +50,12 @@ class ModbusTcpLine:
     def __init__(self, line: plant.Line, *, monotonic_ns: Callable[[], int] = time.monotonic_ns) -> None:
         self._line = line
         self._monotonic_ns = monotonic_ns
-        self._client: AsyncModbusTcpClient | None = None
-        self._lost: asyncio.Future[None] | None = None
-        self._undecodable = ""
-        self._received = b""
+        self._master = TcpMaster(encode=_encoded)
+        self._socket: socket.socket | None = None
         self._turn = asyncio.Lock()
-        self._running: set[asyncio.Task[Reply]] = set()
-        self._debts: list[_Debt] = []
-        self._nameless = False
+        self._answer: asyncio.Future[Reply] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
+        self._why_closed = "is not open"
 
     # ------------------------------------------------------------------------------------------------- the connection
 
@@ -80,39 +63,37 @@ class ModbusTcpLine:
         """Connect; an open connection is given up first. Raises LineDown."""
         await self.close()
         host, port = self._line.host or "", self._line.port or 0
-        client = AsyncModbusTcpClient(
-            host,
-            port=port,
-            name=self._line.id,
-            timeout=CONNECT_SECONDS,
-            retries=0,
-            reconnect_delay=0,
-            trace_packet=self._see,
-            trace_connect=self._connection_changed,
-        )
-        client.ctx.max_until_disconnect = NEVER
-        client.ctx.callback_data = self._guarded(client)  # type: ignore[method-assign]
-        self._lost = asyncio.get_running_loop().create_future()
-        self._debts.clear()  # a new connection brings nothing of the old one
-        if not await client.connect():
-            client.close()
+        try:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                connected = await connected_socket(host, port)
+        except (OSError, TimeoutError) as fault:
             raise LineDown(
                 f"line {self._line.id}: cannot connect to {host}:{port}; check address, port and power of the gateway"
-            )
-        _tune(client)
-        self._client = client
+            ) from fault
+        self._socket = connected
+        self._master.connected()
+        asyncio.get_running_loop().add_reader(connected.fileno(), self._on_readable)
 
     async def close(self) -> None:
         """Give the connection up; a read that is waiting ends with LineDown."""
-        self._connection_changed(False)
-        client, self._client = self._client, None
-        if client is not None:
-            client.close()
+        self._drop("was closed")
 
-    def _connection_changed(self, connected: bool) -> None:
-        """pymodbus says that the connection was made or lost."""
-        if not connected and self._lost is not None and not self._lost.done():
-            self._lost.set_result(None)
+    def _drop(self, reason: str) -> None:
+        """Close the connection, if any, and end the waiting read."""
+        connected, self._socket = self._socket, None
+        if connected is None:
+            return
+        asyncio.get_running_loop().remove_reader(connected.fileno())
+        self._stop_alarm()
+        self._master.abandon()
+        connected.close()
+        self._why_closed = reason
+        if self._answer is not None and not self._answer.done():
+            self._answer.set_exception(self._down())
+
+    def _down(self) -> LineDown:
+        place = f"{self._line.host}:{self._line.port}"
+        return LineDown(f"line {self._line.id}: the connection to {place} {self._why_closed}")
 
     # ------------------------------------------------------------------------------------------------------- one read
 
@@ -127,145 +108,107 @@ class ModbusTcpLine:
         """Make one read transaction; see `agent.service.ports.Line.read`.
 
         Only Modbus: settings refuse a DL/T 645 meter on such a line. `quiet_ms` and `settings` are the gateway's
-        business here. A cancelled read runs on to its end, and the next one waits for it.
+        business here. Reads take turns. A cancelled read leaves an answer owed, which the next one takes into account.
         """
         if not isinstance(request, ReadRequest):
             raise TypeError(f"line {self._line.id}: Modbus TCP does not carry {request}")
-        task = asyncio.create_task(self._in_turn(request, timeout_ms), name=f"read {self._line.id}")
-        self._running.add(task)
-        task.add_done_callback(self._forget)
-        return await asyncio.shield(task)
-
-    def _forget(self, task: asyncio.Task[Reply]) -> None:
-        self._running.discard(task)
-        if not task.cancelled():
-            task.exception()  # seen: a read whose caller went away has nobody else to tell
-
-    async def _in_turn(self, request: ReadRequest, timeout_ms: int) -> Reply:
         async with self._turn:
-            await self._settle(request)
-            client, lost = self._ready()
-            sent_ns = self._monotonic_ns()
-            try:
-                words = await self._ask(client, lost, request, timeout_ms)
-            except (MeterSilent, FrameDamaged):
-                until_ns = sent_ns + LATE_FACTOR * timeout_ms * 1_000_000
-                self._debts.append(_Debt(_shape(request), until_ns))
-                raise
-            return Reply(words, sent_ns, self._monotonic_ns())
+            return await self._ask(request, timeout_ms)
 
-    def _ready(self) -> tuple[AsyncModbusTcpClient, asyncio.Future[None]]:
-        if self._client is None or self._lost is None or self._lost.done() or not self._client.connected:
-            raise LineDown(f"line {self._line.id}: not connected to {self._line.host}:{self._line.port}")
-        if _is_broken_off(self._client.ctx.recv_buffer):
-            # Half a late reply: its other half would be taken for the beginning of a frame, so begin anew.
-            self._client.close()
-            self._connection_changed(False)
-            raise LineDown(f"line {self._line.id}: the gateway broke off in the middle of a reply")
-        return self._client, self._lost
-
-    async def _ask(
-        self, client: AsyncModbusTcpClient, lost: asyncio.Future[None], request: ReadRequest, timeout_ms: int
-    ) -> tuple[int, ...]:
-        client.ctx.comm_params.timeout_connect = timeout_ms / 1000
-        self._undecodable, self._received = "", b""
-        call = (
-            client.read_holding_registers if request.function == READ_HOLDING else client.read_input_registers
-        )
-        reply = asyncio.ensure_future(call(request.address, count=request.count, device_id=request.unit))
-        ends: set[asyncio.Future[Any]] = {reply, lost}
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if not reply.done():
-            reply.cancel()  # its client is not used again, so nobody can be given its answer
-            raise LineDown(
-                f"line {self._line.id}: the connection to {self._line.host}:{self._line.port} was lost"
-            )
+    async def _ask(self, request: ReadRequest, timeout_ms: int) -> Reply:
+        if self._socket is None:
+            raise self._down()
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._answer = answer
         try:
-            response = reply.result()
-        except ModbusException as fault:
-            raise self._meaning(request, timeout_ms, lost) from fault
-        return self._checked(request, response)
+            self._obey(self._begin(request, timeout_ms))
+            return await answer
+        finally:
+            self._answer = None
+            self._stop_alarm()
+            self._master.abandon()
 
-    def _meaning(self, request: ReadRequest, timeout_ms: int, lost: asyncio.Future[None]) -> MeteringError:
-        """What a read without an acceptable response was."""
-        if lost.done() or self._client is None or not self._client.connected:
-            return LineDown(
-                f"line {self._line.id}: the connection to {self._line.host}:{self._line.port} was lost"
-            )
-        if self._undecodable:
-            return FrameDamaged(f"unit {request.unit} answered {self._undecodable} to {request}")
-        return MeterSilent(f"unit {request.unit} did not answer {request} in {timeout_ms} ms")
+    def _begin(self, request: ReadRequest, timeout_ms: int) -> list[Event]:
+        try:
+            return self._master.begin(self._monotonic_ns(), request, timeout_ns=timeout_ms * 1_000_000)
+        except LineDown as error:
+            self._drop(f"was given up: {error}")
+            return []
 
-    def _checked(self, request: ReadRequest, response: ModbusPDU) -> tuple[int, ...]:
-        """Believe the response only if its own bytes say what was asked for."""
-        if response.transaction_id == 0:
-            self._nameless = True
-            if self._ambiguous(request, response):
-                raise FrameDamaged(
-                    f"unit {request.unit} answered {request} without a transaction number while an answer was owed"
-                )
-        for frame, _ in frames(self._received):
-            if (frame.transaction, frame.unit) == (response.transaction_id, request.unit):
-                return words_of(request, frame.pdu)
-        raise FrameDamaged(f"unit {request.unit}: the reply to {request} has a wrong length")
+    # --------------------------------------------------------------------------------------------- bytes and the clock
 
-    # ----------------------------------------------------------------------------------------------------- late answers
+    def _on_readable(self) -> None:
+        self._obey(self._take())
 
-    def _owed(self, request: ReadRequest) -> int:
-        """Until when a late answer could be taken for the answer to this request; 0 if none can."""
-        now_ns = self._monotonic_ns()
-        self._debts = [debt for debt in self._debts if debt.until_ns > now_ns]
-        return max((debt.until_ns for debt in self._debts if debt.shape == _shape(request)), default=0)
+    def _on_alarm(self) -> None:
+        """A wait is over. What has already arrived counts as arrived before it: the loop may be late."""
+        self._alarm = None
+        self._drain()
+        self._obey(self._master.tick(self._monotonic_ns()))
 
-    def _ambiguous(self, request: ReadRequest, response: ModbusPDU) -> bool:
-        """Whether a reply without a number may be the late answer to an earlier request; exceptions have no shape."""
-        if not response.isError():
-            return bool(self._owed(request))
-        now_ns = self._monotonic_ns()
-        return any(debt.shape[:2] == _shape(request)[:2] and debt.until_ns > now_ns for debt in self._debts)
+    def _drain(self) -> None:
+        self._obey(self._take())
 
-    async def _settle(self, request: ReadRequest) -> None:
-        """Where replies carry no transaction number, wait until nothing is owed that would fit."""
-        until_ns = self._owed(request) if self._nameless else 0
-        if until_ns:
-            await asyncio.sleep((until_ns - self._monotonic_ns()) / 1_000_000_000)
+    def _take(self) -> list[Event]:
+        if self._socket is None:
+            return []
+        try:
+            data = self._socket.recv(CHUNK_BYTES)
+        except BlockingIOError:
+            return []
+        except OSError as fault:
+            self._drop(f"was lost ({fault.strerror or fault})")
+            return []
+        if not data:
+            self._drop("was closed by the gateway")
+            return []
+        try:
+            return self._master.receive(self._monotonic_ns(), data)
+        except LineDown as error:
+            self._drop(f"was given up: {error}")
+            return []
 
-    # ------------------------------------------------------------------------------------------ inside the library
+    def _obey(self, events: Iterable[Event]) -> None:
+        """Do what the machine says."""
+        for event in events:
+            match event:
+                case Send(data):
+                    self._put(data)
+                case WaitUntil(at_ns):
+                    self._set_alarm(at_ns)
+                case Words(words, sent_ns, received_ns):
+                    self._finish(Reply(words, sent_ns, received_ns))
+                case Failed(error):
+                    self._finish(error)
+                case Retune():
+                    raise AssertionError("a TCP connection has no speed")
 
-    def _see(self, sending: bool, data: bytes) -> bytes:
-        """Keep the bytes the library is about to decode."""
-        if not sending:
-            self._received = data
-        return data
+    def _put(self, data: bytes) -> None:
+        if self._socket is None:
+            return
+        try:
+            sent = self._socket.send(data)
+        except OSError as fault:
+            self._drop(f"was lost ({fault.strerror or fault})")
+            return
+        if sent != len(data):
+            self._drop("takes no more bytes")
 
-    def _guarded(self, client: AsyncModbusTcpClient) -> Callable[..., int]:
-        """The library's receiver, with a reply it cannot decode failing one read and not the connection."""
-        decode = client.ctx.callback_data
+    def _finish(self, result: Reply | Exception) -> None:
+        self._stop_alarm()
+        if self._answer is None or self._answer.done():
+            return
+        if isinstance(result, Reply):
+            self._answer.set_result(result)
+        else:
+            self._answer.set_exception(result)
 
-        def receive(data: bytes, addr: tuple[str, int] | None = None) -> int:
-            try:
-                return decode(data, addr)
-            except ModbusException as fault:
-                self._undecodable = "something that is no reply"
-                if not client.ctx.response_future.done():
-                    client.ctx.response_future.set_exception(fault)
-                return len(data)
+    def _set_alarm(self, at_ns: int) -> None:
+        self._stop_alarm()
+        seconds = max(0, at_ns - self._monotonic_ns()) / 1_000_000_000
+        self._alarm = asyncio.get_running_loop().call_later(seconds, self._on_alarm)
 
-        return receive
-
-
-def _shape(request: ReadRequest) -> tuple[int, int, int]:
-    return request.unit, request.function, request.count
-
-
-def _is_broken_off(buffer: bytes) -> bool:
-    """Whether bytes that nobody has taken end within a frame; whole frames that nobody waits for do no harm."""
-    ends = [end for _, end in frames(buffer)]
-    return bool(buffer) and (not ends or ends[-1] != len(buffer))
-
-
-def _tune(client: AsyncModbusTcpClient) -> None:
-    """Let the kernel notice a gateway that has vanished."""
-    connection = client.ctx.transport.get_extra_info("socket")
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
+    def _stop_alarm(self) -> None:
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None

@@ -22,6 +22,7 @@ from typing import Protocol
 import serial
 
 from agent.adapters.alarm import Alarm, make_alarm
+from agent.adapters.sockets import connected_socket
 from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings, Transport
@@ -33,8 +34,6 @@ LISTEN_MS = 250
 """A port just opened may still deliver what a process before us was owed: so long we only listen."""
 CONNECT_SECONDS = 3
 """Longest wait for a terminal server to accept the connection."""
-UNACKNOWLEDGED_MS = 10_000
-"""A terminal server that takes no bytes for so long is gone (TCP_USER_TIMEOUT)."""
 CHUNK_BYTES = 4096
 
 _PARITY = {"none": serial.PARITY_NONE, "even": serial.PARITY_EVEN, "odd": serial.PARITY_ODD}
@@ -121,9 +120,6 @@ class _SocketChannel:
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_MS)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -329,7 +325,7 @@ async def _connect(line: plant.Line) -> Channel:
     host, port = line.host or "", line.port or 0
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return _SocketChannel(await _connected_socket(host, port))
+            return _SocketChannel(await connected_socket(host, port))
     except (OSError, TimeoutError) as fault:
         reason = str(fault) or f"no answer in {CONNECT_SECONDS} s"
         raise LineDown(
@@ -338,26 +334,6 @@ async def _connect(line: plant.Line) -> Channel:
 
 
 # ----------------------------------------------------------------------------------------------------- reasons in words
-
-
-async def _connected_socket(host: str, port: int) -> socket.socket:
-    """Try every address of the host in turn, without blocking the loop."""
-    loop = asyncio.get_running_loop()
-    refused: OSError = OSError(f"{host} has no address")
-    for family, kind, protocol, _, address in await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM):
-        attempt = socket.socket(family, kind, protocol)
-        attempt.setblocking(False)
-        try:
-            await loop.sock_connect(attempt, address)
-        except OSError as fault:
-            attempt.close()
-            refused = fault
-        except asyncio.CancelledError:
-            attempt.close()
-            raise
-        else:
-            return attempt
-    raise refused
 
 
 def _place(line: plant.Line) -> str:

@@ -25,6 +25,7 @@ class Reads:
         self._profile = profile
         self._wanted = tuple(wanted)
         self._cost = cost
+        self._planned_ns = cost.turnaround_ns
         self._blocks = plan_for(profile, self._wanted, cost)
         self._forget_ns: int | None = None
         self.missing: frozenset[str] = frozenset()
@@ -36,11 +37,15 @@ class Reads:
             self._plan()
         return self._blocks
 
-    def learn(self, cost: BusCost) -> None:
-        """Plan anew where the meter's turnaround turned out to be another; not while refusals are remembered."""
-        if self._forget_ns is None and _differs(cost.turnaround_ns, self._cost.turnaround_ns):
-            self._cost = cost
-            self._plan()
+    def is_outdated(self, turnaround_ns: int) -> bool:
+        """Whether the meter's turnaround turned out to be another; never while refusals are remembered."""
+        return self._forget_ns is None and _differs(turnaround_ns, self._planned_ns)
+
+    def learn(self, turnaround_ns: int, cost: BusCost) -> None:
+        """Plan anew with what was learned."""
+        self._planned_ns = turnaround_ns
+        self._cost = cost
+        self._plan()
 
     def forget(self) -> None:
         """Another meter may be there."""

@@ -1,7 +1,7 @@
 """Modbus TCP frames: the seven bytes before each PDU.
 
-pymodbus does the transport; this module looks at the same bytes once more, because pymodbus checks neither function
-nor byte count (`agent.adapters.modbus_tcp`). Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 3.1.3.
+Comes before the transaction (`tcp_master`), which believes a reply only when function, byte count and length fit.
+Source: MODBUS Messaging on TCP/IP Implementation Guide V1.0b, 3.1.3.
 """
 
 from collections.abc import Iterator

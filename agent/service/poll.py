@@ -50,7 +50,6 @@ from agent.service.logline import pairs
 from agent.service.ports import Clock, Line, Reply
 from agent.service.pulse import TURN_S_MAX, Pulse
 from agent.service.requests import block_request
-from agent.service.waiting import happens
 from agent.service.watch import TOLERATED_FAILURES, LineHealth, LiveValue, Mark, Watch
 
 log = logging.getLogger(__name__)
@@ -246,7 +245,11 @@ class LineWorker:
         return min(TURN_S_MAX, max(PAUSE_MIN_NS, due_ns - now_ns) / 1e9)
 
     async def _wait(self, seconds: float) -> None:
-        await happens(self._wake, seconds)
+        alarm = asyncio.get_running_loop().call_later(seconds, self._wake.set)
+        try:
+            await self._wake.wait()
+        finally:
+            alarm.cancel()
         self._wake.clear()
 
     def _in_order(self) -> Iterator[Watch]:
@@ -325,7 +328,7 @@ class LineWorker:
         watch.sampled_ns = last.received_ns
         register = watch.meter.profile.energy
         words = tuple(word for part in register.parts for word in found[part.name])
-        watch.live[register.name] = LiveValue(register, decode(register, words), last.received_ns)
+        watch.live[register.name] = LiveValue(register, words, last.received_ns)
         return replace(last, words=words)
 
     def _shape(self, watch: Watch, block: Block) -> Block:
@@ -430,8 +433,10 @@ class LineWorker:
                 continue
             just_read = watch.sampled_ns is not None and now_ns - watch.sampled_ns < fresh_ns
             reads = watch.live_rest if just_read else watch.live_reads
-            if watch.pace.turnaround_ns is not None:
-                reads.learn(_cost(self.line, watch.meter, watch.pace.turnaround_ns, shared=self._shared))
+            turnaround_ns = watch.pace.turnaround_ns
+            if turnaround_ns is not None and reads.is_outdated(turnaround_ns):
+                cost = _cost(self.line, watch.meter, turnaround_ns, shared=self._shared)
+                reads.learn(turnaround_ns, cost)
             for block in reads.blocks(now_ns):
                 yield watch, block
 
@@ -448,8 +453,8 @@ class LineWorker:
             watch.live_rest.refuse(now_ns, block)
         elif isinstance(outcome, Reply):
             for register in block.registers:
-                value = decode(register, block.words_of(register, outcome.words))
-                watch.live[register.name] = LiveValue(register, value, outcome.received_ns)
+                words = block.words_of(register, outcome.words)
+                watch.live[register.name] = LiveValue(register, words, outcome.received_ns)
 
     # --------------------------------------------------------------------------------------------------- dead meters
 

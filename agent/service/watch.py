@@ -6,7 +6,7 @@ Values only; `poll` fills them, `overview` reads them.
 from collections import Counter, deque
 from dataclasses import dataclass, field
 
-from agent.metering.decode import Decoded
+from agent.metering.decode import Decoded, decode
 from agent.metering.plan import Block
 from agent.metering.plant import Meter, SerialSettings
 from agent.metering.profile import Quantity
@@ -23,11 +23,16 @@ Fingerprint = tuple[tuple[str, tuple[int, ...] | None], ...]
 
 @dataclass(frozen=True, slots=True)
 class LiveValue:
-    """A register's decoded value, in raw counts, and when it was read (monotonic)."""
+    """The words of a register and when they were read (monotonic); decoded only for who wants to see them."""
 
     register: Quantity
-    value: Decoded
+    words: tuple[int, ...]
     at_ns: int
+
+    @property
+    def value(self) -> Decoded:
+        """In raw counts."""
+        return decode(self.register, self.words)
 
 
 @dataclass(slots=True)

@@ -1,7 +1,6 @@
 """The programs of the bench: the exact pair, the agent with broker and platform, and the masters to compare with."""
 
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -20,7 +19,6 @@ from tests.support.mosquitto import Mosquitto
 from tests.support.programs import UNPACKED, Unavailable, unpack_library
 
 STOP_S = 15
-TICKS = os.sysconf("SC_CLK_TCK")
 
 
 @dataclass
@@ -149,9 +147,9 @@ class Agent:
     def usage(self) -> Usage:
         """CPU time, voluntary context switches of all threads, threads and memory."""
         process = Path(f"/proc/{self._processes['agent'].pid}")
-        fields = (process / "stat").read_text().rpartition(")")[2].split()
-        switches = 0
+        switches = cpu_ns = 0
         for task in (process / "task").iterdir():
+            cpu_ns += int((task / "schedstat").read_text().split()[0])
             for line in (task / "status").read_text().splitlines():
                 if line.startswith("voluntary_ctxt_switches"):
                     switches += int(line.split()[1])
@@ -159,7 +157,7 @@ class Agent:
             line.split(":", 1) for line in (process / "status").read_text().splitlines() if ":" in line
         )
         return Usage(
-            (int(fields[11]) + int(fields[12])) / TICKS,
+            cpu_ns / 1e9,
             switches,
             int(status["Threads"]),
             int(status["VmRSS"].split()[0]),

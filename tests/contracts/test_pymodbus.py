@@ -1,7 +1,7 @@
-"""What `agent.adapters.modbus_tcp` relies on inside pymodbus, and what it has to guard against.
+"""What the agent takes from pymodbus, its framing of requests, and why it does not take its client.
 
-Each test pins one behaviour of the library as it is; an upgrade that changes one has to be read before it is taken.
-The private names are all here: `ctx`, its counters, its buffer, its future and its receiver.
+Each test but the first pins one behaviour of the library's client as it is: these are the things a bus master for
+meters must not do, and an upgrade that changes one is a reason to think again (decision 0013).
 """
 
 import asyncio
@@ -13,7 +13,22 @@ import pytest
 from pymodbus.client import AsyncModbusTcpClient
 from pymodbus.exceptions import ModbusIOException
 
+from agent.adapters import modbus_tcp
+from agent.protocol import tcp_master
+from agent.protocol.pdu import ReadRequest
 from agent.protocol.tcp import Frame, frames
+
+
+@pytest.mark.parametrize("function", [3, 4])
+@pytest.mark.parametrize(
+    ("number", "unit", "address", "count"), [(1, 1, 0, 1), (65_535, 247, 65_535, 125), (7, 9, 72, 2)]
+)
+def test_its_frames_are_those_of_the_specification(
+    function: int, number: int, unit: int, address: int, count: int
+) -> None:
+    request = ReadRequest(unit, function, address, count)
+    assert modbus_tcp._encoded(number, request) == tcp_master.encoded(number, request)
+
 
 Answer = Callable[[Frame], list[bytes]]
 
