@@ -6,7 +6,7 @@ intervals. A boundary that comes while the one before is still at work is skippe
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from agent.errors import JournalFull
@@ -99,10 +99,14 @@ class Boundary:
         self._note(cut, closed)
 
     async def _read_again(self, cut: Cut, patience_s: float) -> Cut:
-        """Registers that rose faster than they can are read twice more at once, before anything is decided."""
+        """Registers that rose faster than they can are read twice more at once, before anything is decided.
+
+        The meter first says again who it is: one that was exchanged in between shows a higher register, too.
+        """
         doubtful = await self._storage.run(lambda journal: self._closer.to_read_again(journal, cut))
         if not doubtful:
             return cut
+        self._identify_again(doubtful)
         samples = cut.samples
         for _ in range(READS - 1):
             samples += await self._collect([worker.sweep(doubtful) for worker in self._workers], patience_s)
@@ -116,6 +120,11 @@ class Boundary:
             sweep.finish()
             wait.cancel()
         return tuple(sample for sweep in sweeps for sample in sweep.samples)
+
+    def _identify_again(self, meters: Iterable[str]) -> None:
+        for meter in meters:
+            for worker in self._workers:
+                worker.identify_again(meter)
 
     def _note_full(self, error: JournalFull) -> None:
         if self.last_error is None:
@@ -133,9 +142,7 @@ class Boundary:
         for sample in cut.samples:
             self.not_booked.pop(sample.meter, None)
         self.not_booked |= closed.not_booked
-        for meter in closed.not_booked:
-            for worker in self._workers:
-                worker.identify_again(meter)
+        self._identify_again(closed.not_booked)
         self.flags |= closed.flags
         self.cuts += 1
         self.last, self.last_cut_ms, self.last_error = closed, cut.cut_ms, None
