@@ -39,6 +39,7 @@ from agent.service.logline import pairs
 from agent.service.overview import Overview
 from agent.service.ports import Clock, Line, Signer
 from agent.service.premises import About
+from agent.service.preview import Previewer
 from agent.service.seal import Identity
 from agent.service.supervise import Stages, mark_started, run_until
 from agent.service.trace import Tracer
@@ -105,7 +106,11 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
         tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
         control = ControlSocket(
             site.control_socket,
-            {"status": lambda _: overview.now(), "trace": tracer.answer},
+            {
+                "status": lambda _: overview.now(),
+                "trace": tracer.answer,
+                "preview": Previewer(storage).answer,
+            },
             {"export": lambda arguments: lines_of(storage, Period.from_arguments(arguments))},
         )
         web = _web(site, overview)

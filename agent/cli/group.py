@@ -46,6 +46,9 @@ COMMANDS: Mapping[str, Entry] = {
     "status": Entry(
         "agent.cli.status:status", "Say how the running agent is, and what to do about what is not well."
     ),
+    "preview": Entry(
+        "agent.cli.preview:preview", "Show today's kWh and kgCO2e by step, marked as a preview."
+    ),
     "export": Entry(
         "agent.cli.export:export", "Write the evidence of a period, with everything to check it."
     ),

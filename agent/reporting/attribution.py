@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
-from agent.metering.plant import Role
+from agent.metering.plant import Role, Share
+from agent.metering.virtual import MapMeter
 from agent.reporting.descriptor import Descriptor, MeterDescription
 
 _LOADS = frozenset({Role.STEP, Role.INCOMER, Role.UTILITY, Role.OTHER})
@@ -32,6 +33,19 @@ def attribution(descriptor: Descriptor) -> dict[str, tuple[Part, ...]]:
     """
     meters = descriptor.by_meter()
     return {meter.meter: _parts(meter, meters.get(meter.parent or "")) for meter in descriptor.meters}
+
+
+def map_meters(descriptor: Descriptor) -> tuple[MapMeter, ...]:
+    """The meters of a descriptor as `agent.metering.virtual` sees them; its maps give the same as `attribution`."""
+    return tuple(
+        MapMeter(
+            meter.meter,
+            Role(meter.role),
+            meter.parent,
+            tuple(Share(step, Fraction(num, den)) for step, num, den in meter.steps),
+        )
+        for meter in descriptor.meters
+    )
 
 
 def _parts(meter: MeterDescription, parent: MeterDescription | None) -> tuple[Part, ...]:

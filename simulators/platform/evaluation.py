@@ -20,6 +20,7 @@ from agent.carbon.electricity import Series, Supply, mean_factor
 from agent.carbon.exact import text_of
 from agent.carbon.factors import UNKNOWN, Factor
 from agent.carbon.footprint import Footprint
+from agent.carbon.preview import method_note, status_of
 from agent.carbon.report import document
 from agent.carbon.template import DocumentError, Locked, Template, factor_in_force
 from agent.carbon.uncertainty import (
@@ -33,6 +34,7 @@ from agent.carbon.units import DimensionError, KgCO2e, KilowattHours
 from agent.errors import ConfigError, Fault
 from agent.metering.plant import Role
 from agent.metering.virtual import Estimate, MapMeter, Method, StepMap, Term, VirtualMeter, step_map
+from agent.reporting.attribution import map_meters
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor, MeterDescription
@@ -41,7 +43,7 @@ from agent.reporting.strictjson import loads
 from agent.reporting.utc import text_of_ms
 from simulators.footprint.activity import Folder
 from simulators.platform.dossier import stored_descriptor
-from simulators.platform.maps import Correction, RatedStep, described, drawn
+from simulators.platform.maps import Correction, RatedStep, drawn
 from simulators.platform.quarters import QUARTER_MS, Part, Quarters
 from simulators.platform.store import Store
 
@@ -249,7 +251,7 @@ def _combined(
     meters: list[MapMeter] = []
     virtual: list[VirtualMeter] = []
     for agent, number, correction in chosen:
-        own = () if number is None else described(agent.descriptors[number].meters)
+        own = () if number is None else map_meters(agent.descriptors[number])
         if correction is not None:
             drawn(own, correction)  # refuses one that counts twice by itself, with its own ids
             own = own if correction.meters is None else correction.meters
@@ -542,14 +544,14 @@ def _entry(
     variance: Fraction | None,
 ) -> StepEnergy:
     energy = total.energy + extra
-    notes = [_method_note(total.methods)] if total.methods - {Method.METER} else []
+    notes = [note] if (note := method_note(frozenset(total.methods))) else []
     notes += [extra_note.format(_kwh(extra))] if extra else []
     if total.energy < 0:
         kwh = total.energy / MILLIWH_PER_KWH
         beyond = variance is not None and kwh**2 > SIGMAS**2 * variance
         notes.append("negative, and kept so" + ("; more than the meters' classes explain" if beyond else ""))
     factor = None if electricity is not None else _mean(step, total)
-    status = Status.ESTIMATED if extra else _status(total.methods)
+    status = Status.ESTIMATED if extra else status_of(frozenset(total.methods))
     amount = KilowattHours.of_milliwh(energy)
     return StepEnergy(STORE, step, amount, status, "; ".join(notes), factor, books.covered(step))
 
@@ -563,17 +565,6 @@ def _mean(step: str, total: _StepSum) -> Factor | None:
         )
     except DimensionError as error:
         raise _fault(step, str(error)) from None
-
-
-def _status(methods: set[Method]) -> Status:
-    """The least certain method names the whole."""
-    if methods & {Method.RATED, Method.SPLIT}:
-        return Status.ESTIMATED
-    return Status.VIRTUAL if Method.VIRTUAL in methods else Status.MEASURED
-
-
-def _method_note(methods: set[Method]) -> str:
-    return "by " + " and ".join(sorted(method.value for method in methods))
 
 
 def _flat_factor(books: _Books, question: Question) -> Factor | None:

@@ -16,7 +16,6 @@ from agent.carbon.template import DocumentError, Locked
 from agent.metering.plant import Role, Share
 from agent.metering.quantity import ratio
 from agent.metering.virtual import MapError, MapMeter, StepMap, Term, VirtualMeter, check, step_map
-from agent.reporting.descriptor import MeterDescription
 from agent.reporting.utc import ms_of_text
 from simulators.platform.quarters import QUARTER_MS
 
@@ -89,19 +88,6 @@ class Correction:
     def holds(self, agent: str, at_ms: int) -> bool:
         """Whether this map is in force for a gateway at a time."""
         return self.agent == agent and self.from_ms <= at_ms and (self.to_ms is None or at_ms < self.to_ms)
-
-
-def described(meters: Sequence[MeterDescription]) -> tuple[MapMeter, ...]:
-    """The meters of a descriptor, as a map sees them."""
-    return tuple(
-        MapMeter(
-            meter.meter,
-            Role(meter.role),
-            meter.parent,
-            tuple(Share(step, Fraction(num, den)) for step, num, den in meter.steps),
-        )
-        for meter in meters
-    )
 
 
 def drawn(meters: Sequence[MapMeter], correction: Correction | None) -> tuple[StepMap, tuple[MapMeter, ...]]:
