@@ -231,7 +231,7 @@ _ONCE = {
 
 def nearest_of(given: str, known: Iterable[str]) -> str:
     """A question such as `did you mean "flux"?`, empty where nothing known is close."""
-    close = get_close_matches(given[:64], sorted(known), n=1, cutoff=0.6)
+    close = get_close_matches(given[:64], sorted(known), n=1)
     return f'did you mean "{close[0]}"?' if close else ""
 
 
