@@ -2,7 +2,8 @@
 
     python -m tests.bench [--quick] [SECTION ...]
 
-Sections: rtu, dead, guard, planner, adapter, tcp, doctor. Quick: one run a row and a few rows, to see that it works.
+Sections: rtu, dead, guard, planner, doctor, memory, adapter, tcp. Quick: one run a row and a few
+rows, to see that it works.
 """
 
 import argparse

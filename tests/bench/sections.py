@@ -3,10 +3,13 @@
 from collections.abc import Callable
 from functools import partial
 from itertools import product
+from statistics import median
 
-from tests.bench import report, rtu
+from agent.service.poll import LIVE_REGISTERS
+from tests.bench import report, rtu, tcp
+from tests.bench.adapter import pulled
 from tests.bench.installation import ENERGY_ONLY, LIVE, Setting
-from tests.bench.virtual import dead_meters, guard, planner
+from tests.bench.virtual import dead_meters, doctored, guard, planner, polling_memory
 from tests.support.programs import Unavailable
 
 COMPARED = (
@@ -101,9 +104,93 @@ def run_planner(*, quick: bool) -> None:
     )
 
 
+def run_adapter(*, quick: bool) -> None:
+    """Pulled and back under another name."""
+    found = pulled(30 if quick else 1000)
+    report.judge(
+        f"adapter pulled and renamed {found.rounds} times",
+        f"read again after {found.longest_s:.2f} s at most, descriptors {found.descriptors_before} before and "
+        f"{found.descriptors_after} after",
+        "5 s, none left open",
+        found.longest_s <= 5 and found.descriptors_after <= found.descriptors_before,
+    )
+
+
+def run_doctor(*, quick: bool) -> None:
+    """Seeded sick and healthy lines."""
+    each = 4 if quick else 50
+    by_cause, healthy_wrong = doctored(each)
+    named = sum(by_cause.values())
+    detail = ", ".join(f"{cause} {count}" for cause, count in by_cause.items())
+    report.judge(
+        f"doctor: {each} lines of each of six causes",
+        f"{named} of {6 * each} named ({detail})",
+        "at least 95 %",
+        100 * named >= 95 * 6 * each,
+    )
+    report.judge(
+        f"doctor: {6 * each} healthy lines", f"{healthy_wrong} with a diagnosis", "none", healthy_wrong == 0
+    )
+
+
+def run_memory(*, quick: bool) -> None:
+    """An hour of polling in virtual time."""
+    seconds = 120 if quick else 3600
+    growth = polling_memory(seconds)
+    report.judge(
+        f"{seconds} s of polling 26 meters",
+        f"memory grew by {growth_kb} kB",
+        "at most 500 kB",
+        growth_kb <= 500,
+    )
+
+
+def run_tcp(*, quick: bool) -> None:
+    """The whole agent over TCP beside bare pymodbus."""
+    times, seconds = (1, 6.0) if quick else (5, 15.0)
+    ratios, sealed, switches = [], [], []
+    for _ in range(times):
+        ours = tcp.agent(26, LIVE, poll="1s", interval="60s", seconds=seconds)
+        bare = tcp.pymodbus(26, LIVE, period_s=1, seconds=seconds)
+        fast = tcp.agent(26, LIVE, poll="1s", interval="1s", seconds=seconds)
+        ratios.append((ours.cpu_ms_per_1000 / bare.cpu_ms_per_1000, ours, bare))
+        sealed.append(fast.cpu_ms_per_1000 / bare.cpu_ms_per_1000)
+        switches.append(max(each.switches / each.reads for each in (ours, fast)))
+    ratio, ours, bare = sorted(ratios, key=lambda each: each[0])[times // 2]
+    report.judge(
+        "26 meters at 1 s, sealed every minute: CPU per 1,000 reads against bare pymodbus",
+        f"{ratio:.2f} times ({ours.cpu_ms_per_1000:.0f} and {bare.cpu_ms_per_1000:.0f} ms)",
+        "at most 1.5 times",
+        ratio <= 1.5,
+    )
+    report.say(f"the same with an interval of 1 s, a signed batch each second: {median(sealed):.2f} times")
+    report.judge("context switches", f"{median(switches):.2f} a read", "at most 2", median(switches) <= 2)
+    many = tcp.agent(200, LIVE, poll="1s", interval="60s", seconds=seconds)
+    share = 100 * many.cpu_s / many.seconds
+    report.judge(
+        "200 meters on distinct hosts at 1 s",
+        f"{share:.1f} % of a core, {many.threads} threads, {many.resident_kb // 1024} MB",
+        "at most 15 %, 16 threads",
+        share <= 15 and many.threads <= 16,
+    )
+    flat = tcp.agent(200, LIVE, poll="100ms", interval="1s", seconds=seconds)
+    readings = flat.reads * len(LIVE_REGISTERS) / flat.seconds
+    report.judge(
+        "flat out, 200 meters, sealed each second",
+        f"{readings:.0f} readings/s in {flat.reads / flat.seconds:.0f} reads/s at "
+        f"{100 * flat.cpu_s / flat.seconds:.0f} % of a core",
+        "at least 5,000 readings/s",
+        readings >= 5000,
+    )
+
+
 SECTIONS: dict[str, Callable[..., None]] = {
     "rtu": run_rtu,
     "dead": run_dead,
     "guard": run_guard,
     "planner": run_planner,
+    "doctor": run_doctor,
+    "memory": run_memory,
+    "adapter": run_adapter,
+    "tcp": run_tcp,
 }

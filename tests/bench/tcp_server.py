@@ -1,4 +1,4 @@
-"""Many Modbus TCP meters in one process, each on a loopback address of its own: as cheap as can be, so that it is not what is measured.
+"""Many Modbus TCP meters in one process, each on a loopback address of its own, as cheap as can be.
 
     python -m tests.bench.tcp_server METERS PORT
 

@@ -4,14 +4,18 @@ All of it runs byte for byte in virtual time, so it is the same on every machine
 """
 
 import asyncio
+import gc
 import random
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
+from itertools import product
 
 from agent.metering.plan import BusCost, plan_reads
 from agent.metering.plant import SerialSettings
 from agent.metering.profile import Register, WordType
+from agent.protocol.doctor import Cause
 from agent.protocol.pdu import ReadRequest
 from agent.protocol.rtu import LATE_FACTOR, RtuMaster, Words, frame
 from agent.service.poll import LineWorker
@@ -22,6 +26,7 @@ from simulators.meters.faults import Fault, Kind, Transmission
 from simulators.meters.meter import FixedEnergy, SimulatedMeter
 from tests.bench.installation import bench_meter
 from tests.metering.examples import register
+from tests.service.test_examining import examined
 from tests.service.virtual import VirtualClock, run_virtually
 from tests.support.plants import SLOW, line
 
@@ -171,6 +176,54 @@ def _faulty_line(seed: int, count: int, guarded: bool) -> tuple[int, int]:
             good = said == truth(request.unit, request.function, request.address, request.count)
             right, wrong = right + good, wrong + (not good)
     return wrong, right
+
+
+# ----------------------------------------------------------------------------------------------- doctor and memory
+
+
+def doctored(each: int, workers: int = 2) -> tuple[dict[str, int], int]:
+    """How many of so many lines of each cause were named right and alone; how many healthy lines got a diagnosis."""
+    causes = list(Cause)
+    with ProcessPoolExecutor(workers) as pool:
+        named = list(pool.map(_causes, *zip(*product(range(each), causes), strict=True), chunksize=4))
+        healthy = list(pool.map(_causes, range(6 * each), [None] * (6 * each), chunksize=4))
+    by_cause = dict.fromkeys((cause.value for cause in causes), 0)
+    for (_, cause), found in zip(product(range(each), causes), named, strict=True):
+        by_cause[cause.value] += found == {cause}
+    return by_cause, sum(bool(found) for found in healthy)
+
+
+def _causes(seed: int, cause: Cause | None) -> set[Cause]:
+    return {each.cause for each in examined(seed, cause)}
+
+
+def polling_memory(seconds: int) -> int:
+    """By how many blocks Python's memory grew between a tenth and the end of so much polling."""
+    return run_virtually(_polling_memory(seconds))
+
+
+async def _polling_memory(seconds: int) -> int:
+    described = [bench_meter(unit, "bench-energy") for unit in range(1, 27)]
+    simulated = [SimulatedMeter(each, FixedEnergy(5), answers_holes=True) for each in described]
+    for number, kind in enumerate((Kind.SILENT, Kind.BAD_CHECKSUM, Kind.DUPLICATE)):
+        simulated[number].faults.append(Fault(kind))
+    fast = SerialSettings(115_200, "none", 1)
+    port = VirtualLine(Rs485Line(fast, on_one_pair(simulated)), fast)
+    worker = LineWorker(replace(line(serial=fast), poll_ms=1000), described, port, VirtualClock())
+    task = asyncio.create_task(worker.run())
+    sizes = []
+    for second in range(seconds):
+        await asyncio.sleep(1)
+        if second % 60 == 0:
+            worker.sweep()
+        port.requests.clear()
+        port.bus.trace.clear()
+        if second in (seconds // 10, seconds - 1):
+            gc.collect()
+            sizes.append(sys.getallocatedblocks())
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return sizes[1] - sizes[0]
 
 
 # ------------------------------------------------------------------------------------------------------- the planner
