@@ -1,7 +1,8 @@
 """The folder of an activity: `steps.csv`, `materials.csv`, `fuels.csv`, `wastes.csv`, `factors.csv`, `production.csv`.
 
 The columns are a fixed interface. Beside them there may be `transport_legs.csv`, for materials that travel in more than
-one stretch, and in `steps.csv` the columns `method`, `accuracy_class` and `ct_class`. A file that is not there says
+one stretch; `processed.csv` and `products.csv`, for a factory of several products; and in `steps.csv` the columns
+`method`, `accuracy_class` and `ct_class`. A file that is not there says
 nothing of its term; one with a header and no rows says that there was none. What no row says is missing, not zero.
 """
 
@@ -21,6 +22,7 @@ from agent.carbon.activity import (
     StepEnergy,
     Waste,
 )
+from agent.carbon.allocation import Processed
 from agent.carbon.exact import plain
 from agent.carbon.factors import Factor, Provenance
 from agent.carbon.footprint import Footprint, evaluate
@@ -58,6 +60,8 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "production.csv": ("product_id", "started", "good"),
 }
 LEGS = ("transport_legs.csv", ("id", "distance_km", "ef", "ef_unit"))
+PROCESSED = ("processed.csv", ("product_id", "step", "pieces", "weight"))
+PRODUCTS = ("products.csv", ("product_id", "good"))
 TERM_OF = {
     "steps.csv": "electricity",
     "materials.csv": "materials",
@@ -69,6 +73,7 @@ TERM_OF = {
 OUTSIDE_PREFIX = "user-"
 """Ids of materials that a user adds to the paper's list, such as packaging; they have no number."""
 
+_OPTIONAL = (LEGS, PROCESSED, PRODUCTS)
 _METHODS = {status.value: status for status in (Status.MEASURED, Status.VIRTUAL, Status.ESTIMATED)}
 _NOT_BURNT = ("piece", "km", "t*km", "kWh")
 _NOT_THROWN_AWAY = ("km", "t*km", "kWh", "GJ")
@@ -84,6 +89,8 @@ class Folder:
     faults: list[Fault]
     hashes: dict[str, str] = field(default_factory=dict)
     kwh_variances: dict[str, Fraction] = field(default_factory=dict)
+    processed: tuple[Processed, ...] = ()
+    good: dict[str, int] = field(default_factory=dict)
 
     def evaluate(self, template: Template) -> Footprint:
         """The footprint. Raises ConfigError with all faults: of the files, and of what they mean together."""
@@ -113,7 +120,7 @@ def read_folder(folder: Path, template: Template, *, without: frozenset[str] = f
     faults = Faults()
     tables = {
         name: read_table(folder / name, columns, faults)
-        for name, columns in (*COLUMNS.items(), LEGS)
+        for name, columns in (*COLUMNS.items(), *_OPTIONAL)
         if name not in without
     }
     if not any(tables.values()):
@@ -125,12 +132,13 @@ def read_folder(folder: Path, template: Template, *, without: frozenset[str] = f
     reader = _Reader(folder, template, faults, tables)
     activity = reader.activity(without)
     hashes = {name: sha256_of(table.data) for name, table in tables.items() if table is not None}
-    return Folder(activity, faults.found, hashes, reader.kwh_variances)
+    processed, good = reader.processed(), reader.good_by_product()
+    return Folder(activity, faults.found, hashes, reader.kwh_variances, processed, good)
 
 
 def _name_strangers(folder: Path, faults: Faults) -> None:
     """A misspelled file would be a missing one; it is at least named."""
-    known = {*COLUMNS, LEGS[0]}
+    known = {*COLUMNS, *(name for name, _ in _OPTIONAL)}
     for path in sorted(folder.glob("*.csv")):
         if path.name not in known:
             question = did_you_mean(path.name, known)
@@ -364,6 +372,32 @@ class _Reader:
         if row.ok and good > started:
             row.refuse("good", f"{good} are good, but only {started} were started", "correct one of them")
         return Production(row.place, product, started, good) if row.ok else None
+
+    def processed(self) -> tuple[Processed, ...]:
+        """Pieces of each product at each step, for a factory of several products."""
+        steps = {source.id for source in self._template.steps}
+        made = []
+        for row in self._rows(PROCESSED[0]):
+            product, step, pieces = row.needed("product_id"), row.needed("step"), row.whole("pieces")
+            weight = row.number("weight")
+            if step and step not in steps:
+                row.refuse("step", f'there is no step "{step}"', did_you_mean(step, steps))
+            if weight == 0:
+                row.refuse("weight", "is zero", "leave it empty for 1")
+            if row.ok:
+                made.append(Processed(product, step, pieces, Fraction(1) if weight is None else weight))
+        return tuple(made)
+
+    def good_by_product(self) -> dict[str, int]:
+        """Good pieces of each product."""
+        good: dict[str, int] = {}
+        for row in self._rows(PRODUCTS[0]):
+            product, pieces = row.needed("product_id"), row.whole("good")
+            if product in good:
+                row.refuse("product_id", f'"{product}" is there a second time', "one row a product")
+            if row.ok:
+                good[product] = pieces
+        return good
 
 
 def _freight(row: Row, distance: Fraction, per_tonne_km: Fraction) -> Leg:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from agent.carbon.report import document
+from agent.carbon.report import document, products
 from agent.carbon.uncertainty import uncertainty_of
 from agent.errors import ConfigError
 from agent.settings.locked import open_template
@@ -47,6 +47,8 @@ def footprint(folder: Path, template: Path | None, as_json: bool) -> None:
         uncertainty=uncertainty_of(result, activity.kwh_variances),
         made_of={"files": dict(sorted(activity.hashes.items()))},
     )
+    if activity.processed:
+        said["products"] = products(result, activity.processed, activity.good)
     click.echo(json.dumps(said, ensure_ascii=False, indent=1) if as_json else "\n".join(lines_of(said)))
 
 
@@ -80,8 +82,21 @@ def lines_of(said: dict[str, Any]) -> Iterator[str]:
         emission = "-" if row["kgco2e"] is None else row["kgco2e"]
         yield f"{number:>3} {row['id']:<28} {row['status']:<13} {amount:>30} {emission:>24}"
     yield ""
+    yield from _products(said.get("products"))
     counted, whole = said["completeness"], "complete" if said["complete"] else "NOT complete"
     yield f"{counted['with_a_figure']} of {counted['sources']} sources have a figure; {whole}"
     if said["uncertainty"] is not None and said["uncertainty"]["expanded_percent"] is not None:
         yield f"uncertainty (k = 2): {said['uncertainty']['expanded_percent']} %"
     yield from (f"note: {note}" for note in said["notes"])
+
+
+def _products(said: dict[str, Any] | None) -> Iterator[str]:
+    """The electricity by product, where a factory has several."""
+    if said is None:
+        return
+    for product in said["products"]:
+        each = product["per_good_piece_kgco2e"]
+        per_piece = "" if each is None else f"   {each} kgCO2e per good piece"
+        yield f"product {product['product_id']:<22} {product['electricity_kgco2e']:>28} kgCO2e of steps{per_piece}"
+    yield f"{'idle, of no product':<30} {said['idle_kgco2e']:>28} kgCO2e of steps"
+    yield ""

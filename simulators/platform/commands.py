@@ -195,7 +195,7 @@ def lock_(file: Path) -> None:
     try:
         click.echo(f"{lock(file)}  {file.name}")
     except ConfigError as error:
-        click.echo(str(error), err=True)
+        click.echo("\n".join(map(str, error.faults)), err=True)
         raise SystemExit(2) from None
 
 

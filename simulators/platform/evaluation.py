@@ -21,7 +21,7 @@ from agent.carbon.exact import text_of
 from agent.carbon.factors import UNKNOWN, Factor
 from agent.carbon.footprint import Footprint
 from agent.carbon.preview import method_note, status_of
-from agent.carbon.report import document
+from agent.carbon.report import document, products
 from agent.carbon.template import DocumentError, Locked, Template, factor_in_force
 from agent.carbon.uncertainty import (
     MeterQuality,
@@ -117,6 +117,8 @@ def evaluate(store: Store, quarters: Quarters, question: Question) -> Answer:
     )
     said["period"] = {"from": text_of_ms(question.from_ms), "to": text_of_ms(question.to_ms)}
     said["electricity"] = books.to_payload()
+    if folder.processed:
+        said["products"] = products(footprint, folder.processed, folder.good)
     return Answer(footprint, said)
 
 

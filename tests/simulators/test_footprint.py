@@ -278,6 +278,71 @@ def test_a_stranger_among_the_files_is_named(write: Write) -> None:
     )
 
 
+def test_several_products_share_the_steps_and_add_up(write: Write) -> None:
+    """Of 10.5 kWh of placement a takes 100 x 40 of 10 000 placements, b 50 x 120; nobody passed packaging."""
+    folder = write(steps=["smt_placement,10.5", "packaging,2"])
+    (folder / "processed.csv").write_text(
+        "product_id,step,pieces,weight\na,smt_placement,100,40\nb,smt_placement,50,120\n"
+    )
+    (folder / "products.csv").write_text("product_id,good\na,96\nb,0\n")
+    said = computed(folder)
+    shared = said["products"]
+    assert [(each["product_id"], each["electricity_kwh"]) for each in shared["products"]] == [
+        ("a", "4.200000000000"),
+        ("b", "6.300000000000"),
+    ]
+    assert shared["products"][0]["per_good_piece_kgco2e"] == "0.025274375000"
+    assert shared["products"][1]["per_good_piece_kgco2e"] is None
+    assert (shared["idle_kwh"], shared["idle_kgco2e"]) == ("2.000000000000", "1.155400000000")
+    parts = [*(each["electricity_kgco2e"] for each in shared["products"]), shared["idle_kgco2e"]]
+    assert sum(map(Decimal, parts)) == Decimal(said["e_electricity_kgco2e"])
+    people = CliRunner().invoke(main, ["footprint", "--activity", str(folder)]).stdout
+    assert "idle, of no product" in people
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "fault"),
+    [
+        (
+            "processed.csv",
+            "product_id,step,pieces,weight\na,smt,1,1\n",
+            'processed.csv:2  step: there is no step "smt"',
+        ),
+        (
+            "processed.csv",
+            "product_id,step,pieces,weight\na,fct_test,1.5,1\n",
+            "processed.csv:2  pieces: 1.5 is not",
+        ),
+        (
+            "processed.csv",
+            "product_id,step,pieces,weight\na,fct_test,1,0\n",
+            "processed.csv:2  weight: is zero",
+        ),
+        ("processed.csv", "product_id,step\n", "processed.csv:1  pieces: this column is missing"),
+        (
+            "products.csv",
+            "product_id,good\na,1\na,2\n",
+            'products.csv:3  product_id: "a" is there a second time',
+        ),
+        ("products.csv", "product_id,good\na,-1\n", "products.csv:2  good: -1 is negative"),
+        (
+            "transport_legs.csv",
+            "id,distance_km,ef,ef_unit\nflux,1,1,kgCO2e/km\n",
+            "transport_legs.csv:2  distance_km",
+        ),
+        (
+            "transport_legs.csv",
+            "id,distance_km,ef,ef_unit\nglue,1,1,kgCO2e/(t*km)\n",
+            "transport_legs.csv:2  id",
+        ),
+    ],
+)
+def test_faults_of_the_further_files(write: Write, name: str, rows: str, fault: str) -> None:
+    folder = write()
+    (folder / name).write_text(rows)
+    assert refused(folder)[0].startswith(fault)
+
+
 def test_methods_and_classes_of_steps(write: Write) -> None:
     folder = write()
     (folder / "steps.csv").write_text(

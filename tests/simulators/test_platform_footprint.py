@@ -467,6 +467,14 @@ def test_a_map_that_is_wrong_is_refused(tmp_path: Path, changes: dict[str, Any],
         corrected(tmp_path, **changes)
 
 
+def test_the_map_in_the_readme_is_one(tmp_path: Path) -> None:
+    page = config_path("factors", "README.md").read_text("utf-8")
+    (example,) = [block.removeprefix("json\n") for block in page.split("```") if block.startswith("json\n")]
+    (tmp_path / "map.json").write_text(example)
+    lock(tmp_path / "map.json")
+    assert Correction.of(open_locked(tmp_path / "map.json")).agent == "zj-meterworks/gw01"
+
+
 def test_two_maps_for_one_time_are_refused(tmp_path: Path) -> None:
     bench, _ = quarterly(step_meter("a", "fct_test"))
     two = (corrected(tmp_path), corrected(tmp_path, name="map.3.json", version="3"))
