@@ -164,7 +164,6 @@ _SPELLINGS: tuple[tuple[type[Amount], Fraction, str], ...] = (
     (Litres, Fraction(1, 1000), "mL ml 毫升"),
     (Litres, Fraction(1000), "m3 m^3 m³ 立方米"),
     (NormCubicMetres, Fraction(1), "Nm3 Nm^3 Nm³ 标准立方米 标立方米"),
-    (NormCubicMetres, Fraction(10_000), "10^4Nm3 10⁴Nm3 10⁴Nm³ 10^4Nm³ 1e4Nm3 1E4Nm3 10000Nm3 万Nm3 万Nm³"),
     (KilowattHours, Fraction(1), "kWh kwh KWh KWH 度 千瓦时"),
     (KilowattHours, Fraction(1, 1000), "Wh"),
     (KilowattHours, Fraction(1000), "MWh 兆瓦时"),
@@ -182,13 +181,21 @@ UNITS: dict[str, Unit] = {
 """Every spelling of a unit that is understood. Case counts where it carries meaning: `MWh` is not `mWh`."""
 
 
+_TEN_THOUSAND = ("10^4", "10⁴", "1e4", "1E4", "10000", "万")
+"""Gas is bought by 10,000 cubic metres, and its calorific value is published so."""
+
+
 def unit_of(text: str) -> Unit:
-    """Read a unit.
+    """Read a unit, also ten thousand of one: `10^4 Nm3`.
 
     Raises:
         DimensionError: it is none of those known.
     """
     plain = "".join(text.split()).replace("·", "*").replace("×", "*").replace("⋅", "*")
+    for prefix in _TEN_THOUSAND:
+        rest = plain.removeprefix(prefix).removeprefix("*")
+        if plain.startswith(prefix) and rest in UNITS:
+            return Unit(UNITS[rest].amount, UNITS[rest].scale * 10_000)
     if plain not in UNITS:
         known = "piece, kg, g, t, L, mL, m3, Nm3, kWh, GJ, km, t*km, kg*km"
         raise DimensionError(f'"{text[:40]}" is no unit known here; known are {known}')

@@ -162,6 +162,7 @@ def gaps(store_path: Path, as_json: bool) -> None:
 @click.option("--map", "maps", type=_FILE, multiple=True, help="A locked corrected map; repeatable.")
 @click.option("--hourly", type=_FILE, help="Hourly factors: CSV with start,kgco2e_per_kwh.")
 @click.option("--again", type=_FILE, help="Make this report (JSON) again: read no further than it did.")
+@click.option("--fresh", is_flag=True, help="Remember nothing of earlier reports: read the whole store.")
 @click.option("--pact", type=_FILE, help="Also write a PACT 3.0.0 object here; needs --stated.")
 @click.option(
     "--stated", type=_FILE, help="JSON: what a person states of company and product, by PACT's names."

@@ -147,14 +147,23 @@ class Quarters:
 
 
 def _open(path: Path | str) -> sqlite3.Connection:
-    connection = sqlite3.connect(str(path), isolation_level=None, timeout=5)
+    try:
+        return _made(path)
+    except sqlite3.OperationalError:
+        # No place to write to: everything is read again next time.
+        return _made(":memory:")
+    except sqlite3.DatabaseError:
+        Path(path).unlink()
+        return _made(path)
+
+
+def _made(path: Path | str) -> sqlite3.Connection:
+    connection = sqlite3.connect(str(path), isolation_level=None, timeout=60)
     try:
         connection.executescript(_SCHEMA)
     except sqlite3.DatabaseError:
         connection.close()
-        Path(path).unlink()
-        connection = sqlite3.connect(str(path), isolation_level=None, timeout=5)
-        connection.executescript(_SCHEMA)
+        raise
     return connection
 
 

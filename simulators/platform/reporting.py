@@ -76,7 +76,8 @@ def answer_of(
         up_to=None if options.get("again") is None else _heads(options["again"]),
     )
     # An old report is made from nothing, because the memory knows of no limit.
-    quarters = Quarters() if question.up_to is not None else Quarters(f"{path}.quarters")
+    from_nothing = question.up_to is not None or options.get("fresh", False)
+    quarters = Quarters() if from_nothing else Quarters(f"{path}.quarters")
     try:
         return evaluate(store, quarters, question), question
     finally:

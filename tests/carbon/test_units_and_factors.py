@@ -115,6 +115,9 @@ def test_freight_is_mass_over_distance() -> None:
         ("t", Kilograms, "1000"),
         ("升", Litres, "1"),
         ("10^4 Nm3", NormCubicMetres, "10000"),
+        ("万Nm³", NormCubicMetres, "10000"),
+        ("1e4 m3", Litres, "10000000"),
+        ("万度", KilowattHours, "10000"),
         ("kg·km", TonneKilometres, "1/1000"),
         ("t × km", TonneKilometres, "1"),
     ],
@@ -123,7 +126,7 @@ def test_units_are_read_as_people_write_them(text: str, kind: type[Amount], of_o
     assert unit_of(text).of(ONE) == kind(Fraction(of_one))
 
 
-@pytest.mark.parametrize("text", ["", "mWh", "kgs", "kW", "CO2", "pieces per hour"])
+@pytest.mark.parametrize("text", ["", "mWh", "10^4", "ton", "kgs", "kW", "CO2", "pieces per hour"])
 def test_a_unit_that_is_not_known_is_refused(text: str) -> None:
     with pytest.raises(DimensionError, match="no unit known"):
         unit_of(text)

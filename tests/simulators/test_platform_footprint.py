@@ -25,6 +25,7 @@ from simulators.platform.evaluation import Answer, Question, evaluate
 from simulators.platform.maps import Correction
 from simulators.platform.quarters import QUARTER_MS, Quarters, split_by_quarter
 from simulators.platform.reporting import read_series
+from simulators.platform.store import Store
 from tests.simulators.bench import Bench
 from tests.simulators.chains import MINUTE_MS, ORG, START_MS, Gateway, described, signer
 
@@ -330,6 +331,33 @@ def test_a_damaged_memory_is_made_again(tmp_path: Path) -> None:
     quarters.close()
 
 
+def test_a_memory_that_cannot_be_written_is_done_without(tmp_path: Path) -> None:
+    bench, _, sealed = random_store(3)
+    bench.send(*sealed)
+    quarters = Quarters(tmp_path / "no such folder" / "x.quarters")
+    assert asked(bench, quarters).document == asked(bench).document
+
+
+def test_a_store_of_the_first_version_is_brought_forward(tmp_path: Path) -> None:
+    """As it was before stamps: the tables of version 1, with energy in them."""
+    path = tmp_path / "platform.db"
+    gateway = Gateway(meters=(step_meter("a", "fct_test"),))
+    bench = Bench((gateway,), path)
+    bench.send(*(gateway.interval(KWH) for _ in range(3)))
+    expected = asked(bench).document
+    for name in ("inserted", "deleted", "updated"):
+        bench.store.run(f"DROP TRIGGER booked_{name}")
+    bench.store.run("DROP TABLE booked_stamps")
+    bench.store.run("DROP INDEX booked_by_start")
+    bench.store.run("PRAGMA user_version=1")
+    bench.store.close()
+    with pytest.raises(ConfigError, match="is of version 1, not 2"):
+        Store.read(path)
+    store = Store.create(path)
+    assert evaluate(store, Quarters(), question()).document == expected
+    store.close()
+
+
 # ----------------------------------------------------------------------------------------------------- corrected maps
 
 
@@ -591,6 +619,7 @@ def test_the_report_of_a_period_on_the_command_line(store: Path, tmp_path: Path)
     assert said["e_electricity_kgco2e"] == text_of(4 * GRID)
     assert said["per_good_piece_kgco2e"] == text_of(GRID / 2)
     assert "partial footprint" in run(*words).stdout
+    assert run(*words, "--json", "--fresh").stdout == done.stdout
     (tmp_path / "old.json").write_text(done.stdout)
     assert run(*words, "--json", "--again", str(tmp_path / "old.json")).stdout == done.stdout
 
