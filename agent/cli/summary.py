@@ -20,6 +20,8 @@ PROMISES = {
 """What each mode of acknowledgement is worth, in plain words."""
 
 _NAMES_THAT_MOVE = ("/dev/ttyUSB", "/dev/ttyACM")
+_BUSY_PERMILLE = 800
+"""A line in use for more of its time has no room for retries."""
 _THIS_MACHINE = ("127.", "localhost:", "[::1]:")
 
 
@@ -65,6 +67,10 @@ def _line(line: LineForecast, interval_ms: int) -> dict[str, Any]:
         "meters": line.meters,
         "sweep_ms": _ms(line.sweep_ns),
         "round_ms": _ms(line.round_ns),
+        "expected_sweep_ms": _ms(line.cycle_ns),
+        "expected_round_ms": _ms(line.round_cycle_ns),
+        "busy_permille": line.busy_permille(interval_ms),
+        "switches": line.switches,
         "poll_ms": line.line.poll_ms,
         "interval_ms": interval_ms,
         "sweep_behind_gateway_ms": None if behind is None else _ms(behind),
@@ -160,6 +166,17 @@ def _profile_notes(site: Site, meter: Meter) -> list[str]:
 
 def _time_notes(line: LineForecast, interval_ms: int) -> list[str]:
     name, notes = line.line.id, []
+    busy = line.busy_permille(interval_ms)
+    if line.switches:
+        notes.append(
+            f"line {name}: its meters have {line.switches + 1} speeds or parities; it changes {line.switches} times in "
+            "each round, which costs time and is hard on cheap adapters"
+        )
+    if line.round_ns <= line.line.poll_ms * 1_000_000 and busy > _BUSY_PERMILLE:
+        notes.append(
+            f"line {name} will be in use for {busy // 10} % of the time; a longer poll leaves room for retries and for "
+            "meters that are slow"
+        )
     if line.round_ns > line.line.poll_ms * 1_000_000:
         notes.append(
             f"line {name}: one round of all its meters takes at least {format_s(line.round_ns)}, longer than "
@@ -199,7 +216,17 @@ def text_of(summary: Mapping[str, Any]) -> str:
     return "\n".join(parts)
 
 
-_LINE_HEAD = ("LINE", "WHERE", "METERS", "READ ALL ONCE", "INTERVAL", "LIVE ROUND", "POLL")
+_LINE_HEAD = (
+    "LINE",
+    "WHERE",
+    "METERS",
+    "READ ALL ONCE",
+    "INTERVAL",
+    "LIVE ROUND",
+    "POLL",
+    "EXPECTED",
+    "IN USE",
+)
 _METER_HEAD = ("METER", "LINE", "ADDRESS", "PROFILE", "COUNTS FOR")
 
 
@@ -219,6 +246,8 @@ def _line_row(line: Mapping[str, Any]) -> Sequence[str]:
         format_length(line["interval_ms"]),
         f">= {format_s(line['round_ms'] * 1_000_000)}",
         format_length(line["poll_ms"]),
+        format_s(line["expected_sweep_ms"] * 1_000_000),
+        f"{line['busy_permille'] // 10} %" if line["busy_permille"] <= 1000 else "all the time",
     )
 
 

@@ -24,6 +24,11 @@ SWEEP_S_MAX = 20
 """No cut waits longer for a slow line."""
 
 
+def patience_ms(interval_ms: int) -> int:
+    """How long a cut waits for the slowest line."""
+    return min(SWEEP_S_MAX * 1000, interval_ms * 4 // 5)
+
+
 class Boundary:
     """Makes the cuts."""
 
@@ -42,7 +47,7 @@ class Boundary:
         self._closer = closer
         self._storage = storage
         self._clock = clock
-        self._patience_s = min(SWEEP_S_MAX, interval_ms * 4 / 5 / 1000)
+        self._patience_s = patience_ms(interval_ms) / 1000
         self._sealed = sealed
         self._due: asyncio.Queue[int] = asyncio.Queue(maxsize=1)
         self._clock_steps_ms: list[int] = []

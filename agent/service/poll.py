@@ -126,6 +126,7 @@ class LineWorker:
         self._wake = asyncio.Event()
         self._groups = _groups(self.watches.values())
         self._tuned = line.serial
+        self._cut_short = False
         self._dead: dict[str, Watch] = {}
         self.hearing = Hearing(self.watches, port, clock.monotonic_ns())
         self._budget = ProbeBudget(clock.monotonic_ns())
@@ -253,7 +254,13 @@ class LineWorker:
         self._wake.clear()
 
     def _in_order(self) -> Iterator[Watch]:
-        """All meters, so that the line changes its speed and parity least: as it is tuned now comes first."""
+        """All meters, so that the line changes its speed and parity least: as it is tuned now comes first.
+
+        After a sweep that did not come to its end, those that have waited longest come first.
+        """
+        if self._cut_short:
+            yield from sorted(self.watches.values(), key=lambda watch: watch.sampled_ns or 0)
+            return
         if len(self._groups) > 1:
             self._groups.sort(key=lambda group: group[0].settings != self._tuned)
         for group in list(self._groups):
@@ -273,6 +280,7 @@ class LineWorker:
         for watch in again:
             if self._deserves_retry(watch):
                 await self._take_sample(sweep, watch, retried=True)
+        self._cut_short = sweep.done.is_set()
         sweep.finish()
         self.hearing.listen(self._clock.monotonic_ns())
         self.health.last_sweep_ns = self._clock.monotonic_ns() - begun_ns

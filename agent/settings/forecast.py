@@ -2,19 +2,25 @@
 
 A line that needs 14 s to read its energy registers once cannot serve an interval of 10 s, and no code can help: the
 limit is physics (design, section 6). So it is computed here from the profiles and the line's speed, refused where even
-the limit does not fit, and printed by `check`, so that an installer moves meters to a second adapter at the desk.
+the limit does not fit, and printed by `check`, so that an installer moves meters to a second adapter at the desk. What
+the agent needs beyond the limit was measured (`make bench`): a quarter of a millisecond for each read.
 
 Comes after the plant was made; what is read, and how it is cut into requests, is what `agent.service.poll` does.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 
-from agent.metering.plan import BusCost, plan_for
-from agent.metering.plant import Line, Meter, Plant, Transport
+from agent.metering.plan import Block, BusCost, plan_for
+from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
 from agent.metering.profile import Register
 from agent.protocol.rtu import silence_ns
+from agent.service.boundary import patience_ms
 from agent.service.poll import LIVE_REGISTERS, TYPICAL_ROUND_TRIP_NS, TYPICAL_TURNAROUND_NS
+
+BEYOND_LIMIT_NS = 250_000
+"""What a read takes longer than its physical limit: the operating system's and our own part."""
+SWITCHING_NS = 2_000_000
+"""A serial driver needs so long to change speed or parity."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +29,9 @@ class LineForecast:
 
     `sweep_ns` reads the energy register of every meter once, which is done at each boundary; `round_ns` reads what is
     watched in between, once in every poll period. `behind_gateway_ns` is the sweep of a Modbus TCP line whose meters
-    share an RS485 pair behind the gateway, at the line's baud; None on other lines and for a single meter.
+    share an RS485 pair behind the gateway, at the line's baud; None on other lines and for a single meter. `reads` and
+    `round_reads` are how many requests these take. `switches` is how often the line changes its speed or parity in one
+    sweep, meters of one speed read together.
     """
 
     line: Line
@@ -31,10 +39,28 @@ class LineForecast:
     sweep_ns: int
     round_ns: int
     behind_gateway_ns: int | None
+    reads: int
+    round_reads: int
+    switches: int
+
+    @property
+    def cycle_ns(self) -> int:
+        """What a sweep is going to take."""
+        return self.sweep_ns + self.reads * BEYOND_LIMIT_NS
+
+    @property
+    def round_cycle_ns(self) -> int:
+        """What a round of live reads is going to take."""
+        return self.round_ns + self.round_reads * BEYOND_LIMIT_NS
+
+    def busy_permille(self, interval_ms: int) -> int:
+        """How much of the line's time is used, with a sweep in each interval and a round in each poll period."""
+        sweeps = 1000 * self.cycle_ns // (interval_ms * 1_000_000)
+        return sweeps + 1000 * self.round_cycle_ns // (self.line.poll_ms * 1_000_000)
 
     def fits(self, interval_ms: int) -> bool:
-        """Whether the sweep can end before the next one begins. A TCP gateway is given the benefit of the doubt."""
-        return self.sweep_ns <= interval_ms * 1_000_000
+        """Whether a sweep can end while a boundary waits for it. A TCP gateway is given the benefit of the doubt."""
+        return self.cycle_ns <= patience_ms(interval_ms) * 1_000_000
 
 
 def forecast(plant: Plant) -> tuple[LineForecast, ...]:
@@ -51,6 +77,7 @@ def format_s(time_ns: int) -> str:
 def _forecast(line: Line, meters: tuple[Meter, ...]) -> LineForecast:
     on_tcp = line.transport is Transport.MODBUS_TCP
     units = {meter.address for meter in meters}
+    switches = 0 if on_tcp else _switches(line, meters)
     switching_ns = 0 if on_tcp else _switching_ns(line, meters)
     return LineForecast(
         line=line,
@@ -60,6 +87,9 @@ def _forecast(line: Line, meters: tuple[Meter, ...]) -> LineForecast:
         behind_gateway_ns=sum(_energy_ns(meter, _serial_cost(line, meter)) for meter in meters)
         if on_tcp and len(units) > 1
         else None,
+        reads=sum(len(_energy_blocks(meter, _cost(line, meter))) for meter in meters),
+        round_reads=sum(len(_live_blocks(meter, _cost(line, meter))) for meter in meters),
+        switches=switches,
     )
 
 
@@ -74,18 +104,36 @@ def _serial_cost(line: Line, meter: Meter) -> BusCost:
     return BusCost.serial(settings, TYPICAL_TURNAROUND_NS, meter.profile.quiet_ms)
 
 
+def _speeds(line: Line, meters: tuple[Meter, ...]) -> list[SerialSettings]:
+    """Each speed and parity of the line's meters once."""
+    return list(dict.fromkeys(meter.serial_settings or line.serial for meter in meters))
+
+
+def _switches(line: Line, meters: tuple[Meter, ...]) -> int:
+    """Meters of one speed are read together, and the speed to which the line is tuned comes first."""
+    return max(0, len(_speeds(line, meters)) - 1)
+
+
 def _switching_ns(line: Line, meters: tuple[Meter, ...]) -> int:
-    """What it costs to go through meters of several speeds in their order: before a slower one is asked, the line
-    has to be silent for 3.5 of its longer characters."""
-    silences = [silence_ns(meter.serial_settings or line.serial) for meter in meters]
-    return sum(max(0, after - before) for before, after in pairwise(silences))
+    """What the changes of speed cost: the driver's time, and a silence of the slower of the two."""
+    silences = sorted(silence_ns(settings) for settings in _speeds(line, meters))
+    rising_ns = silences[-1] - silences[0] if silences else 0
+    return _switches(line, meters) * SWITCHING_NS + rising_ns
+
+
+def _energy_blocks(meter: Meter, cost: BusCost) -> tuple[Block, ...]:
+    return plan_for(meter.profile, meter.profile.energy.parts, cost)
+
+
+def _live_blocks(meter: Meter, cost: BusCost) -> tuple[Block, ...]:
+    profile = meter.profile
+    wanted: list[Register] = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
+    return plan_for(profile, wanted, cost)
 
 
 def _energy_ns(meter: Meter, cost: BusCost) -> int:
-    return sum(cost.block_ns(block) for block in plan_for(meter.profile, meter.profile.energy.parts, cost))
+    return sum(cost.block_ns(block) for block in _energy_blocks(meter, cost))
 
 
 def _live_ns(meter: Meter, cost: BusCost) -> int:
-    profile = meter.profile
-    wanted: list[Register] = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
-    return sum(cost.block_ns(block) for block in plan_for(profile, wanted, cost))
+    return sum(cost.block_ns(block) for block in _live_blocks(meter, cost))

@@ -16,6 +16,7 @@ from agent.errors import ConfigError, Fault
 from agent.metering.plant import Line, Meter, Plant
 from agent.metering.profile import Profile
 from agent.resources import config_path
+from agent.service.boundary import patience_ms
 from agent.settings import shape
 from agent.settings.catalogue import Catalogue, load_catalogue
 from agent.settings.faultlist import FaultList
@@ -207,8 +208,8 @@ class _Reader:
             if not line.fits(interval_ms):
                 self._faults.add(
                     ("lines", place),
-                    f"one reading of its {line.meters} meters takes at least {format_s(line.sweep_ns)}, "
-                    f"longer than the interval",
+                    f"one reading of its {line.meters} meters takes {format_s(line.cycle_ns)} at best, longer than a "
+                    f"boundary can wait for it ({format_s(patience_ms(interval_ms) * 1_000_000)} of the interval)",
                     "raise the baud rate, move meters to another line, or give a longer interval.length",
                 )
 

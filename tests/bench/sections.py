@@ -20,11 +20,11 @@ COMPARED = (
 QUICK = (Setting(9600, "none", 26, 10, ENERGY_ONLY), Setting(115_200, "none", 26, 5, LIVE))
 
 
-def run_rtu(*, quick: bool) -> None:
+def run_rtu(*, quick: bool, runs: int) -> None:
     """Every row of the issue, and what other masters reach."""
     for setting in QUICK if quick else rtu.settings():
-        times, tries, seconds = (1, 3, 3.0) if quick else (3, 7, _seconds(setting))
-        run = rtu.repeated(partial(rtu.with_agent, setting, seconds), times, tries)
+        seconds = 3.0 if quick else _seconds(setting)
+        run = rtu.repeated(partial(rtu.with_agent, setting, seconds), runs, 2 * runs + 2)
         if run is None:
             report.judge(str(setting), "void", "the simulated line was late; the machine is busy", False)
             continue
@@ -38,7 +38,7 @@ def run_rtu(*, quick: bool) -> None:
             good,
         )
     for setting in COMPARED[:1] if quick else COMPARED:
-        _compare(setting, 3.0 if quick else 6.0, 1 if quick else 3)
+        _compare(setting, 3.0 if quick else 6.0, runs)
 
 
 def _compare(setting: Setting, seconds: float, times: int) -> None:
@@ -64,7 +64,7 @@ def _seconds(setting: Setting) -> float:
     return max(3.0, 5 * cycle_ns / 1e9)
 
 
-def run_dead(*, quick: bool) -> None:
+def run_dead(*, quick: bool, runs: int) -> None:
     """Dead meters among 32, in virtual time, byte for byte."""
     for dead, profile in product((1, 5, 20), (ENERGY_ONLY,) if quick else (ENERGY_ONLY, LIVE)):
         longer, back_s = dead_meters(dead, profile)
@@ -76,7 +76,7 @@ def run_dead(*, quick: bool) -> None:
         )
 
 
-def run_guard(*, quick: bool) -> None:
+def run_guard(*, quick: bool, runs: int) -> None:
     """Faulty transactions in virtual time, with and without the memory for late answers."""
     count = 20_000 if quick else 1_000_000
     wrong, right = guard(count, guarded=True)
@@ -92,7 +92,7 @@ def run_guard(*, quick: bool) -> None:
     )
 
 
-def run_planner(*, quick: bool) -> None:
+def run_planner(*, quick: bool, runs: int) -> None:
     """Random maps against exhaustive search."""
     maps = 10 if quick else 60
     worst = planner(maps)
@@ -104,7 +104,7 @@ def run_planner(*, quick: bool) -> None:
     )
 
 
-def run_adapter(*, quick: bool) -> None:
+def run_adapter(*, quick: bool, runs: int) -> None:
     """Pulled and back under another name."""
     found = pulled(30 if quick else 1000)
     report.judge(
@@ -116,7 +116,7 @@ def run_adapter(*, quick: bool) -> None:
     )
 
 
-def run_doctor(*, quick: bool) -> None:
+def run_doctor(*, quick: bool, runs: int) -> None:
     """Seeded sick and healthy lines."""
     each = 4 if quick else 50
     by_cause, healthy_wrong = doctored(each)
@@ -133,7 +133,7 @@ def run_doctor(*, quick: bool) -> None:
     )
 
 
-def run_memory(*, quick: bool) -> None:
+def run_memory(*, quick: bool, runs: int) -> None:
     """An hour of polling in virtual time."""
     seconds = 120 if quick else 3600
     growth = polling_memory(seconds)
@@ -145,9 +145,9 @@ def run_memory(*, quick: bool) -> None:
     )
 
 
-def run_tcp(*, quick: bool) -> None:
+def run_tcp(*, quick: bool, runs: int) -> None:
     """The whole agent over TCP beside bare pymodbus."""
-    times, seconds = (1, 6.0) if quick else (5, 15.0)
+    times, seconds = runs, 6.0 if quick else 15.0
     ratios, sealed, switches = [], [], []
     for _ in range(times):
         ours = tcp.agent(26, LIVE, poll="1s", interval="60s", seconds=seconds)

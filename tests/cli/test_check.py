@@ -38,12 +38,12 @@ def test_lines_and_meters_stand_in_tables(tmp_path: Path) -> None:
         ],
     )
     rows = [" ".join(row.split()) for row in _check(file).stdout.splitlines()]
-    assert "LINE WHERE METERS READ ALL ONCE INTERVAL LIVE ROUND POLL" in rows
+    assert "LINE WHERE METERS READ ALL ONCE INTERVAL LIVE ROUND POLL EXPECTED IN USE" in rows
     # One energy register at 9600 8E1 takes at least 33.5 ms (design, section 6), two of them 67.
     (row,) = [
         row for row in rows if row.startswith("hall-a /dev/serial/by-id/x, 9600 8E1 2 >= 0.067 s 10s >= ")
     ]
-    assert row.endswith(" s 5s")
+    assert row.endswith(" s 5s 0.068 s 5 %")
     assert "incomer hall-a 1 eastron-sdm630-v2 (incomer)" in rows
     assert "smt hall-a 2 eastron-sdm630-v2 3/5 smt_placement + 2/5 reflow_soldering" in rows
 

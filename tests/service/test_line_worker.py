@@ -464,3 +464,20 @@ class _StillClock(VirtualClock):
 class _Nowhere(VirtualLine):
     def __init__(self) -> None:
         super().__init__(Rs485Line(SLOW, lambda _: []), SLOW)
+
+
+def test_what_a_sweep_did_not_reach_comes_first_in_the_next_one() -> None:
+    async def scenario(hall: Hall) -> None:
+        sweep = hall.worker.sweep()
+        await asyncio.sleep(0.2)
+        sweep.finish()
+        await asyncio.sleep(0.2)
+        first = {sample.meter for sample in sweep.samples}
+        assert 3 <= len(first) < 20
+        since = len(hall.port.requests)
+        await hall.sweep()
+        order = [f"m{request.unit}" for _, request, _ in hall.port.requests[since:]]
+        assert not first & set(order[: 20 - len(first)])
+        assert len(set(order)) == 20
+
+    in_hall(hall_of(20), scenario, wired=IDLE)
