@@ -477,7 +477,7 @@ def test_what_a_sweep_did_not_reach_comes_first_in_the_next_one() -> None:
         since = len(hall.port.requests)
         await hall.sweep()
         order = [f"m{request.unit}" for _, request, _ in hall.port.requests[since:]]
-        assert not first & set(order[: 20 - len(first)])
+        assert not first & set(order[: 19 - len(first)])  # one was being read when the sweep was cut short
         assert len(set(order)) == 20
 
     in_hall(hall_of(20), scenario, wired=IDLE)
