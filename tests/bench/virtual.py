@@ -105,20 +105,23 @@ def truth(unit: int, function: int, address: int, count: int) -> bytes:
 
 @dataclass
 class _Sick:
-    """Meters of which every second answer is spoilt."""
+    """Meters of which every second answer is spoilt, each by the one fault that was laid out for its question.
+
+    Two faults on one answer (a late one that also claims to be of another unit, or of another function) nobody can tell
+    from the answer to the next question; the machine's own page says so.
+    """
 
     chance: random.Random
-    fault: str | None = None
-    heard: int = 0
+    faults: dict[bytes, str | None] = field(default_factory=dict)
 
     def hear(self, data: bytes) -> list[Transmission]:
         unit, function = data[0], data[1]
         if unit not in UNITS or len(data) != 8:
             return []
-        self.heard += 1
+        fault = self.faults.pop(data, None)
         address, count = int.from_bytes(data[2:4], "big"), int.from_bytes(data[4:6], "big")
         delay_ns = 8 * MS
-        match self.fault:
+        match fault:
             case "silent":
                 return []
             case "late" | "cancelled":
@@ -133,7 +136,7 @@ class _Sick:
                 function = 7 - function
         body = truth(unit, function, address, count)
         sent = frame(unit, bytes((function, len(body))) + body)
-        match self.fault:
+        match fault:
             case "half":
                 sent = sent[: self.chance.randrange(1, len(sent))]
             case "noise":
@@ -165,9 +168,10 @@ def _faulty_line(seed: int, count: int, guarded: bool) -> tuple[int, int]:
         request = ReadRequest(
             chance.choice(UNITS), chance.choice((3, 4)), chance.randrange(0, 500), chance.choice((2, 2, 2, 4))
         )
-        sick.fault = chance.choice(FAULTS) if chance.random() < 0.5 else None
+        fault = chance.choice(FAULTS) if chance.random() < 0.5 else None
+        sick.faults[frame(request.unit, request.pdu())] = fault
         bus.trace.clear()
-        if sick.fault == "cancelled":
+        if fault == "cancelled":
             bus.give_up(request, timeout_ms=TIMEOUT_MS, after_ns=chance.randrange(1, TIMEOUT_MS) * MS)
             continue
         end = bus.read(request, timeout_ms=TIMEOUT_MS)
