@@ -14,7 +14,9 @@ without it:
   answer would fit (same unit, function and number of registers) has to wait; one of another shape goes out at once,
   and the late answer is known by its shape and skipped. Callers who must not wait ask for one register more or less.
 - *Only the one answer fits.* Unit, function, byte count, length and checksum are those of the request, or it is not
-  the answer. Garbage, echoes and frames of others around it are skipped, without losing it.
+  the answer. Garbage, echoes and frames of others around it are skipped, without losing it. But while an answer is
+  owed, two may meet on the wire, and of 65,536 such ruins one has the right checksum: then the answer is believed only
+  if no byte stands before it and none follows within the silence, which has to be kept anyway.
 
 The bounds: an answer that begins later than its late window (two time-outs after the request), a unit that answers one
 question twice, and one whose late answer also has another shape than it was asked for, cannot be told from the answer
@@ -175,6 +177,8 @@ class _Ask:
     hard_ns: int = 0
     doubt: str = ""
     noise: int = 0
+    held: Words | None = None
+    held_until_ns: int = 0
     spoke_before: bool = False
     """It has given a sound answer to something else first: an address that speaks twice."""
     sent: bytes = b""
@@ -243,6 +247,7 @@ class RtuMaster:
         self._quiet_ns = 0
         self._units: dict[int, _Unit] = {}
         self._strays: list[int] = []
+        self._owed_until_ns = 0
         self._garbage = 0
         self._foreign = 0
 
@@ -390,17 +395,47 @@ class RtuMaster:
 
     def _judge(self, now_ns: int, ask: _Ask) -> list[Event]:
         """Look for the answer; fail when its time is over."""
-        end = self._search(now_ns, ask, keep_hope=True)
-        if end is not None:
-            return [end]
+        if ask.held is None:
+            end = self._search(now_ns, ask, keep_hope=True)
+            if end is not None:
+                return [end]
+        return self._wait(now_ns, ask)
+
+    def _wait(self, now_ns: int, ask: _Ask) -> list[Event]:
+        """There is no answer yet, or none that may be believed at once."""
+        if ask.held is not None:
+            return self._release(now_ns, ask, ask.held)
         deadline_ns = self._deadline_ns(ask)
         if now_ns < deadline_ns:
             return [WaitUntil(deadline_ns)]
         end = self._search(now_ns, ask, keep_hope=False)
         if end is not None:
             return [end]
+        return self._give_up(now_ns, ask)
+
+    def _give_up(self, now_ns: int, ask: _Ask) -> list[Event]:
+        """Its time is over, unless an answer was found after all and has to stand alone for a moment."""
+        if ask.held is not None:
+            return self._release(now_ns, ask, ask.held)
         self._close(ask, answered=False)
         return [Failed(self._verdict(ask))]
+
+    def _release(self, now_ns: int, ask: _Ask, held: Words) -> list[Event]:
+        """Believe an answer that came while others were owed: if it stands alone, when the silence after it is over."""
+        if self._buffer or ask.noise:
+            self._close(ask, answered=False)
+            unit = ask.request.unit
+            return [
+                Failed(
+                    FrameDamaged(
+                        f"unit {unit}: an answer that was owed came together with that to {ask.request}"
+                    )
+                )
+            ]
+        if now_ns < ask.held_until_ns:
+            return [WaitUntil(ask.held_until_ns)]
+        self._close(ask, answered=True)
+        return [held]
 
     def _deadline_ns(self, ask: _Ask) -> int:
         """When to stop waiting, by what has arrived so far; never later than `hard_ns`."""
@@ -464,9 +499,13 @@ class RtuMaster:
         if pdu[:2] == request.reply_header and found.is_data:
             if ask.spoke_before:
                 self._strays = [*self._strays[1 - STRAYS_MAX :], found.unit]
-            self._close(ask, answered=True)
             assert ask.sent_ns is not None
-            return Words(words_of(request, pdu), ask.sent_ns, now_ns)
+            answer = Words(words_of(request, pdu), ask.sent_ns, now_ns)
+            if now_ns < self._owed_until_ns:
+                ask.held, ask.held_until_ns = answer, now_ns + silence_ns(self._settings)
+                return None
+            self._close(ask, answered=True)
+            return answer
         if found.is_request and not found.is_data:
             self._note_stray(found)
             return None
@@ -509,6 +548,7 @@ class RtuMaster:
         until_ns = ask.first_ns + (self._late_factor - 1) * ask.timeout_ns + reply_ns
         debt = _Debt(ask.request.function, ask.request.count, until_ns)
         self._units[ask.request.unit].debts.append(debt)
+        self._owed_until_ns = max(self._owed_until_ns, until_ns)
 
     def _note_stray(self, found: _Found) -> None:
         if found.is_data or found.is_exception:
@@ -542,6 +582,7 @@ class RtuMaster:
             if not self._is_owed(now_ns, found) and found.is_data and found.unit in self._units:
                 unit = self._units[found.unit]
                 unit.debts.append(_Debt(found.function, found.data[2] // 2, now_ns + unit.window_ns))
+                self._owed_until_ns = max(self._owed_until_ns, now_ns + unit.window_ns)
 
 
 # ------------------------------------------------------------------------------------------------- frames in a buffer

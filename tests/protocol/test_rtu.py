@@ -334,3 +334,32 @@ def test_time_alone_does_nothing() -> None:
     assert master.tick(10**12) == []
     assert master.receive(10**12, b"\x07") == []
     master.abandon()
+
+
+def test_while_an_answer_is_owed_the_next_one_is_believed_only_if_it_stands_alone() -> None:
+    """Two answers that meet leave a ruin, and one ruin in 65,536 has the right checksum."""
+    for beside in ([(5 * MS, b"\x4d" + good(OTHER_SHAPE))], [(5 * MS, good(OTHER_SHAPE) + b"\x4d\x04\x08")]):
+        world = World()
+        world.read(ASK, lambda _: [])
+        end = world.read(OTHER_SHAPE, lambda _, beside=beside: beside)
+        assert isinstance(end, Failed) and isinstance(end.error, FrameDamaged)
+    world = World()
+    world.read(ASK, lambda _: [])
+    assert words(world.read(OTHER_SHAPE, lambda _: [(5 * MS, good(OTHER_SHAPE))])) == truth(OTHER_SHAPE)
+
+
+def test_bytes_that_follow_within_the_silence_spoil_an_answer_while_one_is_owed() -> None:
+    world = World()
+    world.read(ASK, lambda _: [])
+    late = [(5 * MS, good(OTHER_SHAPE)), (5 * MS + SILENCE_NS // 2, b"\x04\x08")]
+    end = world.read(OTHER_SHAPE, lambda _: late)
+    assert isinstance(end, Failed) and isinstance(end.error, FrameDamaged)
+
+
+def test_where_nothing_is_owed_noise_around_an_answer_does_no_harm() -> None:
+    world = World()
+    noisy = [(5 * MS, b"\xff" + good(ASK) + b"\x00")]
+    assert words(world.read(ASK, lambda _: noisy)) == truth(ASK)
+
+
+OTHER_SHAPE = ReadRequest(ASK.unit, ASK.function, ASK.address, ASK.count + 1)
