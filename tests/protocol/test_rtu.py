@@ -336,24 +336,26 @@ def test_time_alone_does_nothing() -> None:
     master.abandon()
 
 
+def _error_after_one_owed(answer: list[tuple[int, bytes]]) -> Exception:
+    world = World()
+    world.read(ASK, lambda _: [])
+    return error(world.read(OTHER_SHAPE, lambda _: answer))
+
+
 def test_while_an_answer_is_owed_the_next_one_is_believed_only_if_it_stands_alone() -> None:
     """Two answers that meet leave a ruin, and one ruin in 65,536 has the right checksum."""
-    for beside in ([(5 * MS, b"\x4d" + good(OTHER_SHAPE))], [(5 * MS, good(OTHER_SHAPE) + b"\x4d\x04\x08")]):
-        world = World()
-        world.read(ASK, lambda _: [])
-        end = world.read(OTHER_SHAPE, lambda _, beside=beside: beside)
-        assert isinstance(end, Failed) and isinstance(end.error, FrameDamaged)
+    before = [(5 * MS, b"\x4d" + good(OTHER_SHAPE))]
+    behind = [(5 * MS, good(OTHER_SHAPE) + b"\x4d\x04\x08")]
+    for ruin in (before, behind):
+        assert isinstance(_error_after_one_owed(ruin), FrameDamaged)
     world = World()
     world.read(ASK, lambda _: [])
     assert words(world.read(OTHER_SHAPE, lambda _: [(5 * MS, good(OTHER_SHAPE))])) == truth(OTHER_SHAPE)
 
 
 def test_bytes_that_follow_within_the_silence_spoil_an_answer_while_one_is_owed() -> None:
-    world = World()
-    world.read(ASK, lambda _: [])
     late = [(5 * MS, good(OTHER_SHAPE)), (5 * MS + SILENCE_NS // 2, b"\x04\x08")]
-    end = world.read(OTHER_SHAPE, lambda _: late)
-    assert isinstance(end, Failed) and isinstance(end.error, FrameDamaged)
+    assert isinstance(_error_after_one_owed(late), FrameDamaged)
 
 
 def test_where_nothing_is_owed_noise_around_an_answer_does_no_harm() -> None:
