@@ -6,6 +6,7 @@ Nothing is decided here; every choice is in the site file, in a stage or in an a
 import asyncio
 import logging
 import signal
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -48,7 +49,7 @@ from agent.settings.grammar import web_address
 from agent.settings.values import Site
 
 if TYPE_CHECKING:
-    from agent.adapters.endpoints import Endpoints
+    from agent.adapters.endpoints import Endpoints, Page
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +103,8 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
     try:
         await _mark_started(site, storage)
         stages = _wire(site, signer, platform_keys, storage, clock)
-        overview = _overview(site, signer, stages)
+        web = _web(site)
+        overview = _overview(site, signer, stages, lambda: web.problem if web is not None else None)
         tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
         control = ControlSocket(
             site.control_socket,
@@ -113,11 +115,10 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
             },
             {"export": lambda arguments: lines_of(storage, Period.from_arguments(arguments))},
         )
-        web = _web(site, overview)
         await control.open()
         try:
             if web is not None:
-                await web.open()
+                await web.open(_pages(overview))
             log.info(
                 "started",
                 extra=pairs(
@@ -220,17 +221,22 @@ def _wire(
     return assemble(task, ports)
 
 
-def _web(site: Site, overview: Overview) -> "Endpoints | None":
+def _web(site: Site) -> "Endpoints | None":
     """Metrics and health, where the site file says so; the libraries for them are loaded only then."""
     if site.web_listen is None:
         return None
     from agent.adapters.endpoints import Endpoints
+
+    return Endpoints(*web_address(site.web_listen))
+
+
+def _pages(overview: Overview) -> "Mapping[str, Page]":
     from agent.adapters.health import pages_of
 
-    return Endpoints(*web_address(site.web_listen), pages_of(overview.now))
+    return pages_of(overview.now)
 
 
-def _overview(site: Site, signer: Signer, stages: Stages) -> Overview:
+def _overview(site: Site, signer: Signer, stages: Stages, web_problem: Callable[[], str | None]) -> Overview:
     clock, link = stages.clock, site.platform
     about = About(
         org=site.plant.org,
@@ -244,6 +250,7 @@ def _overview(site: Site, signer: Signer, stages: Stages) -> Overview:
         journal_path=str(site.journal.path),
         budget_bytes=site.journal.budget_mb * 1_000_000,
         interval_ms=site.interval_ms,
+        web_listen=site.web_listen,
         kid=signer.kid,
         alg=signer.alg,
         started_ms=clock.wall_ms(),
@@ -254,7 +261,7 @@ def _overview(site: Site, signer: Signer, stages: Stages) -> Overview:
     }
     return Overview(
         about,
-        partial(look_around, site.journal.path, certificates),
+        partial(look_around, site.journal.path, certificates, web_problem),
         stages.workers,
         stages.boundary,
         stages.dialogue,

@@ -3,7 +3,7 @@
 They can be asked and change nothing (promise I12): GET and HEAD only, no request body is used, one answer for each
 connection. h11 reads and writes the protocol, asyncio the bytes; what the two do not bound is bounded here:
 connections at once, the size of a request, the time for it. A port that cannot be had is tried again for ever;
-metering does not wait for it.
+metering does not wait for it. It is said once in the log, and in `problem` for as long as it lasts.
 
 Why h11 and not a web framework: agent/decisions/0009-metrics-without-a-framework.md. The one module that imports h11.
 
@@ -12,6 +12,7 @@ Comes before: a function for each path, given by `wiring`. Comes after: Promethe
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -46,10 +47,12 @@ Page = Callable[[str], Awaitable[Answer]]
 class Endpoints:
     """Serves a few paths while it is open."""
 
-    def __init__(self, host: str, port: int, pages: Mapping[str, Page]) -> None:
+    def __init__(self, host: str, port: int) -> None:
+        self.problem: str | None = None
+        """Why nobody is answered; None once the port is open, and before the first attempt."""
         self._host = host
         self._port = port
-        self._pages = pages
+        self._pages: Mapping[str, Page] = {}
         self._server: asyncio.Server | None = None
         self._opening: asyncio.Task[None] | None = None
         self._connections: set[asyncio.Task[object]] = set()
@@ -59,8 +62,9 @@ class Endpoints:
         """The ports that are open."""
         return [socket.getsockname()[1] for socket in self._server.sockets] if self._server else []
 
-    async def open(self) -> None:
-        """Listen as soon as the port can be had; returns after the first attempt."""
+    async def open(self, pages: Mapping[str, Page]) -> None:
+        """Answer with `pages` as soon as the port can be had; returns after the first attempt."""
+        self._pages = pages
         if not await self._listen():
             self._opening = asyncio.get_running_loop().create_task(self._keep_trying(), name="endpoints")
 
@@ -80,11 +84,17 @@ class Endpoints:
         try:
             self._server = await asyncio.start_server(self._serve, self._host, self._port, limit=CHUNK_BYTES)
         except OSError as error:
-            log.error(  # noqa: TRY400  # another program has the port; that is no fault of ours
-                "metrics cannot be served; it is tried again and again",
-                extra=pairs("M1602", host=self._host, port=self._port, reason=error.strerror or error),
-            )
+            reason = _reason(error)
+            if reason != self.problem:
+                log.error(  # noqa: TRY400  # another program has the port; that is no fault of ours
+                    "metrics cannot be served; it is tried again and again",
+                    extra=pairs("M1602", host=self._host, port=self._port, reason=reason),
+                )
+            self.problem = reason
             return False
+        if self.problem is not None:
+            log.info("metrics are served now", extra=pairs("M1605", host=self._host, port=self._port))
+        self.problem = None
         return True
 
     async def _keep_trying(self) -> None:
@@ -127,6 +137,11 @@ class Endpoints:
             accept = next((value for name, value in request.headers if name == b"accept"), b"")
             answer = await page(accept.decode("latin-1"))
         await _send(connection, writer, answer, with_body=request.method != b"HEAD")
+
+
+def _reason(error: OSError) -> str:
+    """In the system's words: asyncio puts the address and more around them, and several of them into one error."""
+    return os.strerror(error.errno).lower() if error.errno else str(error)
 
 
 async def _request(connection: h11.Connection, reader: asyncio.StreamReader) -> h11.Request | None:

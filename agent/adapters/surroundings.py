@@ -7,7 +7,7 @@ Comes before: `agent.service.overview`, through a function that `wiring` hands o
 """
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent.adapters.keys import certificate_dates
@@ -15,12 +15,15 @@ from agent.errors import ConfigError
 from agent.service.premises import Certificate, Surroundings
 
 
-def look_around(journal: Path, certificates: Mapping[str, Path]) -> Surroundings:
+def look_around(
+    journal: Path, certificates: Mapping[str, Path], web_problem: Callable[[], str | None]
+) -> Surroundings:
     """Look now; `certificates` are PEM files by what they are for (`client`, `ca`)."""
     return Surroundings(
         journal_bytes=sum(_size(journal.with_name(journal.name + suffix)) for suffix in ("", "-wal")),
         free_bytes=_free_bytes(journal.parent),
         certificates=tuple(_certificate(role, path) for role, path in certificates.items()),
+        web_problem=web_problem(),
     )
 
 

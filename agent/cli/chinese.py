@@ -104,6 +104,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "certificate-early": ("{role} 证书 {subject} 尚未生效", "检查本网关的时间"),
     "certificate-unreadable": ("{role} 证书 {subject}：{reason}", "修复该文件；否则无法重新连接消息服务器"),
+    "web-closed": (
+        "指标和健康检查无法在 {subject} 提供：{reason}",
+        "查找占用该端口的程序（ss -ltnp），或在 [web] listen 中改用其他端口；计量不受影响",
+    ),
     "site-changed": (
         "站点文件 {subject} 在代理启动后被修改",
         "运行 metering-agent check，然后重启代理使修改生效",

@@ -145,6 +145,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "the {role} certificate {subject} {reason}",
         "put the file right; without it there is no new connection to the broker",
     ),
+    "web-closed": (
+        "metrics and health are not served at {subject}: {reason}",
+        "find the program that has the port (ss -ltnp), or give [web] listen another one; metering goes on",
+    ),
     "site-changed": (
         "the site file {subject} was changed after the agent was started",
         "run metering-agent check, then restart the agent, so that the change takes effect",
@@ -203,6 +207,7 @@ def advise(said: Mapping[str, Any]) -> list[Problem]:
         *_of_the_platform(said),
         *_of_the_clock(said["clock"]),
         *(problem for entry in said["certificates"] for problem in _of_a_certificate(entry, said["at_ms"])),
+        *_of_the_web(said["web"]),
     ]
     return sorted(found, key=lambda problem: GRAVITIES.index(problem.gravity))
 
@@ -335,6 +340,11 @@ def _of_a_certificate(certificate: Mapping[str, Any], now_ms: int) -> Iterator[P
         if days < limit:
             yield Problem("certificate-ends", gravity, subject, {"role": role, "days": str(days)})
             return
+
+
+def _of_the_web(web: Mapping[str, Any]) -> Iterator[Problem]:
+    if web["problem"] is not None:
+        yield Problem("web-closed", WARNING, web["listen"], {"reason": web["problem"]})
 
 
 def taken_apart(message: str, place: str = "") -> tuple[str, str | None]:

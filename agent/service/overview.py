@@ -72,6 +72,7 @@ class Overview:
                 {**asdict(certificate), "days_left": _days(certificate.not_after_ms, self._clock.wall_ms())}
                 for certificate in around.certificates
             ],
+            "web": {"listen": self._about.web_listen, "problem": around.web_problem},
             "signing_key": {"kid": self._about.kid, "alg": self._about.alg},
         }
         said["problems"] = [problem.as_json() for problem in advise(said)]

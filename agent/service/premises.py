@@ -12,7 +12,7 @@ class About:
     """Who this agent is, from its site file, and since when it runs (UTC Unix ms, and monotonic).
 
     `mode` is `platform` or `broker`: who acknowledges. `kid` is the thumbprint of the signing key. Paths are text, as
-    they are shown.
+    they are shown. `web_listen` is where metrics and health are served, None if nowhere.
     """
 
     org: str
@@ -26,6 +26,7 @@ class About:
     journal_path: str
     budget_bytes: int
     interval_ms: int
+    web_listen: str | None
     kid: str
     alg: str
     started_ms: int
@@ -45,8 +46,12 @@ class Certificate:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Size of the journal with its write-ahead log, free bytes of its file system (None if unknown), certificates."""
+    """Size of the journal with its write-ahead log, free bytes of its file system (None if unknown), certificates.
+
+    `web_problem` says why metrics and health cannot be served; None if they are, or nobody asked for them.
+    """
 
     journal_bytes: int
     free_bytes: int | None
     certificates: tuple[Certificate, ...] = ()
+    web_problem: str | None = None

@@ -36,8 +36,8 @@ def source() -> Source:
 
 @pytest.fixture
 async def served(source: Source) -> AsyncIterator[Endpoints]:
-    face = Endpoints("127.0.0.1", 0, pages_of(source.now))
-    await face.open()
+    face = Endpoints("127.0.0.1", 0)
+    await face.open(pages_of(source.now))
     yield face
     await face.close()
 
@@ -150,30 +150,35 @@ async def test_slow_and_silent_clients_do_not_keep_others_out(
         connection.close()
 
 
-async def test_a_port_in_use_is_said_once_more_and_taken_when_it_is_free(
+async def test_a_port_in_use_is_said_once_and_taken_when_it_is_free(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("INFO")
+
     async def page(accept: str) -> Answer:
         return Answer(200, b"here\n")
 
     monkeypatch.setattr(endpoints, "REOPEN_S", 0.05)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        face = Endpoints("127.0.0.1", port, {"/metrics": page})
-        await face.open()
+        face = Endpoints("127.0.0.1", port)
+        await face.open({"/metrics": page})
+        await asyncio.sleep(0.2)
         assert face.ports == []
-        assert vars(caplog.records[0])["id"] == "M1602"
+        assert [vars(record)["id"] for record in caplog.records] == ["M1602"]
+        assert face.problem == "address already in use"
     for _ in range(100):
         if face.ports:
             break
         await asyncio.sleep(0.02)
     assert (await get(face, "/metrics"))[2] == b"here\n"
+    assert vars(caplog.records[-1])["id"] == "M1605"
     await face.close()
 
 
 async def test_after_the_end_nobody_listens(source: Source) -> None:
-    face = Endpoints("127.0.0.1", 0, pages_of(source.now))
-    await face.open()
+    face = Endpoints("127.0.0.1", 0)
+    await face.open(pages_of(source.now))
     port = face.ports[0]
     await face.close()
     with pytest.raises(ConnectionRefusedError):

@@ -131,6 +131,7 @@ KEPT_OUT = {
         (changed("journal", "backlog_age_ms", to=HOUR_MS), "platform-silent", "warning"),
         (changed("journal", "backlog_age_ms", to=25 * HOUR_MS), "platform-silent", "error"),
         (changed("platform", "rejected_recently", to=True), "platform-forged", "warning"),
+        (changed("web", "problem", to="address already in use"), "web-closed", "warning"),
         (changed("clock", to={"sync": "U", "err_ms": 2**31 - 1}), "clock-unknown", "warning"),
         (changed("clock", to={"sync": "H", "err_ms": 2_500}), "clock-error", "warning"),
         (changed("certificates", 0, "days_left", to=29), "certificate-ends", "notice"),

@@ -35,6 +35,7 @@ def lived(agent: Agent, seconds: float) -> dict[str, Any]:
             journal_path="journal.db",
             budget_bytes=10**9,
             interval_ms=MINUTE_MS,
+            web_listen=None,
             kid="kid",
             alg="Ed25519",
             started_ms=stages.clock.wall_ms(),

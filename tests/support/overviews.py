@@ -123,6 +123,7 @@ def an_overview(**more: Any) -> dict[str, Any]:
                 "problem": None,
             }
         ],
+        "web": {"listen": "127.0.0.1:9464", "problem": None},
         "signing_key": {"kid": "A8cAcBW5wQgLJYdNU9yMRmfF0ZU-lBiw85Xi44ppmgI", "alg": "Ed25519"},
     } | more
 
