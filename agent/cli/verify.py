@@ -7,7 +7,7 @@ properly.
 
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from fractions import Fraction
 from pathlib import Path
@@ -20,7 +20,7 @@ from agent.errors import ConfigError
 from agent.metering.quantity import format_kwh
 from agent.reporting.envelope import KeyRing
 from agent.reporting.utc import text_of_ms
-from agent.reporting.verdict import Report, Verdict
+from agent.reporting.verdict import Finding, Report, Verdict, stretch
 from agent.reporting.verify import LINE_BYTES_MAX, Verifier
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -126,6 +126,11 @@ def _as_text(name: str, report: Report) -> str:
         parts.append(_totals(report))
     if not report.quality.ok:
         parts.append(_remarks(report.quality))
+    if any(found.text.startswith("unknown-key") for found in report.verdicts["signature"].findings):
+        parts.append(
+            "Some messages name a key that was not given. Is --key the key of this gateway (metering-agent enrol\n"
+            "prints its thumbprint), and was it changed before this stretch? --key may be repeated."
+        )
     failed = [name for name, verdict in report.verdicts.items() if not verdict.ok and name != "quality"]
     parts.append("VERIFIED" if report.ok else f"NOT VERIFIED: {', '.join(failed)}")
     return "\n\n".join(parts)
@@ -171,10 +176,37 @@ def _end_is_proved(report: Report) -> bool:
 def _verdicts(report: Report) -> str:
     lines = []
     for name, verdict in report.verdicts.items():
-        lines.append(f"{name:<13} {_word(name, verdict):<9} {_meaning(name, verdict)}")
+        if report.batches or not verdict.ok:
+            lines.append(f"{name:<13} {_word(name, verdict):<9} {_meaning(name, verdict)}")
+        else:
+            lines.append(f"{name:<13} {'-':<9} there is no batch to judge")
         if name != "quality":
-            lines += [f"    {finding}" for finding in verdict.findings] + _more(verdict)
+            lines += [f"    {text}" for text in _grouped(verdict.findings)] + _more(verdict)
     return "\n".join(lines)
+
+
+def _grouped(findings: Sequence[Finding]) -> list[str]:
+    """Each finding once, with all the lines it was found on: a wrong key is wrong on every line of the file."""
+    lines: dict[tuple[str, str, str], list[int]] = {}
+    for found in findings:
+        lines.setdefault((found.place, found.text, found.span), []).append(found.line)
+    return [
+        str(Finding(numbers[0], *what))
+        if len(numbers) == 1
+        else f"lines {_runs(numbers)}, {Finding(0, *what)}"
+        for what, numbers in lines.items()
+    ]
+
+
+def _runs(numbers: Sequence[int]) -> str:
+    """Ascending numbers in words: "1 to 6, 8, 10 to 12"."""
+    runs: list[tuple[int, int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][1] + 1:
+            runs[-1] = (runs[-1][0], number)
+        else:
+            runs.append((number, number))
+    return ", ".join(stretch(*run) for run in runs)
 
 
 def _more(verdict: Verdict) -> list[str]:

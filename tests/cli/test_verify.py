@@ -236,3 +236,12 @@ def test_a_bad_pem_is_a_usage_fault_with_its_name(desk: Desk, option: str, conte
     assert "bad.pem" in result.output
     assert "public key" in result.output
     assert "Traceback" not in result.output
+
+
+def test_a_wrong_key_is_said_once_with_its_lines_and_what_to_ask(desk: Desk) -> None:
+    result = desk.run("--key", "next.pem")
+    assert result.exit_code == 1
+    assert result.output.count("unknown-key") == 1
+    assert f"    lines 1 to {len(desk.gateway.jws)}, message: unknown-key: no key " in result.output
+    assert "Is --key the key of this gateway" in result.output
+    assert "the deltas of every meter add up" not in result.output, "nothing was judged"
