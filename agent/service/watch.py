@@ -1,4 +1,4 @@
-"""What a line worker knows of each of its meters, and of its line.
+"""What a line worker knows of each of its meters, and of its line; and with what it begins.
 
 Values only; `poll` fills them, `overview` reads them.
 """
@@ -7,11 +7,23 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 
 from agent.metering.decode import Decoded, decode
-from agent.metering.plan import Block
-from agent.metering.plant import Meter, SerialSettings
-from agent.metering.profile import Quantity
+from agent.metering.plan import Block, BusCost, plan_for
+from agent.metering.plant import Line, Meter, SerialSettings, Transport
+from agent.metering.profile import ENERGY_IMPORT, Quantity
 from agent.metering.reads import Reads
 from agent.protocol.pace import Pace
+from agent.protocol.rtu import character_ns
+
+LIVE_REGISTERS = (ENERGY_IMPORT, "power_active_total", "voltage_l1", "current_l1")
+"""What is read between boundaries, as far as the profile has it."""
+REPLY_MS = {Transport.RS485: 500, Transport.RS485_OVER_TCP: 1000, Transport.MODBUS_TCP: 1000}
+"""Longest wait for the beginning of an answer: of a meter that is not known yet, or slow."""
+REPLY_MS_MIN = {Transport.RS485: 60, Transport.RS485_OVER_TCP: 250, Transport.MODBUS_TCP: 250}
+"""Shortest wait: adapters hold bytes back for 16 ms and more, and TCP repeats a lost packet after 200 ms."""
+TYPICAL_TURNAROUND_NS = 10_000_000
+"""A serial meter's pause before it answers, for planning reads until it is learned."""
+TYPICAL_ROUND_TRIP_NS = 2_000_000
+"""The same for a meter on Modbus TCP."""
 
 TOLERATED_FAILURES = 3
 """So many failures in a row are retried at every occasion; after that a meter is only probed, at growing pauses."""
@@ -41,6 +53,8 @@ class Watch:
 
     meter: Meter
     settings: SerialSettings
+    character_ns: int
+    """How long a character to or from it takes; 0 on TCP."""
     pace: Pace
     energy: tuple[Block, ...]
     """What fetches the energy register; more than one read where it is a sum of registers far apart."""
@@ -75,14 +89,9 @@ class Watch:
     live: dict[str, LiveValue] = field(default_factory=dict)
     sampled_ns: int | None = None
 
-    @property
-    def is_dead(self) -> bool:
-        """Whether it is only probed: it fell silent, or has never said anything."""
-        return self.failures >= TOLERATED_FAILURES or (self.failures > 0 and self.pace.turnaround_ns is None)
-
-    def may_be_asked(self, now_ns: int) -> bool:
-        """Whether it takes part in sweeps and rounds now."""
-        return now_ns >= self.retry_at_ns and not self.is_dead
+    def wire_ns(self, block: Block) -> int:
+        """How long the characters of a read take; on TCP nothing that counts."""
+        return BusCost(self.character_ns, 0, 0).block_ns(block) if self.character_ns else 0
 
     def owes(self, block: Block, now_ns: int) -> bool:
         """Whether a late answer could be taken for the answer to this block."""
@@ -119,3 +128,37 @@ class LineHealth:
     sweeps_skipped: int = 0
     last_sweep_ns: int | None = None
     """How long the last sweep took."""
+
+
+def watch_of(line: Line, meter: Meter, *, shared: bool) -> Watch:
+    """What is known of a meter before the first read. `shared`: meters of several addresses are on the line."""
+    profile = meter.profile
+    cost = cost_of(line, meter, None, shared=shared)
+    energy = plan_for(profile, profile.energy.parts, cost)
+    judged = [name for condition in profile.conditions for name in condition.registers]
+    known = dict.fromkeys(
+        name for name in (profile.identity, *profile.fingerprint, *judged) if name is not None
+    )
+    live = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
+    settings = meter.serial_settings or line.serial
+    return Watch(
+        meter,
+        settings,
+        0 if line.transport is Transport.MODBUS_TCP else character_ns(settings),
+        Pace(REPLY_MS_MIN[line.transport] * 1_000_000, REPLY_MS[line.transport] * 1_000_000),
+        energy,
+        Reads(profile, [profile.registers[name] for name in known], cost),
+        Reads(profile, live, cost),
+        Reads(profile, [register for register in live if register.name != ENERGY_IMPORT], cost),
+    )
+
+
+def cost_of(line: Line, meter: Meter, turnaround_ns: int | None, *, shared: bool) -> BusCost:
+    """What reads of a meter cost. Several meters at one TCP address have an RS485 pair behind it."""
+    if line.transport is Transport.MODBUS_TCP and not shared:
+        return BusCost.tcp(TYPICAL_ROUND_TRIP_NS if turnaround_ns is None else turnaround_ns)
+    if line.transport is Transport.MODBUS_TCP:
+        turnaround_ns = None  # what is measured there has the pair's characters in it
+    if turnaround_ns is None:
+        turnaround_ns = TYPICAL_TURNAROUND_NS
+    return BusCost.serial(meter.serial_settings or line.serial, turnaround_ns, meter.profile.quiet_ms)

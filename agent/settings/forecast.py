@@ -15,7 +15,7 @@ from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
 from agent.metering.profile import Register
 from agent.protocol.rtu import silence_ns
 from agent.service.boundary import patience_ms
-from agent.service.poll import LIVE_REGISTERS, TYPICAL_ROUND_TRIP_NS, TYPICAL_TURNAROUND_NS
+from agent.service.watch import LIVE_REGISTERS, TYPICAL_ROUND_TRIP_NS, TYPICAL_TURNAROUND_NS
 
 BEYOND_LIMIT_NS = 250_000
 """What a read takes longer than its physical limit: the operating system's and our own part."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from agent.metering.plan import Block, BusCost, plan_reads
 from agent.metering.plant import Meter, Role, SerialSettings, Share
 from agent.metering.profile import Profile
-from agent.service.poll import LIVE_REGISTERS
+from agent.service.watch import LIVE_REGISTERS
 from agent.settings.profiles import load_profiles
 
 ORG, AGENT, AUDIENCE = "bench-meterworks", "gw01", "carbon.bench.example"
@@ -61,6 +61,23 @@ class Setting:
             known.energy.parts, read_limit=known.read_limit, alignment=known.alignment, cost=self.cost
         )
         return block
+
+    def worth_ns(self, address: int, count: int) -> float:
+        """What a read brings, as time of the cheapest reads: a whole cycle of any plan is worth the cheapest plan.
+
+        Near the break-even of two plans the agent, which measures the turnaround, may take another than the one that
+        the exact turnaround makes cheapest by a hair. Each register is worth its part of the cheapest block that holds
+        it; the read of a boundary's sweep is worth itself.
+        """
+        energy = self.energy_block()
+        if (address, count) == (energy.address, energy.count):
+            return self.cost.transaction_ns(count)
+        return sum(
+            self.cost.transaction_ns(block.count) / len(block.registers)
+            for block in self.blocks()
+            for register in block.registers
+            if address <= register.address and register.address + register.words <= address + count
+        )
 
     def argument(self) -> str:
         """For the process of the pair."""

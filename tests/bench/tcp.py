@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from agent.metering.plan import BusCost, plan_reads
-from agent.service.poll import LIVE_REGISTERS
+from agent.service.watch import LIVE_REGISTERS
 from simulators.ports import free_port
 from tests.bench.installation import meter_table, profiles
 from tests.bench.programs import Agent, Usage, folder, run_pymodbus

@@ -1,7 +1,7 @@
 """The line worker on a byte-true pair in virtual time: what sick meters cost, what is learned, what exceptions mean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pytest
@@ -21,6 +21,7 @@ MS, SECOND_NS = 1_000_000, 1_000_000_000
 TURNAROUND_MS = 10
 ENERGY = 0x48
 FLAT_OUT = replace(line(serial=SLOW), poll_ms=1)
+EACH_SECOND = replace(line(serial=SLOW), poll_ms=1000)
 IDLE = replace(line(serial=SLOW), poll_ms=86_400_000)
 
 
@@ -68,8 +69,9 @@ def in_hall(
     *,
     wired: Line = FLAT_OUT,
     holes: bool = False,
+    faults: Mapping[str, Fault] | None = None,
 ) -> None:
-    """Play a scenario in virtual time; the silence has to be kept throughout."""
+    """Play a scenario in virtual time; the silence has to be kept throughout. `faults` are there from the start."""
 
     async def play() -> None:
         simulated = {
@@ -81,6 +83,8 @@ def in_hall(
             )
             for each in meters
         }
+        for name, fault in (faults or {}).items():
+            simulated[name].faults.append(fault)
         pair = Rs485Line(wired.serial, on_one_pair(simulated.values()))
         port = VirtualLine(pair, wired.serial)
         worker = LineWorker(wired, meters, port, VirtualClock())
@@ -109,6 +113,7 @@ def cycle_ns(hall: Hall, unit: int, since_ns: int) -> int:
 # ---------------------------------------------------------------------------------------------- dead meters
 
 
+@pytest.mark.fault("F1")
 @pytest.mark.parametrize("dead", [1, 5, 20])
 def test_dead_meters_cost_the_others_one_twentieth_and_are_noticed_within_a_minute(dead: int) -> None:
     """The figures of the issue: of 32 meters, at most 5.3 % more cycle, and back within 60 s."""
@@ -248,6 +253,7 @@ def test_blocks_are_planned_anew_when_the_meter_turns_out_slow() -> None:
 # ----------------------------------------------------------------------------------------------- exceptions
 
 
+@pytest.mark.fault("F12")
 @pytest.mark.parametrize("code", [5, 6])
 def test_a_busy_meter_is_left_alone_and_holds_nobody_up(code: int) -> None:
     async def scenario(hall: Hall) -> None:
@@ -265,6 +271,7 @@ def test_a_busy_meter_is_left_alone_and_holds_nobody_up(code: int) -> None:
     in_hall(hall_of(3), scenario)
 
 
+@pytest.mark.fault("F12")
 def test_a_meter_that_is_busy_for_more_than_a_minute_fails() -> None:
     async def scenario(hall: Hall) -> None:
         hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=6))
@@ -274,6 +281,53 @@ def test_a_meter_that_is_busy_for_more_than_a_minute_fails() -> None:
     in_hall(hall_of(2), scenario)
 
 
+@pytest.mark.parametrize("code", [5, 6])
+def test_a_meter_that_is_busy_when_the_agent_starts_is_read_when_it_has_time(code: int) -> None:
+    """It has never said anything else; after a minute it counts as failing and is still asked."""
+
+    async def scenario(hall: Hall) -> None:
+        since_ns = hall.port.bus.now_ns
+        await asyncio.sleep(600)
+        assert hall.worker.watches["m1"].failures == 1
+        assert 15 <= len(hall.asked(1, since_ns=since_ns)) <= 30
+        hall.revive("m1")
+        await asyncio.sleep(31)
+        assert set(await hall.sweep()) == {"m1", "m2"}
+        assert hall.worker.watches["m1"].failures == 0
+
+    in_hall(hall_of(2), scenario, wired=EACH_SECOND, faults={"m1": Fault(Kind.EXCEPTION, code=code)})
+
+
+@pytest.mark.parametrize("code", [4, 10, 11])
+def test_a_meter_that_fails_by_an_exception_when_the_agent_starts_is_probed(code: int) -> None:
+    async def scenario(hall: Hall) -> None:
+        await asyncio.sleep(600)
+        hall.revive("m1")
+        await asyncio.sleep(60)
+        assert set(await hall.sweep()) == {"m1", "m2"}
+
+    in_hall(hall_of(2), scenario, wired=EACH_SECOND, faults={"m1": Fault(Kind.EXCEPTION, code=code)})
+
+
+def test_a_dead_meter_that_comes_back_busy_is_dead_no_more() -> None:
+    async def scenario(hall: Hall) -> None:
+        await asyncio.sleep(120)
+        hall.revive("m1")
+        hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=6))
+        await asyncio.sleep(60)
+        assert hall.worker.watches["m1"].failures == 0
+        hall.revive("m1")
+        hall.kill("m1")
+        await asyncio.sleep(120)
+        assert hall.worker.watches["m1"].failures >= 3
+        hall.revive("m1")
+        await asyncio.sleep(60)
+        assert set(await hall.sweep()) == {"m1", "m2"}
+
+    in_hall(hall_of(2), scenario, wired=EACH_SECOND, faults={"m1": Fault(Kind.SILENT)})
+
+
+@pytest.mark.fault("F11")
 @pytest.mark.parametrize("code", [4, 11])
 def test_a_failure_said_by_an_exception_backs_off(code: int) -> None:
     async def scenario(hall: Hall) -> None:
@@ -289,6 +343,7 @@ def test_a_failure_said_by_an_exception_backs_off(code: int) -> None:
     in_hall(hall_of(3), scenario)
 
 
+@pytest.mark.fault("F13")
 def test_a_gateway_without_a_path_is_left_alone_as_a_whole() -> None:
     async def scenario(hall: Hall) -> None:
         await asyncio.sleep(5)
@@ -304,6 +359,7 @@ def test_a_gateway_without_a_path_is_left_alone_as_a_whole() -> None:
     in_hall(hall_of(3), scenario)
 
 
+@pytest.mark.fault("F13")
 def test_one_unit_without_a_path_is_its_own_trouble() -> None:
     async def scenario(hall: Hall) -> None:
         await asyncio.sleep(5)
@@ -315,6 +371,7 @@ def test_one_unit_without_a_path_is_its_own_trouble() -> None:
     in_hall(hall_of(3), scenario)
 
 
+@pytest.mark.fault("F10")
 @pytest.mark.parametrize("code", [1, 2, 3])
 def test_a_refused_energy_register_is_asked_for_again_after_ten_minutes(code: int) -> None:
     async def scenario(hall: Hall) -> None:
@@ -336,6 +393,7 @@ def test_a_refused_energy_register_is_asked_for_again_after_ten_minutes(code: in
     in_hall([plain], scenario, wired=IDLE)
 
 
+@pytest.mark.fault("F10")
 def test_a_refused_live_block_is_remembered_and_tried_whole_again_after_ten_minutes() -> None:
     """The meter lacks its current register; everything else is read all the same."""
     lacking = meter("m1", 1)
@@ -359,6 +417,7 @@ def test_a_refused_live_block_is_remembered_and_tried_whole_again_after_ten_minu
 # --------------------------------------------------------------------------------------------- late answers
 
 
+@pytest.mark.fault("F1")
 def test_the_retry_comes_at_the_end_of_the_sweep_and_never_takes_the_late_answer() -> None:
     async def scenario(hall: Hall) -> None:
         await hall.sweep()
@@ -373,6 +432,7 @@ def test_the_retry_comes_at_the_end_of_the_sweep_and_never_takes_the_late_answer
     in_hall(hall_of(5), scenario, wired=IDLE)
 
 
+@pytest.mark.fault("F5")
 def test_a_retry_while_an_answer_is_owed_has_another_shape() -> None:
     """Alone on its line there is nobody to wait for: the energy register is read together with its neighbour."""
 
@@ -390,6 +450,7 @@ def test_a_retry_while_an_answer_is_owed_has_another_shape() -> None:
 # --------------------------------------------------------------------------------------- identity and order
 
 
+@pytest.mark.fault("F34", "F35")
 def test_identity_and_fingerprint_are_read_after_every_event_of_the_line() -> None:
     async def scenario(hall: Hall) -> None:
         sweep = hall.worker.sweep()

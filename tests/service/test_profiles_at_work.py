@@ -11,7 +11,8 @@ from agent.metering.decode import encode
 from agent.metering.plant import Meter
 from agent.metering.profile import Condition, Profile, Register, Sum
 from agent.service.close import Closed, Cut, Sample
-from agent.service.poll import UNDECIDED_S, LineWorker
+from agent.service.identifying import UNDECIDED_NS
+from agent.service.poll import LineWorker
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair
 from simulators.line.virtual import VirtualLine
@@ -157,7 +158,7 @@ def test_another_generation_is_found_as_soon_as_it_counted() -> None:
         source = simulated._source
         assert isinstance(source, FixedEnergy)
         source.milliwh = 5_000_000
-        await VirtualClock().sleep(UNDECIDED_S + 1)
+        await VirtualClock().sleep(UNDECIDED_NS / 1e9 + 1)
         assert await sweep(worker) == 0
         (watch,) = worker.watches.values()
         assert watch.last_error == (

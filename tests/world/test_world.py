@@ -19,15 +19,7 @@ HOUR_S = 3600
 SEEDS = 24
 
 
-NEVER_READ_AGAIN = pytest.mark.xfail(
-    strict=True,
-    reason="a meter that is busy when the agent starts is never read again (disk-gone.1,meter-busy.1)",
-)
-
-
-@pytest.mark.parametrize(
-    "seed", [pytest.param(each, marks=[NEVER_READ_AGAIN] if each == 16 else []) for each in range(SEEDS)]
-)
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_platforms_account_reaches_the_meters_exactly(seed: int) -> None:
     """One hour of faults each; two hours and more are `make world`."""
     outcome = outcome_of(seed, faults_s=HOUR_S)
@@ -78,6 +70,7 @@ def run_plan(seed: int) -> tuple:  # type: ignore[type-arg]
     return draw(seed, nemesis.SETTLED, 900)
 
 
+@pytest.mark.fault("F51")
 def test_crashes_at_operations_of_the_disk() -> None:
     """A thin slice of the sweep; the whole of it is `make sweep`."""
     names = operations()
