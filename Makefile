@@ -57,8 +57,9 @@ format: development ## put the style right where a machine can
 	$(RUN) -m ruff check --fix .
 	$(RUN) -m ruff format .
 
-docs: development ## write the reference pages in config/ from the code
+docs: development ## write the reference pages in config/ and the table of faults from the code
 	@$(RUN) -m tests.support.reference
+	@$(RUN) -m tests.support.faults
 
 lock: development ## choose and hash the exact versions again after a change of pyproject.toml (UPGRADE=1: the newest)
 	@$(RUN) -m uv --version >/dev/null 2>&1 || $(RUN) -m pip install --quiet "uv>=0.13,<0.14"

@@ -59,11 +59,13 @@ def test_a_clock_without_news_for_more_than_an_hour_is_holding_over(machine: Mac
     assert machine.clock.quality() == ClockQuality("H", 2001)
 
 
+@pytest.mark.fault("F40")
 def test_a_clock_that_never_was_synchronised_is_unknown(machine: Machine) -> None:
     machine.kernel = UNSYNCHRONISED
     assert machine.clock.quality() == UNKNOWN
 
 
+@pytest.mark.fault("F41")
 def test_holdover_grows_by_200_ppm_and_ends_after_seventeen_days(machine: Machine) -> None:
     machine.clock.quality()
     machine.kernel = UNSYNCHRONISED
@@ -102,6 +104,7 @@ def test_a_step_while_synchronised_is_the_time_service_at_work(machine: Machine)
     assert machine.clock.quality().sync == "S"
 
 
+@pytest.mark.fault("F40")
 @pytest.mark.parametrize("wall_ms", [0, 1000, BUILD_DATE_MS - 1, WALL_MAX_MS + 1, 2**62])
 def test_a_wall_clock_outside_its_possible_range_is_unknown_whatever_the_kernel_says(
     machine: Machine, wall_ms: int
@@ -110,6 +113,7 @@ def test_a_wall_clock_outside_its_possible_range_is_unknown_whatever_the_kernel_
     assert machine.clock.quality() == UNKNOWN
 
 
+@pytest.mark.fault("F45")
 @pytest.mark.parametrize("wall_ms", [BUILD_DATE_MS, 2**31 * 1000, WALL_MAX_MS])
 def test_the_range_holds_the_build_date_and_the_year_2038(machine: Machine, wall_ms: int) -> None:
     machine.wall_ms = wall_ms

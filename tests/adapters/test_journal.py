@@ -33,6 +33,7 @@ def batch(seq: int, *, sealed_ms: int = 0, size: int = 200) -> SealedBatch:
     )
 
 
+@pytest.mark.fault("F75")
 def test_what_was_committed_survives_the_death_of_the_process(tmp_path: Path) -> None:
     """A process that is killed right after its commit, without closing anything."""
     program = f"""
@@ -69,6 +70,7 @@ def test_the_rules_of_the_file_hold(tmp_path: Path) -> None:
     assert {row[0] for row in tables} <= {"sqlite_schema", "sqlite_sequence"}
 
 
+@pytest.mark.fault("F79")
 def test_a_second_process_is_locked_out_at_once_and_told_why(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "j.db")
     with pytest.raises(JournalHeld, match="only one metering-agent"):
@@ -77,6 +79,7 @@ def test_a_second_process_is_locked_out_at_once_and_told_why(tmp_path: Path) -> 
         journal.append_batch(batch(1))
 
 
+@pytest.mark.fault("F83")
 def test_a_journal_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     open_journal(path).close()
@@ -89,10 +92,12 @@ def test_a_journal_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path)
     assert path.read_bytes() == before
 
 
+@pytest.mark.fault("F83")
 def test_migrations_are_numbered_without_a_gap() -> None:
     assert list(schema_versions()) == list(range(1, len(schema_versions()) + 1))
 
 
+@pytest.mark.fault("F54")
 def test_a_file_that_is_no_journal_is_moved_aside_and_kept(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     path.write_bytes(b"this is not a database, " * 500)
@@ -103,6 +108,7 @@ def test_a_file_that_is_no_journal_is_moved_aside_and_kept(tmp_path: Path) -> No
     assert journal.state().head is None
 
 
+@pytest.mark.fault("F47")
 def test_a_sound_file_that_cannot_be_written_is_not_replaced_by_a_new_one(tmp_path: Path) -> None:
     """Somebody ran the agent as root once, or the card is mounted read-only: that is no damage."""
 
@@ -127,6 +133,7 @@ def test_a_folder_in_the_journals_place_is_said_and_left(tmp_path: Path) -> None
         open_or_replace(tmp_path, 7)
 
 
+@pytest.mark.fault("F53")
 def test_damage_is_found_after_an_unclean_stop(tmp_path: Path) -> None:
     path = tmp_path / "j.db"
     journal = open_journal(path)
@@ -143,6 +150,7 @@ def test_damage_is_found_after_an_unclean_stop(tmp_path: Path) -> None:
         open_journal(path)
 
 
+@pytest.mark.fault("F46")
 def test_a_full_disk_changes_nothing_and_the_journal_stays_usable(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "j.db")
     pages = journal._db.execute("PRAGMA page_count")[0][0]

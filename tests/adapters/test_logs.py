@@ -81,6 +81,7 @@ def test_a_value_is_one_word_or_quoted(written: io.StringIO, value: object, prin
     assert written.getvalue().endswith(f"  {printed}\n")
 
 
+@pytest.mark.fault("F86")
 @pytest.mark.parametrize(
     "evil", ["\n<0>forged", "\r2026-01-01 forged", "\x1b[2J", "\x9b31m", "\u2028x", "\x00", "\x85", "\u202e"]
 )

@@ -104,6 +104,7 @@ def test_it_is_valid_openmetrics_too() -> None:
     assert {family.name for family in families(said())} <= names
 
 
+@pytest.mark.fault("F86")
 def test_a_hostile_name_stays_inside_its_label() -> None:
     overview = said()
     overview["problems"] = [{"code": "x", "gravity": "error", "subject": 'a"\n} 1\nevil 2\\'}]

@@ -78,6 +78,7 @@ async def test_a_late_numbered_answer_is_skipped_without_waiting(
     assert gateway.requests[1].transaction != gateway.requests[0].transaction
 
 
+@pytest.mark.fault("F37")
 async def test_a_late_answer_without_a_number_is_never_taken(gateway: Gateway, port: ModbusTcpLine) -> None:
     gateway.script = [[(0.06, reply(666, numbered=False))], [(0.05, reply(5, numbered=False))]]
     with pytest.raises(MeterSilent):
@@ -124,6 +125,7 @@ async def test_a_senseless_answer_costs_one_read_and_no_connection(
     assert gateway.connections == 1
 
 
+@pytest.mark.fault("F14")
 async def test_half_a_late_reply_is_not_continued_by_the_next(gateway: Gateway, port: ModbusTcpLine) -> None:
     whole = reply(666, numbered=False)
     gateway.script = [[(0.07, whole[:7]), (0.2, whole[7:])]]
@@ -137,6 +139,7 @@ async def test_half_a_late_reply_is_not_continued_by_the_next(gateway: Gateway, 
     assert (await port.read(ASK, timeout_ms=100)).words == (5,)
 
 
+@pytest.mark.fault("F13")
 async def test_a_gateway_that_says_its_target_is_away_is_believed(
     gateway: Gateway, port: ModbusTcpLine
 ) -> None:

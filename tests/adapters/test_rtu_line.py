@@ -51,6 +51,7 @@ async def test_a_port_in_use_says_who_holds_it(pty: PtyLine) -> None:
     await port.close()
 
 
+@pytest.mark.fault("F79")
 async def test_two_agents_do_not_share_a_port(pty: PtyLine) -> None:
     first, second = RtuLine(line(device=pty.path)), RtuLine(line(device=pty.path))
     await first.open()
@@ -111,6 +112,7 @@ async def test_the_pace_is_that_of_the_baud_rate() -> None:
     assert pair.line.begun_too_early == 0
 
 
+@pytest.mark.fault("F34")
 async def test_an_adapter_that_comes_back_under_another_name_is_found_by_its_link(tmp_path: Path) -> None:
     link = tmp_path / "by-id"
     port = RtuLine(line(device=str(link)), listen_ms=0)
@@ -130,6 +132,7 @@ async def test_an_adapter_that_comes_back_under_another_name_is_found_by_its_lin
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.mark.fault("F33")
 async def test_an_unplugged_port_is_noticed_while_nothing_is_read() -> None:
     pair = PtyLine(FAST, lambda _: on_one_pair([heater()]))
     port = RtuLine(line(device=pair.path), listen_ms=0)
@@ -140,6 +143,7 @@ async def test_an_unplugged_port_is_noticed_while_nothing_is_read() -> None:
         await port.read(ENERGY, timeout_ms=5000)
 
 
+@pytest.mark.fault("F32")
 async def test_a_babbling_device_costs_a_bounded_time_and_no_wrong_words(pty: PtyLine) -> None:
     port = RtuLine(line(device=pty.path), listen_ms=10)
     await port.open()

@@ -116,6 +116,7 @@ STEPS_MS = {
 }
 
 
+@pytest.mark.fault("F38", "F39")
 @pytest.mark.parametrize("step_ms", STEPS_MS.values(), ids=STEPS_MS.keys())
 async def test_a_step_brings_neither_a_burst_nor_silence(clock: TurnedClock, step_ms: int | None) -> None:
     record = Record()
@@ -252,6 +253,7 @@ def test_a_period_of_nothing_is_refused(period_ms: int) -> None:
         AlignedSchedule(TurnedClock()).every(period_ms, print)
 
 
+@pytest.mark.fault("F43")
 @pytest.mark.parametrize("period_ms", [1_000, 60_000, 900_000, 3_600_000, DAY_MS])
 def test_a_period_that_divides_a_day_is_aligned_to_the_utc_day(period_ms: int) -> None:
     midnight_ms = 20_000 * DAY_MS

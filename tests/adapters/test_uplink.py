@@ -131,6 +131,7 @@ async def test_a_message_says_what_it_is_and_goodbye_ends_the_session() -> None:
 # ---------------------------------------------------------------------------------------------- what a broker answers
 
 
+@pytest.mark.fault("F69")
 @pytest.mark.parametrize("code", sorted(PUBLISH_CODES))
 async def test_every_reason_code_of_a_puback_is_a_refusal_with_a_sentence(code: int) -> None:
     async def script(dialogue: Dialogue) -> None:
@@ -183,6 +184,7 @@ async def test_an_old_broker_is_told_from_a_broken_one() -> None:
         assert "does not speak MQTT 5" in await link.next_disconnected()
 
 
+@pytest.mark.fault("F69")
 async def test_a_moved_broker_is_named_and_not_followed() -> None:
     async def script(dialogue: Dialogue) -> None:
         await dialogue.hear_kind(CONNECT)
@@ -210,6 +212,7 @@ async def test_a_subscription_that_is_not_granted_is_no_connection(code: int) ->
         assert f"0x{code:02X}" in reason
 
 
+@pytest.mark.fault("F73")
 async def test_another_client_with_our_name_makes_us_wait() -> None:
     async def thrown_out(dialogue: Dialogue) -> None:
         await dialogue.admit()
@@ -224,10 +227,12 @@ async def test_another_client_with_our_name_makes_us_wait() -> None:
         assert len(broker.dialogues) == 2
 
 
+@pytest.mark.fault("F73")
 async def test_the_wait_after_a_takeover_is_five_minutes() -> None:
     assert MqttUplink("mqtt://localhost", client_id="x")._wait_s(Pace.TAKEN_OVER, 1) == 300
 
 
+@pytest.mark.fault("F60")
 async def test_a_silent_broker_is_given_up_after_the_time_out() -> None:
     async def silent(dialogue: Dialogue) -> None:
         await dialogue.until_the_end()
@@ -261,6 +266,7 @@ async def test_a_packet_that_mqtt_does_not_allow_is_called_that() -> None:
 # ---------------------------------------------------------------------------------------------- limits of the broker
 
 
+@pytest.mark.fault("F61")
 async def test_the_window_follows_the_brokers_receive_maximum() -> None:
     seen: list[int] = []
 
@@ -282,6 +288,7 @@ async def test_the_window_follows_the_brokers_receive_maximum() -> None:
     assert seen == [], "a fourth message before the first acknowledgement"
 
 
+@pytest.mark.fault("F61")
 async def test_large_messages_do_not_fill_a_thin_line() -> None:
     counts: list[int] = []
 
@@ -307,6 +314,7 @@ async def test_large_messages_do_not_fill_a_thin_line() -> None:
     assert counts == [2], "64 KiB in flight, or one message that is larger"
 
 
+@pytest.mark.fault("F68")
 async def test_a_message_beyond_the_brokers_limit_is_refused_before_it_is_sent() -> None:
     async def script(dialogue: Dialogue) -> None:
         await dialogue.admit(b"\x27" + struct.pack("!I", 1000) + b"\x25\x00")
@@ -341,6 +349,7 @@ async def test_a_broker_that_hangs_up_on_a_large_message_gets_it_no_second_time(
     assert large.code == 0x95
 
 
+@pytest.mark.fault("F68")
 @pytest.mark.mosquitto
 async def test_mosquittos_own_size_limit_is_a_refusal(tmp_path: Path) -> None:
     """Its PUBACK carries 0x95, which the standard does not list there and the library calls malformed."""
@@ -364,6 +373,7 @@ async def test_a_broker_without_qos_1_is_no_broker_for_us() -> None:
 # ------------------------------------------------------------------------------------------------- acknowledgements
 
 
+@pytest.mark.fault("F62")
 async def test_a_lost_puback_is_noticed_although_others_come() -> None:
     """MQTT acknowledges in order, so a later PUBACK starts the clock of an earlier one that is missing."""
 
@@ -614,6 +624,7 @@ class Chance:
         return bytes([self.byte]) * size
 
 
+@pytest.mark.fault("F72")
 @pytest.mark.parametrize("failures", [1, 2, 5, 10, 100, 10**6])
 def test_the_wait_has_full_jitter_between_half_a_second_and_a_minute(failures: int) -> None:
     low = MqttUplink("mqtt://localhost", client_id="x", entropy=Chance(0))._wait_s(Pace.SOON, failures)
@@ -769,6 +780,7 @@ async def test_a_certificate_for_another_host_is_refused(secured: Callable[..., 
         assert "check platform.broker" in await link.next_disconnected()
 
 
+@pytest.mark.fault("F70", "F71")
 @pytest.mark.mosquitto
 async def test_a_certificate_outside_its_dates_is_refused_and_points_to_the_clock(
     secured: Callable[..., Secured],
@@ -796,6 +808,7 @@ async def test_a_missing_or_foreign_client_certificate_is_explained(secured: Cal
         assert "certificate" in await link.next_disconnected()
 
 
+@pytest.mark.fault("F70")
 @pytest.mark.mosquitto
 async def test_an_expired_client_certificate_is_named(secured: Callable[..., Secured]) -> None:
     platform = secured(wants_client=True)
@@ -806,6 +819,7 @@ async def test_an_expired_client_certificate_is_named(secured: Callable[..., Sec
     assert f"our client certificate {files.certificate} has expired" in reason
 
 
+@pytest.mark.fault("F70")
 @pytest.mark.mosquitto
 async def test_a_new_certificate_counts_without_a_restart(secured: Callable[..., Secured]) -> None:
     platform = secured(wants_client=True)

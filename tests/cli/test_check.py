@@ -150,6 +150,7 @@ def test_certificates_that_expired_are_found_before_the_broker_hangs_up(tmp_path
     assert "ask for a new one, or set the clock of this machine" in done.stderr
 
 
+@pytest.mark.fault("F71")
 def test_a_certificate_of_the_future_means_a_wrong_clock(tmp_path: Path) -> None:
     now = int(time.time())
     done = _check(_tls_site(tmp_path, not_before_s=now + DAY_S, not_after_s=now + 2 * DAY_S))

@@ -76,6 +76,7 @@ class LineContract:
         reply = await self.ask(stage, energy(HEATER))
         assert 0 < reply.received_ns - reply.sent_ns < 1_000_000_000
 
+    @pytest.mark.fault("F1")
     async def test_a_missing_meter_is_silent_rather_than_zero(self, stage: Stage) -> None:
         with pytest.raises(MeterSilent):
             await self.ask(stage, energy(NOBODY))
@@ -89,24 +90,28 @@ class LineContract:
         assert await self.read_milliwh(stage, OVEN) == stage.oven.register_milliwh()
         assert stage.connections() == before
 
+    @pytest.mark.fault("F4", "F7", "F8", "F9")
     @pytest.mark.parametrize("kind", [Kind.WRONG_UNIT, Kind.WRONG_FUNCTION, Kind.SHORT, Kind.LONG, Kind.HALF])
     async def test_an_answer_that_does_not_fit_is_never_taken(self, stage: Stage, kind: Kind) -> None:
         stage.heater.faults.append(Fault(kind, times=1))
         with pytest.raises(RetryLater):
             await self.ask(stage, energy(HEATER))
 
+    @pytest.mark.fault("F2", "F6")
     async def test_another_units_answer_is_never_taken_and_the_line_goes_on(self, stage: Stage) -> None:
         stage.heater.faults.append(Fault(Kind.WRONG_UNIT))
         with pytest.raises((MeterSilent, FrameDamaged)):
             await self.ask(stage, energy(HEATER))
         assert await self.read_milliwh(stage, OVEN) == stage.oven.register_milliwh()
 
+    @pytest.mark.fault("F12")
     @pytest.mark.parametrize("code", [5, 6])
     async def test_a_busy_meter_asks_for_time(self, stage: Stage, code: int) -> None:
         stage.heater.faults.append(Fault(Kind.EXCEPTION, code=code))
         with pytest.raises(MeterBusy):
             await self.ask(stage, energy(HEATER))
 
+    @pytest.mark.fault("F10")
     @pytest.mark.parametrize("code", [1, 2, 3, 4, 10, 11])
     async def test_a_refusal_says_its_code(self, stage: Stage, code: int) -> None:
         stage.heater.faults.append(Fault(Kind.EXCEPTION, code=code))
@@ -114,6 +119,7 @@ class LineContract:
             await self.ask(stage, energy(HEATER))
         assert refused.value.code == code
 
+    @pytest.mark.fault("F5")
     @pytest.mark.parametrize("late_ms", [TIMEOUT_MS, TIMEOUT_MS + 40])
     @pytest.mark.parametrize("no_transaction", [False, True])
     async def test_a_late_answer_never_becomes_the_next_one(
@@ -141,6 +147,7 @@ class LineContract:
             await asyncio.wait_for(self.ask(stage, energy(HEATER, address=VOLTAGE)), 0.015)
         assert await self.energy_in_the_end(stage) == stage.heater.register_milliwh()
 
+    @pytest.mark.fault("F33")
     async def test_a_line_that_goes_away_fails_the_waiting_read_at_once(self, stage: Stage) -> None:
         stage.heater.faults.append(Fault(Kind.SILENT))
         begun = asyncio.get_running_loop().time()
@@ -151,6 +158,7 @@ class LineContract:
             await reading
         assert asyncio.get_running_loop().time() - begun < 2
 
+    @pytest.mark.fault("F33")
     async def test_a_line_that_went_away_works_after_open(self, stage: Stage) -> None:
         await stage.unplug()
         await asyncio.sleep(0.02)

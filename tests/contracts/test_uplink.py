@@ -198,6 +198,7 @@ async def test_a_message_reaches_a_subscriber_byte_for_byte(stage: Stage) -> Non
     assert platform.received() == [Received(BATCH, payload, False)]
 
 
+@pytest.mark.fault("F66")
 async def test_nobody_subscribed_is_not_delivered(stage: Stage) -> None:
     async with gateway(stage) as one:
         with pytest.raises(UplinkRefused) as error:
@@ -207,6 +208,7 @@ async def test_nobody_subscribed_is_not_delivered(stage: Stage) -> None:
         assert one.reasons() == [], "the connection stays"
 
 
+@pytest.mark.fault("F67")
 async def test_a_forbidden_topic_is_refused_and_says_whom_to_ask(stage: Stage) -> None:
     await stage.deny(BATCH)
     async with gateway(stage, BATCH, client_id="platform"), gateway(stage) as one:
@@ -281,6 +283,7 @@ async def test_a_frozen_broker_is_noticed_by_the_missing_acknowledgement(stage: 
         await one.until(lambda: len(one.connections()) == 2)
 
 
+@pytest.mark.fault("F60")
 async def test_a_frozen_broker_is_noticed_by_the_keep_alive_when_nothing_is_sent(stage: Stage) -> None:
     async with gateway(stage, keepalive_s=1) as one:
         stage.freeze()
@@ -329,6 +332,7 @@ async def test_a_wrong_password_says_so_and_is_tried_again_slowly(stage: Stage) 
     assert one.connections() == []
 
 
+@pytest.mark.fault("F59", "F72")
 async def test_no_broker_at_all_is_tried_for_ever(stage: Stage) -> None:
     await stage.kill()
     one = Gateway(stage.url)
@@ -374,6 +378,7 @@ async def test_a_retained_message_comes_after_the_connection_and_is_marked(stage
     ]
 
 
+@pytest.mark.fault("F61")
 async def test_a_slow_reader_holds_the_broker_back_and_loses_nothing(stage: Stage) -> None:
     async with gateway(stage, client_id="platform") as platform:
         one = MqttUplink(stage.url, client_id="gw01")
@@ -457,6 +462,7 @@ async def hears_of_a_twin(one: Gateway) -> None:
     await one.until(lambda: any("client id" in reason for reason in one.reasons()))
 
 
+@pytest.mark.fault("F73")
 async def test_two_gateways_with_one_name_do_not_throw_each_other_out_for_ever(stage: Stage) -> None:
     async with gateway(stage, refused_wait_s=60.0) as first, gateway(stage, refused_wait_s=60.0) as second:
         both = (first, second)

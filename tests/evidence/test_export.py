@@ -235,6 +235,7 @@ def test_without_receipts_a_period_is_an_excerpt_and_says_so(office: Office) -> 
     assert office.verify("out", "--excerpt").exit_code == 0
 
 
+@pytest.mark.fault("F39")
 def test_a_clock_that_was_set_back_tears_no_hole_into_an_export(office: Office) -> None:
     office.work(5)
     office.bench.clock.now_ms -= 3 * DAY_MS

@@ -52,6 +52,7 @@ def bit_patterns(type: WordType) -> st.SearchStrategy[int]:
     )
 
 
+@pytest.mark.fault("F24")
 @given(data=st.data(), type=FLOATS)
 def test_a_float_is_what_the_processor_says(data: st.DataObject, type: WordType) -> None:
     bits = data.draw(bit_patterns(type))
@@ -143,6 +144,7 @@ def test_worked_words(type: WordType, words: tuple[int, ...], value: object) -> 
     assert decode(register(type), words) == value
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize(
     ("type", "words", "reason"),
     [
@@ -161,6 +163,7 @@ def test_what_is_no_value_says_why(type: WordType, words: tuple[int, ...], reaso
     assert reason in value.reason
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize("low_word_first", [False, True])
 def test_an_invalid_mark_is_compared_before_the_sign_is_read(low_word_first: bool) -> None:
     described = register(WordType.S32, invalid=frozenset({0x8000_0000}), low_word_first=low_word_first)
@@ -189,6 +192,7 @@ def test_text_and_numbers_are_not_mixed_up() -> None:
         encode(register(WordType.ASCII), "电")
 
 
+@pytest.mark.fault("F24")
 def test_a_float_counter_moves_in_steps_that_grow() -> None:
     assert resolution(register(SINGLE), Fraction(131_072)) == Fraction(1, 64)  # kWh: 15.6 Wh at 131 MWh
     assert resolution(register(SINGLE), Fraction(10**6 - 1)) == Fraction(1, 16)  # 62.5 Wh near 1 GWh

@@ -29,6 +29,7 @@ def test_a_rise_is_booked_whole(before: int, rise: int) -> None:
     assert compare(before, before + rise, modulus_milliwh=None, rise_max_milliwh=None) == Rise(rise, None)
 
 
+@pytest.mark.fault("F15")
 @given(
     before=st.integers(1, MODULUS - 1),
     fall=st.integers(1, MODULUS),
@@ -46,6 +47,7 @@ def test_a_fall_is_a_possible_rollover_or_held(
         assert outcome == Rise(after - before + modulus, modulus)
 
 
+@pytest.mark.fault("F20")
 @given(
     st.integers(1, MODULUS - 1),
     st.integers(1, 10**6),
@@ -58,6 +60,7 @@ def test_a_step_backwards_is_never_a_turn_forwards(before: int, back: int, bound
         assert isinstance(outcome, Held)
 
 
+@pytest.mark.fault("F15")
 def test_the_limits_of_a_rollover_are_met_exactly() -> None:
     assert compare(MODULUS - 60, 40, modulus_milliwh=MODULUS, rise_max_milliwh=100) == Rise(100, MODULUS)
     for before, after in ((MODULUS - 60, 41), (MODULUS - 61, 40), (MODULUS - 101, 0)):
@@ -78,6 +81,7 @@ def test_a_run_of_deltas_telescopes_over_any_number_of_rollovers(rises: list[int
     assert booked == total == before + rolls
 
 
+@pytest.mark.fault("F21")
 @given(
     power_w=st.integers(0, 10**7),
     step=st.fractions(0, 10**9),
@@ -120,6 +124,7 @@ def test_a_sound_count_becomes_energy(counts: int) -> None:
     assert admit(meter(), counts) == counts * 10_000
 
 
+@pytest.mark.fault("F23")
 @pytest.mark.parametrize(
     ("decoded", "reason"),
     [

@@ -3,6 +3,7 @@
 from dataclasses import replace
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +34,7 @@ def run(
     return start, outcomes
 
 
+@pytest.mark.fault("F15")
 @given(st.lists(st.integers(0, 400_000), min_size=1, max_size=60), st.integers(0, 9_999_999))
 def test_any_run_of_deltas_telescopes_over_rollovers(rises: list[int], opening: int) -> None:
     total, points = opening, []
@@ -48,6 +50,7 @@ def test_any_run_of_deltas_telescopes_over_rollovers(rises: list[int], opening: 
     assert end.register_milliwh - opening + rolled == sum(rises)
 
 
+@pytest.mark.fault("F20")
 @given(st.integers(1, 9_999_999), st.data())
 def test_a_fall_without_a_known_modulus_is_held_and_moves_nothing(before: int, data: st.DataObject) -> None:
     after = data.draw(st.integers(0, before - 1))
@@ -57,6 +60,7 @@ def test_a_fall_without_a_known_modulus_is_held_and_moves_nothing(before: int, d
     assert isinstance(outcome, Held)
 
 
+@pytest.mark.fault("F17")
 def test_a_glitch_to_zero_and_back_books_the_energy_once() -> None:
     end, outcomes = run([point(0, 1), point(5_300_000, 2)], head(5_000_000), rise_max=400_000)
     assert isinstance(outcomes[0], Held)
@@ -77,6 +81,7 @@ def test_another_ratio_opens_an_epoch() -> None:
     assert (outcome.head.epoch, outcome.head.n) == (2, 0)
 
 
+@pytest.mark.fault("F18")
 def test_another_serial_number_opens_an_epoch_and_a_learned_one_does_not() -> None:
     exchanged = advance(head(5), point(10, 1, replace(BASIS, serial="other")), cfg=CFG, rise_max_milliwh=None)
     assert isinstance(exchanged, Opened) and exchanged.reason == "exchange"

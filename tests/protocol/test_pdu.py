@@ -21,6 +21,7 @@ def test_the_words_come_high_byte_first() -> None:
     assert words_of(ASK, bytes.fromhex("0404449a51ec")) == (0x449A, 0x51EC)
 
 
+@pytest.mark.fault("F9")
 @pytest.mark.parametrize(
     "pdu",
     [
@@ -53,6 +54,7 @@ def test_every_exception_code_means_wait_or_no(code: int) -> None:
     assert not isinstance(caught.value, MeterRefused) or caught.value.code == code
 
 
+@pytest.mark.fault("F7", "F8")
 @given(st.binary(max_size=260), st.integers(1, 125))
 def test_words_come_only_from_the_one_right_shape(pdu: bytes, count: int) -> None:
     request = ReadRequest(7, 3, 0, count)

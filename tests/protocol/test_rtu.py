@@ -55,6 +55,7 @@ def test_the_checksum_is_that_of_the_standard() -> None:
     assert crc16(b"123456789") == 0x4B37
 
 
+@pytest.mark.fault("F4")
 def test_a_frame_is_sound_until_any_bit_changes() -> None:
     data = frame(7, ASK.pdu())
     assert is_sound(data)
@@ -94,18 +95,21 @@ def test_an_answer_is_its_words_and_when_it_came() -> None:
     assert end.received_ns == world.sent[0] + 8 * CHARACTER_NS + 10 * MS
 
 
+@pytest.mark.fault("F14")
 @pytest.mark.parametrize("junk", [b"\0", b"\xff\xff\xff", b"\x07", b"\x07\x04", b"\x07\x04\x04", b"\x07\x84"])
 def test_noise_before_the_answer_does_not_lose_it(junk: bytes) -> None:
     assert words(World().read(ASK, lambda _: [(5 * MS, junk + good(ASK))])) == truth(ASK)
     assert words(World().read(ASK, lambda _: [(5 * MS, junk), (30 * MS, good(ASK))])) == truth(ASK)
 
 
+@pytest.mark.fault("F14")
 def test_noise_after_the_answer_does_not_reach_the_next_one() -> None:
     world = World()
     assert words(world.read(ASK, lambda _: [(5 * MS, good(ASK) + good(SAME_SHAPE)[:4])])) == truth(ASK)
     assert words(world.read(SAME_SHAPE, lambda _: [(5 * MS, good(SAME_SHAPE))])) == truth(SAME_SHAPE)
 
 
+@pytest.mark.fault("F29")
 def test_an_echo_is_not_an_answer() -> None:
     assert words(World().read(ASK, lambda sent: [(0, sent + good(ASK))])) == truth(ASK)
     assert words(
@@ -114,6 +118,7 @@ def test_an_echo_is_not_an_answer() -> None:
     assert isinstance(error(World().read(ASK, lambda sent: [(0, sent)])), MeterSilent)
 
 
+@pytest.mark.fault("F29")
 def test_an_echo_that_looks_like_the_head_of_an_answer_is_an_echo() -> None:
     # Address 0x0400 and two registers: the request begins as the reply does, unit, function and 4.
     ask = ReadRequest(7, 4, 0x0400, 2)
@@ -121,6 +126,7 @@ def test_an_echo_that_looks_like_the_head_of_an_answer_is_an_echo() -> None:
     assert isinstance(error(World().read(ask, lambda sent: [(0, sent)])), MeterSilent)
 
 
+@pytest.mark.fault("F2", "F3")
 def test_frames_of_others_are_skipped() -> None:
     other = good(OTHER_UNIT)
     assert words(
@@ -197,6 +203,7 @@ def test_bytes_while_waiting_to_speak_prolong_the_wait() -> None:
     assert isinstance(master.tick(12 * MS + SILENCE_NS)[0], Send)
 
 
+@pytest.mark.fault("F32")
 def test_a_line_that_is_never_silent_ends_the_read_in_bounded_time() -> None:
     master = RtuMaster(SETTINGS)
     now_ns = 0
@@ -228,12 +235,14 @@ def test_another_speed_is_set_before_the_request_and_kept_for_the_silence() -> N
 # ------------------------------------------------------------------------------------------------------ late answers
 
 
+@pytest.mark.fault("F5")
 def test_a_late_answer_never_becomes_the_next_one() -> None:
     world = World()
     assert isinstance(error(world.read(SAME_SHAPE, lambda _: [(120 * MS, good(SAME_SHAPE))])), MeterSilent)
     assert words(world.read(ASK, lambda _: [(5 * MS, good(ASK))])) == truth(ASK)
 
 
+@pytest.mark.fault("F5")
 def test_without_the_memory_a_late_answer_becomes_the_next_one() -> None:
     """The check of the check: what the test above would see if the guard were gone."""
     world = World(RtuMaster(SETTINGS, late_factor=0))
@@ -249,6 +258,7 @@ def test_another_shape_goes_out_at_once_and_the_late_answer_is_skipped() -> None
     assert world.sent[1] - failed_ns <= SILENCE_NS
 
 
+@pytest.mark.fault("F5")
 def test_a_late_answer_of_the_same_block_is_not_a_new_reading() -> None:
     world = World()
     world.read(ASK, lambda _: [])
@@ -266,6 +276,7 @@ def test_a_debt_stays_until_its_window_is_over_even_if_something_like_it_came() 
     assert world.sent[1] - sent_ns >= 2 * TIMEOUT_MS * MS
 
 
+@pytest.mark.fault("F9")
 def test_an_answer_with_another_function_does_not_pay_for_the_one_that_is_late() -> None:
     """Found by a million faulty transactions: it looks like the owed answer, which comes after all."""
     world = World()
@@ -279,6 +290,7 @@ def test_an_answer_with_another_function_does_not_pay_for_the_one_that_is_late()
     assert words(world.read(asked, lambda _: [(60 * MS, good(asked))])) == truth(asked)
 
 
+@pytest.mark.fault("F6")
 def test_other_units_do_not_wait_for_a_dirty_one() -> None:
     world = World()
     world.read(ASK, lambda _: [(120 * MS, good(ASK))])
@@ -306,6 +318,7 @@ def test_a_read_that_was_given_up_leaves_a_debt() -> None:
     assert words(world.read(ASK, lambda _: [(5 * MS, good(ASK))])) == truth(ASK)
 
 
+@pytest.mark.fault("F30")
 def test_a_unit_that_answers_twice_is_noticed() -> None:
     world = World()
     world.read(SAME_SHAPE, lambda _: [(5 * MS, good(SAME_SHAPE)), (7 * MS, good(SAME_SHAPE))])

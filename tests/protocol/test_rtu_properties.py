@@ -6,6 +6,7 @@ The world keeps other words at every place of every unit, so that a wrong answer
 import random
 from collections.abc import Callable
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -90,6 +91,7 @@ def damage(data: bytes, bit: int) -> bytes:
     return bytes(changed)
 
 
+@pytest.mark.fault("F4", "F31")
 @settings(max_examples=400)
 @given(st.data())
 def test_no_wrong_words_whatever_arrives(data: st.DataObject) -> None:
@@ -116,6 +118,7 @@ def test_a_good_answer_in_time_is_never_lost(
     assert end.words == truth(request)
 
 
+@pytest.mark.fault("F14")
 @given(st.data(), requests, st.integers(0, (TIMEOUT_MS - 20) * MS), st.binary(max_size=20))
 def test_noise_before_a_good_answer_does_not_lose_it(
     data: st.DataObject, request: ReadRequest, begin_ns: int, noise: bytes

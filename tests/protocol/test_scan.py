@@ -7,7 +7,7 @@ import pytest
 
 from agent.metering.plant import SerialSettings
 from agent.protocol.recognise import recognise
-from agent.protocol.scan import FAST, SLOW, USUAL_SETTINGS, Kind, Presence, search
+from agent.protocol.scan import FAST, SLOW, USUAL_SETTINGS, Kind, Presence, listed, search, settled
 from agent.protocol.survey import Extent, Found, survey
 from simulators.meters.faults import Fault
 from simulators.meters.faults import Kind as FaultKind
@@ -19,8 +19,9 @@ EVEN = SerialSettings(2400, "even", 1)
 SINGLE, THREE = "dlt645-2007-single-phase", "dlt645-2007-three-phase"
 
 
-def full_line() -> World:
-    return World([modbus_meter(unit, MODBUS[unit % len(MODBUS)], S9600, 10) for unit in range(1, 27)])
+def full_line(turnaround_ms: int = 10) -> World:
+    models = [MODBUS[unit % len(MODBUS)] for unit in range(1, 27)]
+    return World([modbus_meter(unit, model, S9600, turnaround_ms) for unit, model in enumerate(models, 1)])
 
 
 def who(found: list[Presence]) -> set[int | str]:
@@ -46,11 +47,32 @@ def test_all_eight_settings_in_the_fast_pass_take_less_than_3_minutes() -> None:
     assert world.seconds < 180
 
 
-def test_a_full_line_is_found_by_the_fast_pass() -> None:
-    world = full_line()
-    assert who(world.play(search([S9600], FAST))) == set(range(1, 27))
+@pytest.mark.parametrize("turnaround_ms", [3, 10, 25])
+def test_the_fast_pass_lists_26_meters_among_247_addresses_within_10_s(turnaround_ms: int) -> None:
+    world = full_line(turnaround_ms)
+    found = world.play(listed([S9600], FAST))
+    assert who(found) == set(range(1, 27))
+    assert world.seconds <= 10
     assert world.line.begun_too_early == 0
-    assert world.seconds < 20  # a question and a look for doubles for each meter come on top
+    sure = world.play(settled(found))
+    assert [(one.address, one.settled, one.shared) for one in sure] == [
+        (unit, True, False) for unit in range(1, 27)
+    ]
+    assert world.seconds < 16  # the close look at each
+
+
+def test_who_answered_once_and_never_again_is_taken_off_the_list() -> None:
+    world = full_line()
+    found = world.play(listed([S9600], FAST, units=range(1, 27)))
+    world.meters[4].faults.append(Fault(FaultKind.SILENT))
+    assert 5 in who(found)
+    assert who(world.play(settled(found))) == set(range(1, 27)) - {5}
+
+
+def test_26_meters_that_answer_late_are_listed_too() -> None:
+    """Each is heard over the question to the next one, and asked again with patience."""
+    world = full_line(60)
+    assert who(world.play(listed([S9600], FAST, units=range(1, 40)))) == set(range(1, 27))
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -83,6 +105,7 @@ def test_a_meter_that_answers_one_function_only_is_found() -> None:
     assert greeting.kind is Kind.REFUSED
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize("apart_ms", [0, 2, 8, 30, 100])
 def test_two_meters_at_one_address_are_named_whatever_their_timing(apart_ms: int) -> None:
     world = World(

@@ -30,6 +30,7 @@ def rig(tmp_path: Path) -> Rig:
     return Rig(tmp_path / "rig", interval="1s")
 
 
+@pytest.mark.fault("F79")
 def test_a_second_agent_on_the_same_journal_is_told_why_and_the_first_goes_on(rig: Rig) -> None:
     with rig:
         rig.start_meters()
@@ -42,6 +43,7 @@ def test_a_second_agent_on_the_same_journal_is_told_why_and_the_first_goes_on(ri
         assert rig.agent_status() is not None
 
 
+@pytest.mark.fault("F58")
 def test_a_key_that_others_can_read_stops_the_start(rig: Rig) -> None:
     (rig.folder / "signing-key.pem").chmod(0o644)
     refused = run_agent(rig.site)
@@ -49,6 +51,7 @@ def test_a_key_that_others_can_read_stops_the_start(rig: Rig) -> None:
     assert "signing-key.pem" in refused.stderr and "chmod" in refused.stderr
 
 
+@pytest.mark.fault("F83")
 def test_a_journal_of_a_newer_version_stops_the_start_and_is_not_touched(rig: Rig) -> None:
     journal = open_journal(rig.journal)
     journal._db.execute("PRAGMA user_version = 99")
@@ -82,6 +85,7 @@ def test_a_broker_that_wants_a_password_is_named_and_the_energy_waits(tmp_path: 
         rig.wait_until(lambda: _seq(rig) >= 3, 15, "batches in the journal")
 
 
+@pytest.mark.fault("F67")
 @pytest.mark.mosquitto
 def test_a_broker_that_allows_no_publishing_is_named_and_the_energy_waits(tmp_path: Path) -> None:
     with guarded(tmp_path, acl="topic read #\n") as rig:

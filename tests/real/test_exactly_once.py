@@ -23,6 +23,7 @@ def torment(tormented: Torment) -> None:
     assert len(report.chains) >= 2, "the restored journal has to go on in a chain of its own"
 
 
+@pytest.mark.fault("F55", "F75")
 @pytest.mark.timeout(180)
 def test_kills_and_an_old_journal_leave_the_account_exact(mosquitto: Mosquitto, tmp_path: Path) -> None:
     with Rig(tmp_path / "rig", interval="2s", broker=mosquitto.url, speed=60) as rig:

@@ -50,6 +50,7 @@ def test_a_ratio_that_is_no_whole_number_stays_a_ratio() -> None:
     assert (described.num, described.den, described.resolution) == (1, 10, 1)
 
 
+@pytest.mark.fault("F24")
 def test_a_float_register_has_no_resolution() -> None:
     assert describe(plant_meter(WordType.F32, "1"), None).resolution is None
 

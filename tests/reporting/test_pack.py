@@ -84,6 +84,7 @@ def test_sixty_four_of_the_largest_deltas_fit_into_one_batch() -> None:
     assert [len(deltas) for _, deltas in pack([], numbered(65, LARGEST))] == [64, 1]
 
 
+@pytest.mark.fault("F68")
 def test_a_batch_of_one_delta_fits_into_two_kibibytes() -> None:
     ordinary = Batch(
         "zj-meterworks",

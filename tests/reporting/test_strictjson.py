@@ -25,6 +25,7 @@ def test_what_is_written_reads_back(payload: dict[str, object]) -> None:
     assert loads(data, size_max=len(data)) == payload == json.loads(data)
 
 
+@pytest.mark.fault("F86")
 @pytest.mark.parametrize(
     ("data", "reason"),
     [

@@ -34,6 +34,7 @@ def test_the_platforms_head_releases_what_it_covers_and_nothing_more(bench: Benc
     assert bench.journal.batch(sealed[0]) is not None
 
 
+@pytest.mark.fault("F74")
 def test_an_older_acknowledgement_changes_nothing(bench: Bench) -> None:
     sealed = heads_of(bench)
     bench.acknowledge(sealed[3], number=5)
@@ -42,6 +43,7 @@ def test_an_older_acknowledgement_changes_nothing(bench: Bench) -> None:
     assert heads_of(bench) == sealed[4:]
 
 
+@pytest.mark.fault("F74")
 @pytest.mark.parametrize("change", [{"hash": "y" * 43}, {"seq": 99}, {"chain": FOREIGN.chain}])
 def test_a_head_that_is_not_ours_purges_nothing_and_makes_us_ask(
     bench: Bench, change: dict[str, object]
@@ -94,6 +96,7 @@ def test_a_platform_that_holds_nothing_is_sent_everything(bench: Bench) -> None:
     assert heads_of(bench) == sealed
 
 
+@pytest.mark.fault("F56")
 def test_a_lost_journal_continues_the_platforms_registers_in_a_new_chain(
     bench: Bench, tmp_path: Path
 ) -> None:
@@ -115,6 +118,7 @@ def test_a_lost_journal_continues_the_platforms_registers_in_a_new_chain(
     assert fresh.deltas("reflow-1")[-1] == 100_000
 
 
+@pytest.mark.fault("F56")
 def test_a_lost_journal_without_a_serial_number_declares_the_hole(tmp_path: Path) -> None:
     from tests.service.bench import two_meters
 
@@ -135,6 +139,7 @@ def test_a_lost_journal_without_a_serial_number_declares_the_hole(tmp_path: Path
     assert fresh.deltas("reflow-1") == []
 
 
+@pytest.mark.fault("F55")
 def test_an_old_copy_of_the_journal_tells_only_what_the_platform_has_not_seen(
     bench: Bench, tmp_path: Path
 ) -> None:

@@ -53,6 +53,7 @@ def clock_events(bench: Bench) -> int:
     return sum(event.type == "clock" for _, batch in bench.batches() for event in batch.events)
 
 
+@pytest.mark.fault("F38")
 async def test_a_step_of_the_clock_is_said_once_however_often_the_journal_was_full(
     bench: Bench, storage: Storage, boundary: Boundary
 ) -> None:

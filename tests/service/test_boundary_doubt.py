@@ -4,6 +4,8 @@ import asyncio
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import pytest
+
 from agent.metering.decode import encode
 from agent.service.boundary import Boundary
 from agent.service.close import Sample
@@ -42,6 +44,7 @@ class ScriptedWorker:
         self.known_serial = self.serial
 
 
+@pytest.mark.fault("F18")
 async def test_an_exchange_is_not_booked_as_a_rise(tmp_path: Path) -> None:
     bench = Bench(tmp_path, (replace(two_meters()[0], serial=None),))
     worker = ScriptedWorker(bench)

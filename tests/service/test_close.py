@@ -48,6 +48,7 @@ def test_a_missed_boundary_makes_a_spanning_delta_that_says_so(bench: Bench) -> 
     assert [event.type for event in last.events] == ["gap"]
 
 
+@pytest.mark.fault("F16")
 def test_a_fall_is_reported_and_never_booked(bench: Bench) -> None:
     bench.read({"reflow-1": 1000, "wave-1": 7})
     closed = bench.read({"reflow-1": 3, "wave-1": 7})
@@ -58,6 +59,7 @@ def test_a_fall_is_reported_and_never_booked(bench: Bench) -> None:
     assert bench.deltas("reflow-1") == [20_000]
 
 
+@pytest.mark.fault("F15")
 def test_a_rollover_near_a_known_modulus_is_booked_with_its_roll(bench: Bench) -> None:
     bench.read({"reflow-1": 999_999})
     bench.read({"reflow-1": 2})
@@ -66,6 +68,7 @@ def test_a_rollover_near_a_known_modulus_is_booked_with_its_roll(bench: Bench) -
     assert "roll" in delta.q
 
 
+@pytest.mark.fault("F18", "F35")
 def test_a_meter_with_another_serial_number_than_the_site_file_says_is_not_booked(bench: Bench) -> None:
     bench.read({"reflow-1": 1000})
     closed = bench.read({"reflow-1": 1001}, serials={"reflow-1": "999"})
@@ -73,6 +76,7 @@ def test_a_meter_with_another_serial_number_than_the_site_file_says_is_not_booke
     assert bench.deltas("reflow-1") == []
 
 
+@pytest.mark.fault("F40")
 def test_an_untrusted_clock_is_said_on_every_delta(bench: Bench) -> None:
     bench.read({"reflow-1": 1000})
     bench.clock.sync = "U"
@@ -81,6 +85,7 @@ def test_an_untrusted_clock_is_said_on_every_delta(bench: Bench) -> None:
     assert batch.clock.sync == "U" and "clock" in batch.deltas[0].q
 
 
+@pytest.mark.fault("F81")
 def test_a_change_of_ratio_closes_under_the_old_descriptor_and_opens_an_epoch(tmp_path: Path) -> None:
     reflow, wave = two_meters()
     bench = Bench(tmp_path, (with_ratio(reflow, "10"), wave))
@@ -102,6 +107,7 @@ def test_a_change_of_ratio_closes_under_the_old_descriptor_and_opens_an_epoch(tm
     assert (last.delta, last.epoch, last.n) == (200_000, 2, 1)
 
 
+@pytest.mark.fault("F81")
 def test_a_change_of_step_cuts_there_and_opens_no_epoch(tmp_path: Path) -> None:
     reflow, wave = two_meters()
     bench = Bench(tmp_path, (reflow, wave))
@@ -117,6 +123,7 @@ def test_a_change_of_step_cuts_there_and_opens_no_epoch(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.fault("F46")
 def test_a_write_that_fails_changes_nothing_and_the_next_interval_spans_it(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -155,6 +162,7 @@ def test_a_balance_at_the_end_of_the_day_sums_the_days_deltas(bench: Bench) -> N
     assert balances[0].at_ms // DAY_MS == midnight // DAY_MS
 
 
+@pytest.mark.fault("F16", "F19")
 def test_three_readings_of_a_fall_open_an_epoch_at_the_first_of_them(bench: Bench) -> None:
     bench.read({"reflow-1": 500_000})
     for count in (3, 5, 9):
@@ -168,6 +176,7 @@ def test_three_readings_of_a_fall_open_an_epoch_at_the_first_of_them(bench: Benc
     assert bench.deltas("reflow-1")[-1] == 10_000
 
 
+@pytest.mark.fault("F17")
 def test_one_zero_and_two_zeros_are_not_trusted_and_the_spanning_delta_says_so(bench: Bench) -> None:
     bench.read({"reflow-1": 500_000})
     bench.read({"reflow-1": 0})
@@ -179,6 +188,7 @@ def test_one_zero_and_two_zeros_are_not_trusted_and_the_spanning_delta_says_so(b
     assert "suspect" not in bench.batches()[-1][1].deltas[-1].q
 
 
+@pytest.mark.fault("F16")
 def test_falls_that_do_not_agree_with_one_another_are_no_evidence(bench: Bench) -> None:
     bench.read({"reflow-1": 500_000})
     for count in (300_000, 7, 200_000, 90_000, 4):
@@ -187,6 +197,7 @@ def test_falls_that_do_not_agree_with_one_another_are_no_evidence(bench: Bench) 
     assert all(event.type != "epoch" for _, batch in bench.batches() for event in batch.events)
 
 
+@pytest.mark.fault("F21")
 def test_a_rise_beyond_the_rated_power_waits_for_three_readings_on_the_spot(bench: Bench) -> None:
     bench.read({"reflow-1": 1000})
     closed = bench.read({"reflow-1": 900_000})
@@ -198,12 +209,14 @@ def test_a_rise_beyond_the_rated_power_waits_for_three_readings_on_the_spot(benc
     assert set(delta.q) >= {"rate", "suspect"}
 
 
+@pytest.mark.fault("F21")
 def test_only_a_rise_that_is_too_fast_is_asked_for_again(bench: Bench) -> None:
     bench.read({"reflow-1": 1000, "wave-1": 1000})
     cut = bench.cut_of({"reflow-1": 900_000, "wave-1": 1001})
     assert bench.closer.to_read_again(bench.journal, cut) == {"reflow-1"}
 
 
+@pytest.mark.fault("F18")
 def test_another_serial_number_waits_for_three_readings_and_keeps_the_old_descriptor_until_then(
     tmp_path: Path,
 ) -> None:
@@ -241,6 +254,7 @@ def test_another_edition_of_the_profile_closes_under_the_old_descriptor_and_goes
     assert told == [(True, 1, 40_000), (False, 1, 50_000)]
 
 
+@pytest.mark.fault("F19")
 def test_a_jump_seen_through_another_profile_is_another_register_and_no_energy(bench: Bench) -> None:
     reflow, wave = bench.meters
     bench.read({"reflow-1": 1000})
@@ -298,6 +312,7 @@ def test_what_was_held_is_forgotten_once_the_meter_is_fine_again(bench: Bench) -
     assert bench.read({"reflow-1": 3}).held.keys() == {"reflow-1"}
 
 
+@pytest.mark.fault("F39")
 def test_a_clock_that_was_set_back_holds_no_reading(bench: Bench) -> None:
     bench.read({"reflow-1": 1000})
     bench.clock.now_ms -= 3 * DAY_MS

@@ -31,6 +31,7 @@ def heard(seed: int, cause: Cause | None) -> set[Cause]:
     return run_virtually(play())
 
 
+@pytest.mark.fault("F30")
 @pytest.mark.parametrize("cause", [Cause.TERMINATION, Cause.MASTER])
 @pytest.mark.parametrize("seed", range(2))
 def test_what_hurts_the_whole_line_is_named_by_the_way(cause: Cause, seed: int) -> None:

@@ -5,6 +5,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 
+import pytest
+
 from agent.adapters.clock import SystemClock
 from agent.errors import LineDown, MeterRefused, MeterSilent
 from agent.metering import plant
@@ -95,6 +97,7 @@ async def test_a_sweep_reads_the_energy_register_of_every_meter() -> None:
     assert [(sample.meter, sample.words) for sample in sweep.samples] == [("m1", (0, 10)), ("m2", (0, 20))]
 
 
+@pytest.mark.fault("F1")
 async def test_a_silent_meter_is_missing_and_never_zero() -> None:
     port = ScriptedLine({2: counting(20)})
     async with working(port, metered(1), metered(2)) as worker:
@@ -133,6 +136,7 @@ async def test_a_meter_that_has_no_serial_number_register_is_read_all_the_same()
     assert sweep.samples[0].serial is None
 
 
+@pytest.mark.fault("F10")
 async def test_a_refused_block_is_halved_until_only_what_the_meter_has_is_read() -> None:
     power = register(WordType.U32, name="power_active_total", address=4, unit="W")
     both = meter(
@@ -175,6 +179,7 @@ async def test_one_failed_try_is_retried_and_said() -> None:
     assert [sample.retried for sample in sweep.samples] == [True]
 
 
+@pytest.mark.fault("F33")
 async def test_a_line_that_went_down_is_opened_again_and_identities_are_asked_again() -> None:
     down = False
 

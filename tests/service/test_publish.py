@@ -108,6 +108,7 @@ async def test_nothing_is_sent_without_a_connection(bench: Bench) -> None:
         await run_until(publisher, lambda: uplink.tries > 0, within_s=0.2)
 
 
+@pytest.mark.fault("F63")
 async def test_a_puback_releases_nothing(bench: Bench) -> None:
     uplink = ScriptedUplink()
     publisher = publisher_of(bench, uplink)
@@ -124,6 +125,7 @@ async def test_in_broker_mode_a_puback_is_the_receipt(bench: Bench) -> None:
     assert len(uplink.taken) == 30
 
 
+@pytest.mark.fault("F62")
 async def test_what_the_broker_did_not_take_is_sent_again_and_nothing_is_left_out(bench: Bench) -> None:
     uplink = ScriptedUplink({5: UplinkDown("cut"), 6: UplinkDown("cut")})
     publisher = publisher_of(bench, uplink)
@@ -161,6 +163,7 @@ async def test_only_a_head_that_moves_is_progress(bench: Bench, monkeypatch: pyt
     await run_until(publisher, still_asking)
 
 
+@pytest.mark.fault("F61")
 async def test_it_waits_for_the_platform_when_it_is_far_ahead(
     bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:

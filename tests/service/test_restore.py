@@ -66,6 +66,7 @@ def test_a_meter_that_has_left_the_site_is_told_under_the_descriptor_that_knew_i
     assert revs == sorted(revs) and len(maps) == 2
 
 
+@pytest.mark.fault("F81")
 def test_energy_that_was_used_before_a_change_of_step_stays_with_the_old_step(tmp_path: Path) -> None:
     bench, said = opened(tmp_path)
     reflow, wave = bench.meters
@@ -106,6 +107,7 @@ def test_a_change_of_ratio_is_told_with_the_ratio_of_each_side(tmp_path: Path) -
     assert per_count == [100_000, 100_000, 200_000]
 
 
+@pytest.mark.fault("F39")
 def test_points_are_told_in_the_order_in_which_they_were_read_also_after_the_clock_was_set_back(
     tmp_path: Path,
 ) -> None:

@@ -64,6 +64,7 @@ TEN_EXPECTED = [
 ]
 
 
+@pytest.mark.fault("F80")
 def test_every_fault_is_named_at_once_with_its_line(tmp_path: Path) -> None:
     write_site(tmp_path)
     file = tmp_path / "site.toml"
@@ -94,6 +95,7 @@ TWO = [M("a", 1), M("b", 2, step="wave_soldering")]
 SERIAL = [serial_line("hall-a", "/dev/ttyS0")]
 
 
+@pytest.mark.fault("F82")
 @pytest.mark.parametrize(
     ("keys", "key", "message"),
     [
@@ -373,6 +375,7 @@ def test_a_password_file_without_a_password_is_refused(tmp_path: Path, password:
     assert "holds no password" in fault.reason
 
 
+@pytest.mark.fault("F58")
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
 def test_a_file_that_this_user_may_not_read_is_named(tmp_path: Path) -> None:
     site_file = write_site(tmp_path)

@@ -129,6 +129,7 @@ def test_lines_may_be_lost_doubled_or_swapped(folder: Path, seed: int) -> None:
     _load(folder, "\n".join(lines))
 
 
+@pytest.mark.fault("F80")
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_bytes_may_be_damaged(folder: Path, data: st.DataObject) -> None:

@@ -56,6 +56,7 @@ def test_sixty_four_batches_are_acknowledged_at_once(bench: Bench, gateway: Gate
     assert bench.wait() == []
 
 
+@pytest.mark.fault("F62")
 def test_duplicates_are_booked_once_and_acknowledged_again(bench: Bench, gateway: Gateway) -> None:
     sent = gateway.intervals(3)
     bench.send(*sent, *sent, sent[1], *sent)
@@ -67,6 +68,7 @@ def test_duplicates_are_booked_once_and_acknowledged_again(bench: Bench, gateway
     assert bench.alarms() == {}
 
 
+@pytest.mark.fault("F64")
 @pytest.mark.parametrize("seed", range(12))
 def test_any_order_with_duplicates_comes_to_the_same_books(bench: Bench, gateway: Gateway, seed: int) -> None:
     sent = gateway.intervals(12)
@@ -252,6 +254,7 @@ def test_the_same_head_with_another_hash_is_not_the_head(bench: Bench, gateway: 
 # ------------------------------------------------------------------------------------------------- forks
 
 
+@pytest.mark.fault("F85")
 def test_fork_the_first_arrival_stays_and_the_head_is_answered(bench: Bench, gateway: Gateway) -> None:
     bench.send(*gateway.intervals(2))
     clone = rival(gateway)
@@ -456,6 +459,7 @@ def test_rotation_ends_the_old_key_and_the_new_one_goes_on(bench: Bench, gateway
     assert bench.energy(gateway) == {"m1": 4_000, "m2": 4_000}
 
 
+@pytest.mark.fault("F85")
 def test_a_batch_of_an_ended_key_that_waited_is_not_taken(bench: Bench, gateway: Gateway) -> None:
     first = gateway.intervals(2)
     bench.send(first[0])

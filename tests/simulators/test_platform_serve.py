@@ -174,6 +174,7 @@ async def test_a_status_is_answered_through_the_broker(platform: PlatformProcess
             assert (answer.session, answer.head, answer.heads) == ("session-1", None, {})
 
 
+@pytest.mark.fault("F63")
 async def test_the_broker_loses_everything_and_the_platform_comes_back(platform: PlatformProcess) -> None:
     gateway = platform.gateway()
     broker = Broker(faults=Faults(duplicate=ALWAYS, topics="kwh/v1/+/+/up/batch"))
@@ -198,6 +199,7 @@ async def test_the_broker_loses_everything_and_the_platform_comes_back(platform:
     assert platform.booked() == {"m1": 60_000, "m2": 60_000}
 
 
+@pytest.mark.fault("F63", "F65")
 async def test_batches_that_were_acknowledged_and_forgotten_by_the_broker_are_not_lost(
     platform: PlatformProcess,
 ) -> None:
@@ -244,6 +246,7 @@ async def test_killed_three_times_while_batches_flow_through_mosquitto(
     await killed_while_batches_flow(platform, mosquitto.url)
 
 
+@pytest.mark.fault("F59")
 @pytest.mark.mosquitto
 async def test_mosquitto_is_killed_while_batches_flow(
     platform: PlatformProcess, mosquitto: Mosquitto

@@ -65,6 +65,7 @@ def test_two_who_talk_at_once_damage_each_other() -> None:
     assert not is_sound(received[:9])
 
 
+@pytest.mark.fault("F29")
 def test_an_echo_comes_before_the_answer() -> None:
     line = Rs485Line(SLOW, lambda _: [Transmission(10 * MS, b"!")], echo=True)
     line.master_sends(START, REQUEST)
@@ -98,6 +99,7 @@ def test_the_machine_loses_nothing_but_the_physics(baud: int, parity: str) -> No
     assert line.begun_too_early == line.collisions == 0
 
 
+@pytest.mark.fault("F31")
 def test_a_sick_line_gives_no_wrong_word() -> None:
     """Every fault at random on eight meters, noise on the pair, 2,000 reads: what comes back is true."""
     chance = random.Random(7)

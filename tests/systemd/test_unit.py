@@ -136,6 +136,7 @@ def test_the_command_is_one_that_the_program_has() -> None:
     assert context.params["site_file"] == Path("/etc/metering-agent/site.toml")
 
 
+@pytest.mark.fault("F78")
 def test_only_a_wrong_site_file_is_not_retried() -> None:
     assert one(SERVICE, "Restart") == "always"
     assert one(SECTIONS["Unit"], "StartLimitIntervalSec") == "0"

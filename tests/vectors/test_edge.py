@@ -9,6 +9,7 @@ from agent.reporting.envelope import ACKNOWLEDGEMENT
 from agent.service.dialogue import Dialogue
 from agent.service.ports import Received
 from agent.service.seal import Identity
+from agent.service.signing import Signers
 from tests.vectors.builder import AGENT, AUDIENCE, GATEWAY, ORG, PLATFORM, START_MS, jws, topic
 from tests.vectors.readers import ring
 from tests.vectors.test_bad import BAD, messages
@@ -63,7 +64,7 @@ async def rejected(message: bytes, where: str) -> bool:
     nothing = cast(Any, None)
     dialogue = Dialogue(
         Identity(ORG, AGENT, AUDIENCE, "1.0.0"),
-        GATEWAY,
+        Signers(cast(Any, GATEWAY)),
         ring(PLATFORM),
         cast(Any, journal),
         cast(Any, Wire([Received(where, message, retained=True)])),
@@ -80,6 +81,7 @@ async def rejected(message: bytes, where: str) -> bool:
     return True
 
 
+@pytest.mark.fault("F74")
 @pytest.mark.parametrize("name", ACKNOWLEDGEMENTS)
 async def test_the_agent_does_at_its_door_what_the_vector_says(name: str) -> None:
     (message,) = messages(BAD[name])

@@ -140,6 +140,7 @@ def _all_keys() -> PublicKeys:
     return ring(*KEYS.values())
 
 
+@pytest.mark.fault("F84")
 def test_any_single_line_that_is_lost_is_noticed() -> None:
     """Of the batches; descriptors and acknowledgements beside the chain may be missing."""
     whole = lines("good/chain.jws")

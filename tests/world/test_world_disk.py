@@ -29,6 +29,7 @@ def written(*pieces: tuple[int, bytes]) -> DiskFile:
     return file
 
 
+@pytest.mark.fault("F51", "F52")
 @pytest.mark.parametrize(
     ("cut", "left"),
     [
@@ -45,6 +46,7 @@ def test_what_a_power_cut_leaves(cut: Cut, left: bytes) -> None:
     assert bytes(file.seen) == bytes(file.durable) == left
 
 
+@pytest.mark.fault("F51")
 @pytest.mark.parametrize("keep", list(Keep))
 def test_a_commit_survives(keep: Keep) -> None:
     disk = Disk()
@@ -55,6 +57,7 @@ def test_a_commit_survives(keep: Keep) -> None:
     assert journal_on(disk).state().seq == 7
 
 
+@pytest.mark.fault("F52")
 def test_with_less_than_full_synchronisation_it_does_not() -> None:
     disk = Disk()
     vfs = DiskVfs(disk)
@@ -68,6 +71,7 @@ def test_with_less_than_full_synchronisation_it_does_not() -> None:
     assert journal_on(disk).state().seq == 0
 
 
+@pytest.mark.fault("F46")
 def test_a_full_disk_changes_nothing() -> None:
     disk = Disk()
     journal = journal_on(disk)
@@ -82,6 +86,7 @@ def test_a_full_disk_changes_nothing() -> None:
     assert journal.state().seq == before + 1
 
 
+@pytest.mark.fault("F49")
 def test_what_a_failed_sync_should_have_kept_is_seen_until_the_power_goes() -> None:
     disk = Disk()
     journal = journal_on(disk)
