@@ -8,6 +8,7 @@
     footprint    the arithmetic: rows with a status, and the terms they add up to
     electricity  kWh by step and time with flat, regional or hourly factors; what was bought, made and sent out
     allocation   a period's emission to products, and what no product is given
+    sharing      the same as parts of a report, and the states of the equipment
     uncertainty  how far a figure can be trusted, and which meter would help most
     report       the whole as a document of decimal texts, with the hashes of everything it was made of
     exchange     the same for other companies' programs (PACT 3.0.0)

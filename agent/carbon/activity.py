@@ -94,6 +94,8 @@ class Fuel:
     ncv_gj_per_unit: Fraction
     carbon_tc_per_gj: Fraction
     oxidation: Fraction
+    primary: bool = False
+    """Whether the constants are of this very fuel, as its supplier analysed it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ export stay three figures: exports are never quietly taken off the imports.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -114,4 +114,5 @@ class Supply:
         if self.self_used.value < 0:
             raise DimensionError("more was sent out than was made; which kWh left cannot be said")
         parts = [(self.imported, grid.value), (self.self_used, own.value)]
-        return mean_factor(f"{grid.id}+{own.id}", parts, grid.provenance)
+        primary = grid.provenance.primary and own.provenance.primary
+        return mean_factor(f"{grid.id}+{own.id}", parts, replace(grid.provenance, primary=primary))

@@ -27,12 +27,19 @@ STATED = (
     "fossilCarbonContent",
     "exemptedEmissionsPercent",
 )
-"""What a person has to state; `geographyCountrySubdivision` or `geographyRegionOrSubregion` may replace the country."""
+"""What a person has to state; `geographyCountrySubdivision` or `geographyRegionOrSubregion` may replace the country.
+
+From 2027 on also `dqi`, three ratings of data quality.
+"""
 
 _GEOGRAPHIES = ("geographyCountry", "geographyCountrySubdivision", "geographyRegionOrSubregion")
 _DECIMALS = ("productMassPerDeclaredUnit", "fossilCarbonContent", "exemptedEmissionsPercent")
 _TEXTS = ("companyName", "productNameCompany", "productDescription")
 _LISTS = ("companyIds", "productIds")
+_RATINGS = ("technologicalDQR", "geographicalDQR", "temporalDQR")
+_RATED_FROM_MS = 1_798_761_600_000
+"""2027-01-01: reference periods that end later have to state ratings."""
+
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 
@@ -64,7 +71,7 @@ def product_footprint(
     Raises:
         ExchangeError: with everything that is missing or wrong.
     """
-    faults = _faults(stated)
+    faults = [*_faults(stated), *_rating_faults(stated, to_ms)]
     per_piece = footprint.per_good_piece
     if per_piece is None:
         faults.append("no good piece was made, so that there is nothing to declare")
@@ -104,7 +111,8 @@ def product_footprint(
             "secondaryEmissionFactorSources": [
                 {"name": str(factor_set.document["id"]), "version": str(factor_set.document["version"])}
             ],
-            "primaryDataShare": text_of(100 * (footprint.measured_share or Fraction(0)), 2),
+            "primaryDataShare": text_of(100 * (footprint.primary_data_share or Fraction(0)), 2),
+            **({"dqi": stated["dqi"]} if stated.get("dqi") is not None else {}),
         },
     }
 
@@ -128,6 +136,22 @@ def _faults(stated: Mapping[str, object]) -> list[str]:
         ):
             faults.append(f"{name} is not a list of URNs")
     return faults + [fault for name in _DECIMALS if (fault := _decimal_fault(name, stated)) is not None]
+
+
+def _rating_faults(stated: Mapping[str, object], to_ms: int) -> list[str]:
+    """Ratings of data quality are a person's judgement; from 2027 on version 3 asks for them."""
+    ratings = stated.get("dqi")
+    if ratings is None:
+        asked = to_ms > _RATED_FROM_MS
+        return [f"dqi is not stated; from 2027 on it needs {', '.join(_RATINGS)}"] if asked else []
+    if not isinstance(ratings, Mapping) or set(ratings) != set(_RATINGS):
+        return [f"dqi does not consist of {', '.join(_RATINGS)}"]
+    return [
+        f'dqi {name} is not a decimal text from "1" to "5"'
+        for name in _RATINGS
+        if not isinstance(ratings[name], str)
+        or re.fullmatch(r"[1-4](\.[0-9]+)?|5(\.0+)?", ratings[name]) is None
+    ]
 
 
 def _decimal_fault(name: str, stated: Mapping[str, object]) -> str | None:

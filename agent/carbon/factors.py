@@ -78,12 +78,17 @@ def rate_of(text: str) -> Rate:
 
 @dataclass(frozen=True, slots=True)
 class Provenance:
-    """Where a factor is from and what it speaks of; what is unknown is empty."""
+    """Where a factor is from and what it speaks of; what is unknown is empty.
+
+    `primary` says that it is of this very supplier, plant or contract, and no average of a country or a database. Only
+    somebody who knows can say so; nothing that ships does.
+    """
 
     boundary: str = ""
     region: str = ""
     year: int | None = None
     source: str = ""
+    primary: bool = False
 
 
 UNKNOWN = Provenance()
@@ -134,6 +139,7 @@ class Factor:
             "region": self.provenance.region,
             "year": self.provenance.year,
             "source": self.provenance.source,
+            "data": "primary" if self.provenance.primary else "secondary",
         }
 
 

@@ -17,7 +17,7 @@ from fractions import Fraction
 from typing import TypeVar
 
 from agent.carbon.activity import Activity, Fuel, Leg, Material, Place, Status, StepEnergy, Waste
-from agent.carbon.factors import Factor, as_co2e, combustion_factor
+from agent.carbon.factors import Factor, Provenance, as_co2e, combustion_factor
 from agent.carbon.template import Source, Template
 from agent.carbon.units import (
     Amount,
@@ -34,12 +34,18 @@ ZERO = KgCO2e(Fraction(0))
 TERMS = ("materials", "fuel", "electricity", "waste")
 """The four sums; the last three together are the emission of production."""
 
+PRIMARY_ACTIVITY = frozenset({Status.MEASURED, Status.VIRTUAL, Status.IMPORTED})
+"""Primary data are measured, or calculated from what was measured (ISO 14067); an estimate is neither."""
+
 E = TypeVar("E", StepEnergy, Material)
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One source of a report. `emission` None is missing; `transport` is the part of it that is transport."""
+    """One source of a report. `emission` None is missing; `transport` is the part of it that is transport.
+
+    `primary` is the part of the emission of which activity and factor are primary data.
+    """
 
     number: int | None
     id: str
@@ -53,6 +59,7 @@ class Row:
     factor: Factor | None = None
     note: str = ""
     covered: Fraction = Fraction(1)
+    primary: KgCO2e = ZERO
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,22 +119,28 @@ class Footprint:
         )
 
     @property
-    def measured_share(self) -> Fraction | None:
-        """Primary data: the part of the emission whose activity was measured or imported, None without emission."""
-        total = self.total.value
-        primary = sum(
-            (row.emission.value for row in (*self.rows, *self.extra) if row.emission and _is_primary(row)),
-            Fraction(0),
+    def primary_activity_share(self) -> Fraction | None:
+        """The part of the emission whose activity was metered or imported, None without emission."""
+        return self._share(
+            row.emission.value for row in self._all if row.emission and row.status in PRIMARY_ACTIVITY
         )
-        return primary / total if total else None
+
+    @property
+    def primary_data_share(self) -> Fraction | None:
+        """The part of the emission of which activity *and* factor are primary data, None without emission."""
+        return self._share(row.primary.value for row in self._all)
+
+    @property
+    def _all(self) -> tuple[Row, ...]:
+        return (*self.rows, *self.extra)
+
+    def _share(self, values: Iterable[Fraction]) -> Fraction | None:
+        total = self.total.value
+        return sum(values, Fraction(0)) / total if total else None
 
 
 def _is_used(row: Row) -> bool:
     return row.status not in (Status.MISSING, Status.DECLARED_ZERO)
-
-
-def _is_primary(row: Row) -> bool:
-    return row.status in (Status.MEASURED, Status.IMPORTED)
 
 
 @dataclass(slots=True)
@@ -257,7 +270,8 @@ def _step_row(source: Source, entry: StepEnergy | None, work: _Work) -> Row:
         return replace(row, emission=ZERO)
     kwh, known = entry.kwh, factor
     emission = work.attempt(entry.place, factor.id, lambda: _co2e(known, kwh, work, "electricity"))
-    return replace(row, emission=emission, factor=factor)
+    primary = emission if entry.status in PRIMARY_ACTIVITY and factor.provenance.primary else ZERO
+    return replace(row, emission=emission, factor=factor, primary=primary)
 
 
 def _electricity(activity: Activity, work: _Work) -> Factor | None:
@@ -320,8 +334,16 @@ def _issued(row: Row, entry: Material, work: _Work) -> Row:
         emission=itself if transport is None else itself + transport,
         transport=transport,
         factor=factor,
+        primary=_primary(entry, factor, itself, transport),
         note=row.note or ("" if entry.legs else "its transport is missing"),
     )
+
+
+def _primary(entry: Material, factor: Factor, itself: KgCO2e, transport: KgCO2e | None) -> KgCO2e:
+    """Material and transport have factors of their own; a transport is primary if those of all its legs are."""
+    part = itself if factor.provenance.primary else ZERO
+    is_known = transport is not None and all(leg.factor.provenance.primary for leg in entry.legs)
+    return part + transport if transport is not None and is_known else part
 
 
 def _itself(entry: Material, factor: Factor, work: _Work) -> KgCO2e:
@@ -358,12 +380,14 @@ def _fuel_row(fuel: Fuel, work: _Work) -> Row:
         ncv_gj_per_unit=fuel.ncv_gj_per_unit,
         carbon_tc_per_gj=fuel.carbon_tc_per_gj,
         oxidation=fuel.oxidation,
+        provenance=Provenance(primary=fuel.primary),
     )
     amount = fuel.unit.of(fuel.quantity)
     emission = work.attempt(fuel.place, "id", lambda: _co2e(factor, amount, work, "fuel"))
     status = Status.IMPORTED if fuel.quantity else Status.DECLARED_ZERO
     note = "CO2 of combustion; CH4, N2O and what lies upstream are not in it"
-    return Row(None, fuel.id, "fuel", fuel.id, fuel.id, status, amount, emission, None, factor, note)
+    row = Row(None, fuel.id, "fuel", fuel.id, fuel.id, status, amount, emission, None, factor, note)
+    return replace(row, primary=emission if fuel.primary else ZERO)
 
 
 def _waste_row(waste: Waste, work: _Work) -> Row:
@@ -371,9 +395,8 @@ def _waste_row(waste: Waste, work: _Work) -> Row:
         waste.place, "ef_kgco2e_per_unit", lambda: _co2e(waste.factor, waste.amount, work, "waste")
     )
     status = Status.IMPORTED if waste.amount.value else Status.DECLARED_ZERO
-    return Row(
-        None, waste.id, "waste", waste.id, waste.id, status, waste.amount, emission, None, waste.factor
-    )
+    row = Row(None, waste.id, "waste", waste.id, waste.id, status, waste.amount, emission, None, waste.factor)
+    return replace(row, primary=emission if waste.factor.provenance.primary else ZERO)
 
 
 def _co2e(factor: Factor, amount: Amount, work: _Work, term: str) -> KgCO2e:

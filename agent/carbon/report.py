@@ -5,11 +5,10 @@ printed terms in the last place. A report never says "the" footprint: it is part
 missing. The same inputs give the same bytes. Before this comes `footprint`, after it files and people.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from fractions import Fraction
 
 from agent.carbon.activity import Status
-from agent.carbon.allocation import Processed, allocate
 from agent.carbon.exact import text_of
 from agent.carbon.footprint import Footprint, Row
 from agent.carbon.uncertainty import Uncertainty
@@ -54,49 +53,14 @@ def document(
         **figures(footprint),
         "complete": footprint.is_complete,
         "completeness": completeness(footprint),
-        "primary_data_share_percent": _percent(footprint.measured_share),
+        "primary_data_share_percent": _percent(footprint.primary_data_share),
+        "primary_activity_share_percent": _percent(footprint.primary_activity_share),
         "uncertainty": None if uncertainty is None else _uncertainty(uncertainty, footprint),
         "rows": [_row(row) for row in footprint.rows],
         "extra": [_row(row) for row in footprint.extra],
         "notes": list(notes(footprint)),
         "template": template.locked.quoted(),
         "made_of": dict(made_of or {}),
-    }
-
-
-def products(
-    footprint: Footprint, processed: Sequence[Processed], good: Mapping[str, int]
-) -> dict[str, object]:
-    """The electricity of the steps given to products by processed pieces and weights; all else is of the period.
-
-    Products and idle add up to the steps, exactly before they are written. A step that no piece passed stays idle, and
-    a product without a good piece has no figure per piece.
-
-    Args:
-        footprint: as evaluated.
-        processed: pieces of each product at each step.
-        good: good pieces by product; one that is absent is not known.
-    """
-    rows = [row for row in footprint.rows if row.kind == "electricity" and row.emission and row.amount]
-    emission = allocate({row.id: row.emission.value for row in rows if row.emission}, processed)
-    kwh = allocate({row.id: row.amount.value for row in rows if row.amount}, processed)
-    names = sorted({entry.product_id for entry in processed})
-    return {
-        "rule": "processed pieces x weight at each step; scrap falls on good pieces; idle stays in the period",
-        "products": [
-            {
-                "product_id": name,
-                "good": good.get(name),
-                "electricity_kwh": text_of(kwh.total_of(name)),
-                "electricity_kgco2e": text_of(emission.total_of(name)),
-                "per_good_piece_kgco2e": text_of(emission.total_of(name) / good[name])
-                if good.get(name)
-                else None,
-            }
-            for name in names
-        ],
-        "idle_kwh": text_of(kwh.idle_total),
-        "idle_kgco2e": text_of(emission.idle_total),
     }
 
 

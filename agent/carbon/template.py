@@ -18,6 +18,8 @@ from agent.carbon.factors import Factor, Provenance, rate_of
 from agent.carbon.units import DimensionError
 
 SUPPLIES = ("grid", "net")
+OUTSIDE_ORDERS = ("spread", "idle")
+FACTOR_DATA = ("primary", "secondary")
 
 
 class DocumentError(ValueError):
@@ -116,9 +118,10 @@ class Template:
     factor that serves the steps, `electricity_family` the beginning of the ids from which a platform takes it by year.
     `supply` is `grid` (every kWh by the grid's factor) or `net` (net purchased electricity: own generation that was
     used counts by `generation_factor`). `utilities_key` spreads what no step was given, by figures for the steps; None
-    leaves it unassigned, and shown. `valid_from` and `valid_to` are dates, inclusive, None without an end.
-    `uncertainty_percent` are the standard uncertainties assumed where nothing better is known: of an activity by its
-    status, of a factor by its term.
+    leaves it unassigned, and shown. `outside_orders` says what becomes of the energy that a step used outside its work
+    orders: `spread` over their products (where a template says nothing), or `idle`. `valid_from` and `valid_to` are
+    dates, inclusive, None without an end. `uncertainty_percent` are the standard uncertainties assumed where nothing
+    better is known: of an activity by its status, of a factor by its term.
     """
 
     locked: Locked
@@ -131,6 +134,7 @@ class Template:
     generation_factor: str
     supply: str
     utilities_key: Mapping[str, Fraction] | None
+    outside_orders: str
     valid_from: str
     valid_to: str | None
     uncertainty_percent: Mapping[str, Fraction]
@@ -160,6 +164,7 @@ class Template:
                 generation_factor=str(rules["generation_factor"]),
                 supply=_one_of(rules["supply"], SUPPLIES),
                 utilities_key=_utilities(rules["utilities"]),
+                outside_orders=_one_of(rules.get("outside_orders", "spread"), OUTSIDE_ORDERS),
                 valid_from=str(document["valid_from"]),
                 valid_to=None if document.get("valid_to") is None else str(document["valid_to"]),
                 uncertainty_percent={
@@ -259,7 +264,8 @@ def _factor(entry: object) -> Factor:
         raise TypeError(f"{entry['id']}: the value is a text")
     if f"kg{entry['gas']}" != rate_of(str(entry["unit"])).gas.UNIT:
         raise DimensionError(f"{entry['id']} says that it counts {entry['gas']}, its unit is {entry['unit']}")
-    provenance = Provenance(str(entry["boundary"]), str(entry["region"]), year, str(entry["source"]))
+    primary = _one_of(entry.get("data", "secondary"), FACTOR_DATA) == "primary"
+    provenance = Provenance(str(entry["boundary"]), str(entry["region"]), year, str(entry["source"]), primary)
     value: Fraction = decimal_of(text)
     if value < 0:
         raise ValueError(f"{entry['id']}: the value is negative")

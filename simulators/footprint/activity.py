@@ -1,8 +1,8 @@
 """The folder of an activity: `steps.csv`, `materials.csv`, `fuels.csv`, `wastes.csv`, `factors.csv`, `production.csv`.
 
 The columns are a fixed interface. Beside them there may be `transport_legs.csv`, for materials that travel in more than
-one stretch; `processed.csv` and `products.csv`, for a factory of several products; and in `steps.csv` the columns
-`method`, `accuracy_class` and `ct_class`. A file that is not there says
+one stretch, the files of `sharing` about products and equipment, and further columns. `config/activity/README.md`
+describes all of them for people. A file that is not there says
 nothing of its term; one with a header and no rows says that there was none. What no row says is missing, not zero.
 """
 
@@ -22,11 +22,11 @@ from agent.carbon.activity import (
     StepEnergy,
     Waste,
 )
-from agent.carbon.allocation import Processed
 from agent.carbon.exact import plain
 from agent.carbon.factors import Factor, Provenance
 from agent.carbon.footprint import Footprint, evaluate
-from agent.carbon.template import Source, Template, sha256_of
+from agent.carbon.sharing import Sharing
+from agent.carbon.template import FACTOR_DATA, Source, Template, sha256_of
 from agent.carbon.uncertainty import MeterQuality, meter_variance
 from agent.carbon.units import (
     DimensionError,
@@ -39,6 +39,8 @@ from agent.carbon.units import (
 )
 from agent.errors import ConfigError, Fault
 from agent.settings.suggest import did_you_mean
+from simulators.footprint.sharing import COLUMNS as OF_SHARING
+from simulators.footprint.sharing import Interval, SharingReader
 from simulators.footprint.tables import Faults, Row, Table, read_table
 
 COLUMNS: Mapping[str, tuple[str, ...]] = {
@@ -60,8 +62,6 @@ COLUMNS: Mapping[str, tuple[str, ...]] = {
     "production.csv": ("product_id", "started", "good"),
 }
 LEGS = ("transport_legs.csv", ("id", "distance_km", "ef", "ef_unit"))
-PROCESSED = ("processed.csv", ("product_id", "step", "pieces", "weight"))
-PRODUCTS = ("products.csv", ("product_id", "good"))
 TERM_OF = {
     "steps.csv": "electricity",
     "materials.csv": "materials",
@@ -73,7 +73,7 @@ TERM_OF = {
 OUTSIDE_PREFIX = "user-"
 """Ids of materials that a user adds to the paper's list, such as packaging; they have no number."""
 
-_OPTIONAL = (LEGS, PROCESSED, PRODUCTS)
+_OPTIONAL = (LEGS, *OF_SHARING.items())
 _METHODS = {status.value: status for status in (Status.MEASURED, Status.VIRTUAL, Status.ESTIMATED)}
 _NOT_BURNT = ("piece", "km", "t*km", "kWh")
 _NOT_THROWN_AWAY = ("km", "t*km", "kWh", "GJ")
@@ -89,8 +89,8 @@ class Folder:
     faults: list[Fault]
     hashes: dict[str, str] = field(default_factory=dict)
     kwh_variances: dict[str, Fraction] = field(default_factory=dict)
-    processed: tuple[Processed, ...] = ()
-    good: dict[str, int] = field(default_factory=dict)
+    sharing: Sharing = field(default_factory=Sharing)
+    intervals: dict[str, list[Interval]] = field(default_factory=dict)
 
     def evaluate(self, template: Template) -> Footprint:
         """The footprint. Raises ConfigError with all faults: of the files, and of what they mean together."""
@@ -132,8 +132,10 @@ def read_folder(folder: Path, template: Template, *, without: frozenset[str] = f
     reader = _Reader(folder, template, faults, tables)
     activity = reader.activity(without)
     hashes = {name: sha256_of(table.data) for name, table in tables.items() if table is not None}
-    processed, good = reader.processed(), reader.good_by_product()
-    return Folder(activity, faults.found, hashes, reader.kwh_variances, processed, good)
+    further = SharingReader(template, tables)
+    shared = further.sharing()
+    intervals = {} if "steps.csv" in without else further.intervals(activity.steps)
+    return Folder(activity, faults.found, hashes, reader.kwh_variances, shared, intervals)
 
 
 def _name_strangers(folder: Path, faults: Faults) -> None:
@@ -232,10 +234,15 @@ class _Reader:
         year = row.number("year")
         if year is not None and year not in _YEARS:
             row.refuse("year", f"{row.text('year')} is not a year", "write it with four digits")
+        primary = _is_primary(row)
         if not row.ok:
             return None
         provenance = Provenance(
-            row.text("boundary"), row.text("region"), None if year is None else int(year), row.text("source")
+            row.text("boundary"),
+            row.text("region"),
+            None if year is None else int(year),
+            row.text("source"),
+            primary,
         )
         try:
             return Factor.written(id, value, unit, provenance)
@@ -255,11 +262,14 @@ class _Reader:
         per_unit = self._kg_per_unit(row, id, unit)
         value = row.number("ef_kgco2e_per_kg")
         leg = self._leg(row)
+        primary = _is_primary(row)
         if not row.ok or unit is None:
             return None
         factor = None
         if value is not None:
-            factor = Factor(id, value, KgCO2e, Kilograms, Provenance(source=row.text("ef_source")))
+            factor = Factor(
+                id, value, KgCO2e, Kilograms, Provenance(source=row.text("ef_source"), primary=primary)
+            )
             if not row.text("ef_source"):
                 self._faults.notes.append(f"{id}: its factor has no source")
         amount = None if quantity is None else unit.of(quantity)
@@ -320,13 +330,13 @@ class _Reader:
         legs: dict[str, list[Leg]] = {}
         for row in self._rows(LEGS[0]):
             id, distance, unit = row.needed("id"), row.needed_number("distance_km"), row.needed("ef_unit")
-            value = row.needed_number("ef")
+            value, primary = row.needed_number("ef"), _is_primary(row)
             if id not in {material.text("id") for material in self._rows("materials.csv")}:
                 row.refuse("id", f'"{id}" is not in materials.csv', "a leg belongs to a material")
             if not row.ok:
                 continue
             try:
-                factor = Factor.written(id, value, unit, Provenance())
+                factor = Factor.written(id, value, unit, Provenance(primary=primary))
             except DimensionError as error:
                 row.refuse("ef_unit", str(error))
                 continue
@@ -338,7 +348,7 @@ class _Reader:
     def _fuel(self, row: Row) -> Fuel | None:
         id, quantity, unit = row.needed("id"), row.needed_number("quantity"), row.unit("unit")
         ncv, carbon = row.needed_number("ncv_gj_per_unit"), row.needed_number("carbon_tc_per_gj")
-        oxidation = row.needed_number("oxidation")
+        oxidation, primary = row.needed_number("oxidation"), _is_primary(row)
         if oxidation > 1:
             row.refuse("oxidation", f"{row.text('oxidation')} is more than 1", "write 98 % as 0.98")
         if unit is not None and unit.amount.UNIT in _NOT_BURNT:
@@ -349,16 +359,16 @@ class _Reader:
             self._faults.notes.append(
                 f"{id}: {row.text('carbon_tc_per_gj')} t of carbon per GJ is unusual; was it kg?"
             )
-        return Fuel(row.place, id, quantity, unit, ncv, carbon, oxidation)
+        return Fuel(row.place, id, quantity, unit, ncv, carbon, oxidation, primary)
 
     def _waste(self, row: Row) -> Waste | None:
         id, quantity, unit = row.needed("id"), row.needed_number("quantity"), row.unit("unit")
-        value = row.needed_number("ef_kgco2e_per_unit")
+        value, primary = row.needed_number("ef_kgco2e_per_unit"), _is_primary(row)
         if unit is not None and unit.amount.UNIT in _NOT_THROWN_AWAY:
             row.refuse("unit", f"waste is not counted in {row.text('unit')}", "use kg, t, L or piece")
         if not row.ok or unit is None:
             return None
-        factor = Factor(id, value / unit.scale, KgCO2e, unit.amount)
+        factor = Factor(id, value / unit.scale, KgCO2e, unit.amount, Provenance(primary=primary))
         return Waste(row.place, id, unit.of(quantity), factor)
 
     def _production(self) -> Production | None:
@@ -373,31 +383,15 @@ class _Reader:
             row.refuse("good", f"{good} are good, but only {started} were started", "correct one of them")
         return Production(row.place, product, started, good) if row.ok else None
 
-    def processed(self) -> tuple[Processed, ...]:
-        """Pieces of each product at each step, for a factory of several products."""
-        steps = {source.id for source in self._template.steps}
-        made = []
-        for row in self._rows(PROCESSED[0]):
-            product, step, pieces = row.needed("product_id"), row.needed("step"), row.whole("pieces")
-            weight = row.number("weight")
-            if step and step not in steps:
-                row.refuse("step", f'there is no step "{step}"', did_you_mean(step, steps))
-            if weight == 0:
-                row.refuse("weight", "is zero", "leave it empty for 1")
-            if row.ok:
-                made.append(Processed(product, step, pieces, Fraction(1) if weight is None else weight))
-        return tuple(made)
 
-    def good_by_product(self) -> dict[str, int]:
-        """Good pieces of each product."""
-        good: dict[str, int] = {}
-        for row in self._rows(PRODUCTS[0]):
-            product, pieces = row.needed("product_id"), row.whole("good")
-            if product in good:
-                row.refuse("product_id", f'"{product}" is there a second time', "one row a product")
-            if row.ok:
-                good[product] = pieces
-        return good
+def _is_primary(row: Row) -> bool:
+    """The optional column `factor_data`: whether the row's factor is the supplier's own, or an average."""
+    said = row.text("factor_data")
+    if said and said not in FACTOR_DATA:
+        row.refuse(
+            "factor_data", f'"{said}" is neither primary nor secondary', "leave it empty for secondary"
+        )
+    return said == "primary"
 
 
 def _freight(row: Row, distance: Fraction, per_tonne_km: Fraction) -> Leg:

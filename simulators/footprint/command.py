@@ -8,11 +8,13 @@ from typing import Any
 
 import click
 
-from agent.carbon.report import document, products
+from agent.carbon.report import document
+from agent.carbon.sharing import STATES, UNKNOWN, parts_of_report
 from agent.carbon.uncertainty import uncertainty_of
 from agent.errors import ConfigError
 from agent.settings.locked import open_template
 from simulators.footprint.activity import read_folder
+from simulators.footprint.sharing import spans_of
 
 REFUSED = 2
 
@@ -47,8 +49,7 @@ def footprint(folder: Path, template: Path | None, as_json: bool) -> None:
         uncertainty=uncertainty_of(result, activity.kwh_variances),
         made_of={"files": dict(sorted(activity.hashes.items()))},
     )
-    if activity.processed:
-        said["products"] = products(result, activity.processed, activity.good)
+    said |= parts_of_report(result, activity.sharing, spans_of(result, activity.intervals))
     click.echo(json.dumps(said, ensure_ascii=False, indent=1) if as_json else "\n".join(lines_of(said)))
 
 
@@ -83,6 +84,7 @@ def lines_of(said: dict[str, Any]) -> Iterator[str]:
         yield f"{number:>3} {row['id']:<28} {row['status']:<13} {amount:>30} {emission:>24}"
     yield ""
     yield from _products(said.get("products"))
+    yield from _states(said.get("states"))
     counted, whole = said["completeness"], "complete" if said["complete"] else "NOT complete"
     yield f"{counted['with_a_figure']} of {counted['sources']} sources have a figure; {whole}"
     if said["uncertainty"] is not None and said["uncertainty"]["expanded_percent"] is not None:
@@ -99,4 +101,14 @@ def _products(said: dict[str, Any] | None) -> Iterator[str]:
         per_piece = "" if each is None else f"   {each} kgCO2e per good piece"
         yield f"product {product['product_id']:<22} {product['electricity_kgco2e']:>28} kgCO2e of steps{per_piece}"
     yield f"{'idle, of no product':<30} {said['idle_kgco2e']:>28} kgCO2e of steps"
+    yield ""
+
+
+def _states(said: dict[str, Any] | None) -> Iterator[str]:
+    """The electricity by state of the equipment, where a factory says what it did."""
+    if said is None:
+        return
+    for row in (*said["steps"], {"id": "these steps", **said}):
+        parts = ", ".join(f"{state} {row[f'{state}_kwh']}" for state in (*STATES, UNKNOWN))
+        yield f"{row['id']:<28} kWh {parts}"
     yield ""

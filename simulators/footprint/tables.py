@@ -5,6 +5,7 @@ Nothing is repaired that changes a figure. Every row knows its line, and all fau
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
@@ -14,6 +15,7 @@ from agent.carbon.activity import Place
 from agent.carbon.exact import decimal_of
 from agent.carbon.units import DimensionError, Unit, unit_of
 from agent.errors import Fault
+from agent.reporting.utc import ms_of_text
 from agent.settings.suggest import did_you_mean
 
 SIZE_MAX = 16_000_000
@@ -83,6 +85,17 @@ class Row:
             self.refuse(column, f"{self.text(column)} is not a whole number", "count pieces")
         return int(value)
 
+    def time(self, column: str) -> int | None:
+        """A time with its zone that has to be there, UTC Unix ms; None where it is empty or wrong."""
+        text = self.needed(column)
+        if not text:
+            return None
+        try:
+            return time_of_text(text)
+        except ValueError as error:
+            self.refuse(column, str(error), "write 2026-05-03T08:15+08:00, or in UTC 2026-05-03T00:15Z")
+            return None
+
     def unit(self, column: str) -> Unit | None:
         """A unit that has to be there; None where it is not known."""
         if not self.needed(column):
@@ -92,6 +105,40 @@ class Row:
         except DimensionError as error:
             self.refuse(column, str(error))
             return None
+
+
+_TIME = re.compile(
+    r"(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})[T ](?P<minute>[0-9]{2}:[0-9]{2})"
+    r"(?::(?P<second>[0-9]{2})(?:\.(?P<ms>[0-9]{3}))?)?"
+    r" ?(?P<zone>Z|(?P<sign>[+-])(?P<hours>[0-9]{2}):?(?P<minutes>[0-9]{2}))?",
+    re.ASCII,
+)
+
+
+def time_of_text(text: str) -> int:
+    """Read a time as a factory's systems write it, with its distance from UTC, in UTC Unix ms.
+
+    Raises:
+        ValueError: it is no time, or nobody says in which zone.
+    """
+    match = _TIME.fullmatch(text)
+    if match is None:
+        raise ValueError(f'"{text[:40]}" is not a time')
+    if match["zone"] is None:
+        raise ValueError(f'"{text[:40]}" has no time zone')
+    try:
+        at_ms = ms_of_text(
+            f"{match['day']}T{match['minute']}:{match['second'] or '00'}.{match['ms'] or '000'}Z"
+        )
+    except ValueError:
+        raise ValueError(f'"{text[:40]}" is a time that there is not') from None
+    if match["sign"] is None:
+        return at_ms
+    hours, minutes = int(match["hours"]), int(match["minutes"])
+    if hours > 14 or minutes > 59:
+        raise ValueError(f'"{text[:40]}" is in a time zone that there is not')
+    offset_ms = (hours * 60 + minutes) * 60_000
+    return at_ms - offset_ms if match["sign"] == "+" else at_ms + offset_ms
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,9 @@ def gaps(store_path: Path, as_json: bool) -> None:
 @click.option("--to", "ends", metavar="TIME", help="... up to here.")
 @click.option("--org", help="Whose footprint, where the store knows several organisations.")
 @click.option(
-    "--activity", type=_FOLDER, help="Folder with materials.csv, fuels.csv, wastes.csv, production.csv."
+    "--activity",
+    type=_FOLDER,
+    help="Folder with materials.csv, fuels.csv, wastes.csv, production.csv; see config/activity.",
 )
 @click.option("--template", type=_FILE, help="A locked template [the shipped one].")
 @click.option("--factors", type=_FILE, help="A locked factor set of electricity [the shipped one].")

@@ -15,13 +15,14 @@ from fractions import Fraction
 from itertools import pairwise
 
 from agent.carbon.activity import Activity, Place, Status, StepEnergy
-from agent.carbon.allocation import spread_utilities
+from agent.carbon.allocation import Span, spread_utilities
 from agent.carbon.electricity import Series, Supply, mean_factor
 from agent.carbon.exact import text_of
 from agent.carbon.factors import UNKNOWN, Factor
 from agent.carbon.footprint import Footprint
 from agent.carbon.preview import method_note, status_of
-from agent.carbon.report import document, products
+from agent.carbon.report import document, notes
+from agent.carbon.sharing import parts_of_report
 from agent.carbon.template import DocumentError, Locked, Template, factor_in_force
 from agent.carbon.uncertainty import (
     MeterQuality,
@@ -42,6 +43,7 @@ from agent.reporting.envelope import BATCH, SIZE_MAX, base64url_decode
 from agent.reporting.strictjson import loads
 from agent.reporting.utc import text_of_ms
 from simulators.footprint.activity import Folder
+from simulators.footprint.sharing import outside_period
 from simulators.platform.dossier import stored_descriptor
 from simulators.platform.maps import Correction, RatedStep, drawn
 from simulators.platform.quarters import QUARTER_MS, Part, Quarters
@@ -117,8 +119,8 @@ def evaluate(store: Store, quarters: Quarters, question: Question) -> Answer:
     )
     said["period"] = {"from": text_of_ms(question.from_ms), "to": text_of_ms(question.to_ms)}
     said["electricity"] = books.to_payload()
-    if folder.processed:
-        said["products"] = products(footprint, folder.processed, folder.good)
+    said["notes"] = [*notes(footprint), *outside_period(folder.sharing, question.from_ms, question.to_ms)]
+    said |= parts_of_report(footprint, folder.sharing, books.spans(footprint))
     return Answer(footprint, said)
 
 
@@ -289,10 +291,14 @@ class _Slice:
 
 @dataclass(slots=True)
 class _StepSum:
-    """What a step is made of: energy by factor value, by meter, and how it was come by; 0.001 Wh."""
+    """What a step is made of: energy by factor value, by meter, and how it was come by; 0.001 Wh.
+
+    `by_time` has it by (from, to, factor value), and is kept only for steps with work orders or states.
+    """
 
     by_value: dict[Fraction, Fraction] = field(default_factory=dict)
     by_meter: dict[str, Fraction] = field(default_factory=dict)
+    by_time: dict[tuple[int, int, Fraction], Fraction] = field(default_factory=dict)
     needed: set[str] = field(default_factory=set)
     methods: set[Method] = field(default_factory=set)
 
@@ -304,6 +310,10 @@ class _StepSum:
     def add(self, value: Fraction, energy: Fraction) -> None:
         """Energy that counts by a factor of this value."""
         self.by_value[value] = self.by_value.get(value, Fraction(0)) + energy
+
+    def add_time(self, when: tuple[int, int, Fraction], energy: Fraction) -> None:
+        """When energy was used, and by which factor it counts."""
+        self.by_time[when] = self.by_time.get(when, Fraction(0)) + energy
 
 
 class _Books:
@@ -320,6 +330,7 @@ class _Books:
         self.unassigned = Fraction(0)
         self.unassigned_needs: set[str] = set()
         self.undescribed_milliwh = 0
+        self._timed = frozenset() if question.folder is None else question.folder.sharing.timed_steps
         for agent in plant.agents:
             slices = list(self._slices(agent, quarters))
             for each in slices:
@@ -332,7 +343,7 @@ class _Books:
 
     def _slices(self, agent: _Agent, quarters: Quarters) -> Iterator[_Slice]:
         question = self._question
-        if question.series is not None:
+        if question.series is not None or self._timed:
             parts = quarters.by_quarter(agent.agent_id, question.from_ms, question.to_ms)
             yield from (_Slice(agent, at_ms, found) for at_ms, found in parts.items())
             return
@@ -382,14 +393,17 @@ class _Books:
             self.meters[id] = self.meters.get(id, 0) + part.energy_milliwh
             self.covered_ms[id] = self.covered_ms.get(id, 0) + part.covered_ms
             self._need(each.agent, *found)
-            self._give(id, Fraction(part.energy_milliwh), found[0], factor.value)
+            self._give(id, Fraction(part.energy_milliwh), found[0], (each.at_ms, factor.value))
 
-    def _give(self, meter: str, energy: Fraction, map_: StepMap, value: Fraction) -> None:
+    def _give(self, meter: str, energy: Fraction, map_: StepMap, when: tuple[int, Fraction]) -> None:
+        at_ms, value = when
         for step, terms in map_.steps.items():
             if meter in terms:
                 given = energy * terms[meter]
                 total = self.steps[step]
                 total.add(value, given)
+                if step in self._timed:
+                    total.add_time((at_ms, at_ms + QUARTER_MS, value), given)
                 total.by_meter[meter] = total.by_meter.get(meter, Fraction(0)) + given
         self.unassigned += energy * map_.unassigned.get(meter, Fraction(0))
 
@@ -433,6 +447,8 @@ class _Books:
         total = self.steps.setdefault(rated.step, _StepSum())
         total.methods.add(Method.RATED)
         total.add(factor.value, energy)
+        if rated.step in self._timed:
+            total.add_time((from_ms, to_ms, factor.value), energy)
         if rated.taken_from is not None:
             self.unassigned -= energy
             self.unassigned_needs.add(f"{agent.name}/{rated.taken_from}")
@@ -467,6 +483,26 @@ class _Books:
             if len(known) == len(variances) and Method.RATED not in total.methods and known:
                 found[step] = sum_variance(known) / MILLIWH_PER_KWH**2
         return found
+
+    def spans(self, footprint: Footprint) -> dict[str, list[Span]]:
+        """When the timed steps used what; utilities that a key gave them are taken to be even over the period.
+
+        They add up to the rows of the footprint. Where it has one factor for all, that one counts, else each its own.
+        """
+        made: dict[str, list[Span]] = {}
+        whole = (self._question.from_ms, self._question.to_ms)
+        for row in footprint.rows:
+            total = self.steps.get(row.id)
+            if row.id not in self._timed or total is None or row.amount is None or row.factor is None:
+                continue
+            own = len(total.by_value) > 1
+            spans = [
+                _span(start_ms, end_ms, energy, value if own else row.factor.value)
+                for (start_ms, end_ms, value), energy in sorted(total.by_time.items())
+            ]
+            extra = row.amount.value * MILLIWH_PER_KWH - total.energy
+            made[row.id] = [*spans, _span(*whole, extra, row.factor.value)] if extra else spans
+        return made
 
     @property
     def supply(self) -> Supply:
@@ -503,6 +539,11 @@ class _Books:
             "exported_kwh": text_of(supply.exported.value),
             "net_purchased_kwh": text_of(supply.net_purchased.value),
         }
+
+
+def _span(start_ms: int, end_ms: int, energy: Fraction, value: Fraction) -> Span:
+    kwh = energy / MILLIWH_PER_KWH
+    return Span(start_ms, end_ms, kwh, kwh * value)
 
 
 def _kwh(energy: Fraction) -> str:

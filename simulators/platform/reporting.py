@@ -32,7 +32,7 @@ from simulators.platform.store import Store
 
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]{3}))?)?Z)?")
 
-NOT_OF_THE_FOLDER = frozenset({"steps.csv", "factors.csv"})
+NOT_OF_THE_FOLDER = frozenset({"steps.csv", "step_intervals.csv", "factors.csv"})
 """The platform has verified kWh, and locked factors."""
 
 

@@ -8,7 +8,10 @@ from hypothesis import strategies as st
 
 from agent.carbon.allocation import (
     IDLE,
+    Part,
     Processed,
+    Span,
+    Use,
     Window,
     allocate,
     largest_remainder,
@@ -16,7 +19,7 @@ from agent.carbon.allocation import (
     shares_by_pieces,
     split_by_windows,
     spread_utilities,
-    standby,
+    total,
 )
 from agent.carbon.electricity import Series, Supply, mean_factor
 from agent.carbon.factors import UNKNOWN, Factor
@@ -30,6 +33,19 @@ products = st.sampled_from([f"p{number}" for number in range(10)])
 
 def kwh(text: str) -> KilowattHours:
     return KilowattHours(Fraction(text))
+
+
+def use(amount: Fraction | int, *spans: tuple[int, int, Fraction | int]) -> Use:
+    """kWh that emit half of themselves in kg."""
+    return Use(Fraction(amount), Fraction(amount) / 2, tuple(span(*each) for each in spans))
+
+
+def span(start_ms: int, end_ms: int, amount: Fraction | int) -> Span:
+    return Span(start_ms, end_ms, Fraction(amount), Fraction(amount) / 2)
+
+
+def part(amount: Fraction | int) -> Part:
+    return Part(Fraction(amount), Fraction(amount) / 2)
 
 
 # --------------------------------------------------------------------------------------------------------------- time
@@ -113,12 +129,10 @@ def test_a_step_falls_on_products_by_pieces_and_weights() -> None:
         Processed("a", "packaging", 10),
     ]
     assert shares_by_pieces(processed, "smt_placement") == {"a": Fraction(2, 5), "b": Fraction(3, 5)}
-    made = allocate(
-        {"smt_placement": Fraction(50), "packaging": Fraction(7), "fct_test": Fraction(3)}, processed
-    )
-    assert made.total_of("a") == 27
-    assert made.total_of("b") == 30
-    assert made.idle == {"fct_test": 3}
+    made = allocate({"smt_placement": use(50), "packaging": use(7), "fct_test": use(3)}, processed)
+    assert made.total_of("a") == part(27)
+    assert made.total_of("b") == part(30)
+    assert made.idle == {"fct_test": part(3)}
 
 
 @given(
@@ -138,9 +152,9 @@ def test_the_sum_of_products_is_the_sum_of_steps(
     steps: dict[str, Fraction], processed: list[Processed]
 ) -> None:
     """Zero to ten products, steps that nothing passed, days without any production."""
-    made = allocate(steps, processed)
-    given_away = sum((made.total_of(product) for product in made.products), Fraction(0))
-    assert given_away + made.idle_total == sum(steps.values(), Fraction(0))
+    made = allocate({step: use(amount) for step, amount in steps.items()}, processed)
+    given_away = total({product: made.total_of(product) for product in made.products})
+    assert total({"given": given_away, "idle": made.idle_total}) == part(sum(steps.values(), Fraction(0)))
     if not any(entry.pieces for entry in processed):
         assert not made.products
 
@@ -148,28 +162,67 @@ def test_the_sum_of_products_is_the_sum_of_steps(
 @pytest.mark.parametrize("wrong", [Processed("a", "s", -1), Processed("a", "s", 1, Fraction(0))])
 def test_a_driver_that_is_none_is_refused(wrong: Processed) -> None:
     with pytest.raises(ValueError, match="pieces are >= 0 and weights > 0"):
-        allocate({"s": Fraction(1)}, [wrong])
+        allocate({"s": use(1)}, [wrong])
 
 
 def test_work_orders_divide_an_interval_by_time_and_leave_the_rest_idle() -> None:
-    windows = [Window("a", "s", 0, 30), Window("b", "s", 40, 100), Window("c", "other", 0, 100)]
-    assert split_by_windows([(0, 50, Fraction(100))], windows, "s") == {"a": 60, "b": 20, IDLE: 20}
+    windows = [Window("b", "s", 40, 100), Window("a", "s", 0, 30)]
+    assert split_by_windows([span(0, 50, 100)], windows) == {"a": part(60), "b": part(20), IDLE: part(20)}
+
+
+random_spans = st.lists(
+    st.tuples(st.integers(0, 500), st.integers(1, 300), st.fractions(-9, 999, max_denominator=99)),
+    max_size=12,
+).map(lambda found: [span(start, start + length, energy) for start, length, energy in found])
+
+
+@st.composite
+def random_windows(draw: st.DrawFn, step: str = "s") -> list[Window]:
+    """Orders one after the other, some touching, in any order."""
+    made, at_ms = [], 0
+    for pause, length, product in draw(
+        st.lists(st.tuples(st.integers(0, 90), st.integers(1, 90), products), max_size=8)
+    ):
+        made.append(Window(product, step, at_ms + pause, at_ms + pause + length))
+        at_ms += pause + length
+    return draw(st.permutations(made))
+
+
+def minute_by_minute(spans: list[Span], windows: list[Window]) -> dict[str, Fraction]:
+    """A second way: every unit of time by itself."""
+    found: dict[str, Fraction] = {}
+    for each in spans:
+        for at_ms in range(each.start_ms, each.end_ms):
+            name = next((w.name for w in windows if w.start_ms <= at_ms < w.end_ms), IDLE)
+            piece = each.kwh / (each.end_ms - each.start_ms)
+            found[name] = found.get(name, Fraction(0)) + piece
+    return found
+
+
+@given(random_spans, random_windows())
+def test_windows_give_away_exactly_what_was_used(spans: list[Span], windows: list[Window]) -> None:
+    made = split_by_windows(spans, windows)
+    assert {name: found.kwh for name, found in made.items() if found.kwh} == {
+        name: energy for name, energy in minute_by_minute(spans, windows).items() if energy
+    }
+    assert total(made) == part(sum((each.kwh for each in spans), Fraction(0)))
 
 
 @given(
-    st.lists(st.tuples(st.integers(0, 500), st.integers(1, 300), amounts), max_size=12),
-    st.lists(st.tuples(st.integers(1, 90), st.integers(1, 90), products), max_size=8),
+    random_spans,
+    random_windows(),
+    st.lists(st.builds(Processed, products, st.just("t"), st.integers(0, 9)), max_size=5),
+    st.booleans(),
 )
-def test_windows_give_away_exactly_what_was_used(
-    spans: list[tuple[int, int, Fraction]], orders: list[tuple[int, int, str]]
+def test_orders_and_pieces_together_give_the_sum_of_the_steps(
+    spans: list[Span], orders: list[Window], processed: list[Processed], spread: bool
 ) -> None:
-    windows, at_ms = [], 0
-    for pause, length, product in orders:
-        windows.append(Window(product, "s", at_ms + pause, at_ms + pause + length))
-        at_ms += pause + length
-    energies = [(start, start + length, energy) for start, length, energy in spans]
-    made = split_by_windows(energies, windows, "s")
-    assert sum(made.values(), Fraction(0)) == sum((energy for *_, energy in energies), Fraction(0))
+    used = sum((each.kwh for each in spans), Fraction(0))
+    steps = {"s": Use(used, used / 2, tuple(spans)), "t": use(7), "u": use(5)}
+    made = allocate(steps, processed, orders, spread=spread)
+    given_away = total({product: made.total_of(product) for product in made.products})
+    assert total({"given": given_away, "idle": made.idle_total}) == part(used + 12)
+    assert spread or not made.outside
 
 
 @pytest.mark.parametrize(
@@ -177,7 +230,29 @@ def test_windows_give_away_exactly_what_was_used(
 )
 def test_orders_that_overlap_or_run_backwards_are_refused(windows: list[Window]) -> None:
     with pytest.raises(ValueError, match=r"overlap|ends before"):
-        split_by_windows([], windows, "s")
+        split_by_windows([], windows)
+
+
+def test_what_was_used_outside_the_orders_is_spread_by_what_was_used_within_or_stays_idle() -> None:
+    """Of 100 kWh a's order has 30, b's 10; 60 between them are 45 and 15 more, or idle."""
+    steps = {"s": use(100, (0, 10, 30), (10, 20, 60), (20, 30, 10))}
+    orders = [Window("a", "s", 0, 10), Window("b", "s", 20, 30)]
+    spread = allocate(steps, [], orders)
+    assert (spread.total_of("a"), spread.outside_of("a")) == (part(75), part(45))
+    assert (spread.total_of("b"), spread.idle_total) == (part(25), part(0))
+    kept = allocate(steps, [], orders, spread=False)
+    assert (kept.total_of("a"), kept.total_of("b"), kept.idle_total) == (part(30), part(10), part(60))
+
+
+def test_orders_in_which_nothing_was_used_are_no_key_for_the_rest() -> None:
+    steps = {"s": use(5, (0, 10, 0), (10, 20, 5)), "n": use(1, (0, 10, -1), (10, 20, 2))}
+    made = allocate(steps, [], [Window("a", "s", 0, 10), Window("a", "n", 0, 10)])
+    assert made.idle == {"s": part(5), "n": part(2)}
+
+
+def test_orders_of_a_step_of_which_nobody_knows_when_are_refused() -> None:
+    with pytest.raises(ValueError, match="nobody knows when"):
+        allocate({"s": use(5)}, [], [Window("a", "s", 0, 10)])
 
 
 def test_utilities_stay_unassigned_unless_a_key_spreads_them() -> None:
@@ -194,30 +269,20 @@ def test_utilities_stay_unassigned_unless_a_key_spreads_them() -> None:
         shares_by_key({"a": Fraction(-1)})
 
 
-def test_standby_is_shown_and_changes_no_sum() -> None:
-    states = [
-        ("producing", Fraction(9)),
-        ("standby", Fraction(2)),
-        ("producing", Fraction(1)),
-        ("off", Fraction(0)),
-    ]
-    assert standby(states) == {"producing": 10, "standby": 2, "off": 0}
-
-
 def test_largest_remainders_by_hand() -> None:
-    assert largest_remainder(100, {"a": Fraction(1, 3), "b": Fraction(1, 3), "c": Fraction(1, 3)}) == {
-        "a": 34,
-        "b": 33,
-        "c": 33,
+    thirds = dict.fromkeys("abc", Fraction(100, 3))
+    assert largest_remainder(thirds) == {"a": 34, "b": 33, "c": 33}
+    assert largest_remainder({"a": Fraction(-5, 2), "b": Fraction(-15, 2)}) == {"a": -2, "b": -8}
+    assert largest_remainder({"a": Fraction(7, 10), "b": Fraction(7, 10), "c": Fraction(7, 10)}) == {
+        "a": 1,
+        "b": 1,
+        "c": 0,
     }
-    assert largest_remainder(-10, {"a": Fraction(1, 4), "b": Fraction(3, 4)}) == {"a": -3, "b": -7}
-    with pytest.raises(ValueError, match="one whole"):
-        largest_remainder(1, {"a": Fraction(1, 2)})
+    assert largest_remainder({}) == {}
 
 
-@given(st.integers(-(10**15), 10**15), st.dictionaries(products, st.integers(0, 1000), min_size=1))
-def test_rounded_shares_add_up_and_are_never_off_by_one(total: int, weights: dict[str, int]) -> None:
-    shares = shares_by_key({name: Fraction(weight) for name, weight in weights.items()})
-    parts = largest_remainder(total, shares)
-    assert sum(parts.values()) == total
-    assert all(abs(parts[name] - total * share) < 1 for name, share in shares.items())
+@given(st.dictionaries(products, st.fractions(-(10**9), 10**9, max_denominator=10**4), max_size=9))
+def test_rounded_parts_add_up_to_the_rounded_sum_and_are_never_off_by_one(parts: dict[str, Fraction]) -> None:
+    whole = largest_remainder(parts)
+    assert sum(whole.values()) == round(sum(parts.values(), Fraction(0)))
+    assert all(abs(whole[name] - exact) < 1 for name, exact in parts.items())

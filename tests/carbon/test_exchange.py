@@ -1,6 +1,8 @@
 """The PACT 3.0.0 object: its required fields, decimals as texts, and nothing filled in that only a person knows."""
 
 import json
+from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +10,10 @@ import jsonschema
 import pytest
 
 from agent.carbon.exchange import STATED, ExchangeError, product_footprint
+from agent.carbon.factors import Provenance
 from agent.carbon.footprint import evaluate
 from agent.settings.locked import open_factors
-from tests.carbon.examples import TEMPLATE, activity, material, step
+from tests.carbon.examples import GRID, TEMPLATE, activity, material, step
 
 SCHEMA: dict[str, Any] = json.loads(Path(__file__).with_name("pact-3.0.0-required.json").read_text())
 FACTOR_SET, _ = open_factors()
@@ -51,9 +54,46 @@ def test_the_object_has_what_version_3_requires() -> None:
     jsonschema.Draft202012Validator(SCHEMA).validate(document)
     assert document["pcf"]["pcfExcludingBiogenicUptake"] == "0.563160000000"
     assert document["pcf"]["referencePeriodStart"] == "2026-01-01T00:00:00Z"
-    assert document["pcf"]["primaryDataShare"] == "100.00"
+    assert document["pcf"]["primaryDataShare"] == "0.00"
     assert "partial footprint, cradle to gate" in document["comment"]
     assert "56 of 58 sources are missing" in document["comment"]
+
+
+def test_the_primary_data_share_needs_activity_and_factor() -> None:
+    """8 kWh of a supplier's own 0.25 kgCO2e/kWh, metered: 2. Flux with an average factor: 1.01. 2 / 3.01 = 66.45 %."""
+    own = replace(GRID, value=Fraction(1, 4), provenance=Provenance(primary=True))
+    day = evaluate(activity(step("smt_placement", "8", factor=own), material("flux", "1", "L")), TEMPLATE)
+    document = product_footprint(
+        day,
+        STATEMENT,
+        id="d9be4477-e351-45b3-acd9-e1da05e6f633",
+        created_ms=START_MS,
+        from_ms=START_MS,
+        to_ms=START_MS + DAY_MS,
+        factor_set=FACTOR_SET,
+    )
+    pcf: Any = document["pcf"]
+    assert pcf["primaryDataShare"] == "66.45"
+
+
+def test_from_2027_on_ratings_have_to_be_stated() -> None:
+    year_2027: dict[str, Any] = {"from_ms": 1_798_761_600_000, "to_ms": 1_798_761_600_000 + DAY_MS}
+    with pytest.raises(ExchangeError, match="dqi is not stated"):
+        made(**year_2027)
+    ratings = {"technologicalDQR": "1", "geographicalDQR": "2.5", "temporalDQR": "5.0"}
+    document = made(stated={"dqi": ratings}, **year_2027)
+    assert document["pcf"]["dqi"] == ratings
+    assert valid(document)
+    assert "dqi" not in made(stated={"dqi": None})["pcf"]
+
+
+@pytest.mark.parametrize("wrong", ["0.9", "5.1", "five", 3, None])
+def test_a_rating_outside_1_to_5_is_refused(wrong: object) -> None:
+    ratings = {"technologicalDQR": "1", "geographicalDQR": wrong, "temporalDQR": "5"}
+    with pytest.raises(ExchangeError, match="dqi geographicalDQR is not a decimal text"):
+        made(stated={"dqi": ratings})
+    with pytest.raises(ExchangeError, match="dqi does not consist of"):
+        made(stated={"dqi": {"technologicalDQR": "1"}})
 
 
 def test_no_number_is_a_json_number() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from agent.carbon.activity import Activity, Fuel, Material, Place, Production, Status, StepEnergy, Waste
 from agent.carbon.exact import text_of
-from agent.carbon.factors import Factor
+from agent.carbon.factors import Factor, Provenance
 from agent.carbon.footprint import Footprint, evaluate
 from agent.carbon.report import document, figures
 from agent.carbon.uncertainty import uncertainty_of
@@ -193,9 +193,43 @@ def test_no_good_piece_divides_nothing() -> None:
     assert "no good piece was made" in " ".join(document(footprint)["notes"])  # type: ignore[arg-type]
 
 
-def test_primary_data_is_what_was_measured_or_imported() -> None:
-    made = activity(step("smt_placement", "3"), step("packaging", "1", status=Status.ESTIMATED))
-    assert evaluate(made, TEMPLATE).measured_share == Fraction(3, 4)
+def test_primary_activity_is_metered_calculated_of_meters_or_imported() -> None:
+    made = activity(
+        step("smt_placement", "2"),
+        step("wave_soldering", "1", status=Status.VIRTUAL),
+        step("packaging", "1", status=Status.ESTIMATED),
+    )
+    footprint = evaluate(made, TEMPLATE)
+    assert (footprint.primary_activity_share, footprint.primary_data_share) == (Fraction(3, 4), Fraction(0))
+    assert evaluate(activity(), TEMPLATE).primary_data_share is None
+
+
+def test_primary_data_need_a_primary_factor_too() -> None:
+    """Of 100 kgCO2e are primary: 10 of an own tariff, 15 + 10 of solder, 5 of a fuel, 10 of a waste."""
+    own = Provenance(primary=True)
+    supplier = Factor("supplier", Fraction(2), KgCO2e, Kilograms, own)
+    truck = replace(leg("1000", "1"), factor=replace(leg("1000", "1").factor, provenance=own))
+    far = leg("2000", "1")
+    tariff = Factor("tariff", Fraction(1), KgCO2e, KilowattHours, own)
+    burnt = Fuel(
+        Place("f"), "own", Fraction(3), unit_of("kg"), Fraction(5), Fraction(1, 11_000), Fraction(1), True
+    )
+    made = activity(
+        step("smt_placement", "10", factor=tariff),
+        step("packaging", "15", status=Status.ESTIMATED, factor=tariff),
+        material("solder_bar", "5", "kg", kg_per_unit=None, factor=supplier, legs=(truck,)),
+        material("solder_wire", "5", "kg", kg_per_unit=None, factor=supplier, legs=(truck, far)),
+        material("flux", "5", "L", legs=()),
+        fuels=(burnt, replace(burnt, id="average", primary=False)),
+        wastes=(
+            Waste(Place("w"), "own", Kilograms(Fraction(5)), supplier),
+            Waste(Place("w"), "other", Kilograms(Fraction(5)), Factor("x", Fraction(2), KgCO2e, Kilograms)),
+        ),
+    )
+    footprint = evaluate(made, TEMPLATE)
+    assert footprint.total.value == 100
+    assert footprint.primary_data_share == Fraction(50, 100)
+    assert footprint.primary_activity_share == Fraction(85, 100)
 
 
 def test_a_material_of_the_user_is_counted_and_outside_the_list() -> None:
