@@ -24,9 +24,9 @@ from agent.adapters.sockets import connected_socket
 from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings
+from agent.protocol.events import Event, Failed, Retune, Send, WaitUntil, Words
 from agent.protocol.pair import Request
 from agent.protocol.pdu import READ_HOLDING, ReadRequest
-from agent.protocol.rtu import Event, Failed, Retune, Send, WaitUntil, Words
 from agent.protocol.tcp_master import TcpMaster
 from agent.service.ports import Reply
 

@@ -26,8 +26,8 @@ from agent.adapters.sockets import connected_socket
 from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings, Transport
+from agent.protocol.events import Event, Failed, Retune, Send, WaitUntil, Words
 from agent.protocol.pair import PairMaster, Request
-from agent.protocol.rtu import Event, Failed, Retune, Send, WaitUntil, Words
 from agent.service.ports import Reply
 
 LISTEN_MS = 250

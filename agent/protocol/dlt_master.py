@@ -2,13 +2,18 @@
 
 The same promises as `rtu.RtuMaster`, and the same events, so that an adapter need not know which of the two speaks:
 
-- *We keep the silence*: DL/T 645 needs none between frames, but Modbus meters on the same pair do.
+- *We keep the silence* of the pair, which is one for both languages (`silence.Silence`).
 - *The line remembers what it is owed.* A request without a sound answer leaves a debt. While it runs, the same
   question to the same meter has to wait; every other question goes out, because an answer names what it answers.
 - *Only the one answer fits*: address, function, identifier, frame number, length and sum. Garbage, echoes and frames
   of others around it are skipped, without losing it.
 
 A meter may pause between characters and may cut a long answer into frames; both are borne.
+
+What looks alike here and in `rtu` is the order of the steps: begin, search the buffer, weigh a frame, give up. Each
+step differs in what it knows: a Modbus answer does not name its question, so that debts go by shape and an answer may
+have to stand alone; a DL/T 645 answer names it, comes in parts, with gaps and from an address that the question did not
+have to say. A common class would be hooks for all of this; two plain machines are shorter to read and to prove.
 """
 
 from dataclasses import dataclass, field
@@ -34,22 +39,9 @@ from agent.protocol.dlt645 import (
     request_frame,
     words_of,
 )
-from agent.protocol.rtu import (
-    BABBLE_NS,
-    LATE_FACTOR,
-    SETTLE_NS,
-    SLACK_NS,
-    STRAYS_MAX,
-    Event,
-    Failed,
-    LineState,
-    Retune,
-    Send,
-    WaitUntil,
-    Words,
-    character_ns,
-    silence_ns,
-)
+from agent.protocol.events import Event, Failed, WaitUntil, Words
+from agent.protocol.rtu import LATE_FACTOR, SETTLE_NS, SLACK_NS, STRAYS_MAX
+from agent.protocol.silence import BABBLE_NS, Silence, character_ns, silence_ns
 
 BYTE_GAP_NS = 500_000_000
 """Longest pause between two characters of one answer."""
@@ -94,13 +86,11 @@ class _Ask:
 class DltMaster:
     """One line. Make one request at a time: `begin`, then `receive` and `tick` as told, until Words or Failed."""
 
-    def __init__(self, settings: SerialSettings, *, late_factor: int = LATE_FACTOR) -> None:
-        self._settings = settings
+    def __init__(self, silence: Silence, *, late_factor: int = LATE_FACTOR) -> None:
+        self._silence = silence
         self._late_factor = late_factor
         self._ask: _Ask | None = None
         self._buffer = bytearray()
-        self._last_ns = 0
-        self._quiet_ns = 0
         self._debts: list[_Debt] = []
         self._strays: list[str] = []
         self._garbage = 0
@@ -108,24 +98,13 @@ class DltMaster:
     # ----------------------------------------------------------------------------------------------- what callers do
 
     @property
-    def settings(self) -> SerialSettings:
-        """Speed and framing the port is tuned to."""
-        return self._settings
-
-    @property
     def is_busy(self) -> bool:
         """Whether a request is outstanding."""
         return self._ask is not None
 
-    def line_state(self) -> LineState:
-        """What the machine of another protocol has to know before it may speak."""
-        return LineState(self._settings, self._last_ns, self._quiet_ns)
-
-    def take_over(self, state: LineState) -> None:
-        """Speak after the machine of another protocol."""
-        self._settings = state.settings
-        self._last_ns = max(self._last_ns, state.last_ns)
-        self._quiet_ns = state.quiet_ns
+    def connected(self) -> None:
+        """The port was opened. Debts are kept: it may still deliver what the one before it was owed."""
+        self._buffer.clear()
 
     def strays(self) -> list[str]:
         """Addresses of meters that were heard without being asked since this was last called, oldest first."""
@@ -163,13 +142,13 @@ class DltMaster:
         if self._ask is not None:
             raise RuntimeError("one request at a time: the line is still waiting for an answer")
         settled_ns = self._settled_ns(now_ns, request, 0)
-        patience_ns = max(now_ns, self._last_ns, settled_ns) + self._quiet_ns + BABBLE_NS
-        self._ask = _Ask(request, timeout_ns, quiet_ns, settings or self._settings, patience_ns)
+        patience_ns = self._silence.patience_ns(now_ns, settled_ns)
+        self._ask = _Ask(request, timeout_ns, quiet_ns, settings or self._silence.settings, patience_ns)
         return self._speak(now_ns, self._ask)
 
     def receive(self, now_ns: int, data: bytes) -> list[Event]:
         """Take bytes that have just arrived, also while nothing is outstanding."""
-        self._last_ns = max(self._last_ns, now_ns)
+        self._silence.heard(now_ns)
         self._buffer += data
         del self._buffer[:-BUFFER_BYTES]
         if self._ask is None or self._ask.sent_ns is None:
@@ -206,31 +185,22 @@ class DltMaster:
 
     def _speak(self, now_ns: int, ask: _Ask) -> list[Event]:
         """Send when the line is silent and owes nothing that would fit; wait until then, but not for ever."""
-        silence = max(silence_ns(self._settings), silence_ns(ask.settings))
         settled_ns = self._settled_ns(now_ns, ask.request, ask.part)
-        ready_ns = max(self._last_ns + silence + self._quiet_ns, settled_ns)
-        if now_ns >= ready_ns:
+        wait = self._silence.turn(now_ns, ask.settings, settled_ns=settled_ns, patience_ns=ask.patience_ns)
+        if wait is None:
             return self._send(now_ns, ask)
-        if now_ns >= ask.patience_ns:
+        if isinstance(wait, Failed):
             self._ask = None
-            return [Failed(FrameDamaged("the line is never silent: a device or a wrong baud rate floods it"))]
-        return [WaitUntil(min(ready_ns, ask.patience_ns))]
+        return [wait]
 
     def _send(self, now_ns: int, ask: _Ask) -> list[Event]:
-        events: list[Event] = []
-        if ask.settings != self._settings:
-            self._settings = ask.settings
-            events.append(Retune(ask.settings))
-        character = character_ns(self._settings)
-        sent = request_frame(ask.request, ask.part).encode()
         self._sweep_out(len(self._buffer))
-        self._quiet_ns = 0
-        self._last_ns = now_ns + len(sent) * character
         ask.sent_ns = now_ns
         ask.begun_ns = now_ns if ask.begun_ns is None else ask.begun_ns
-        ask.first_ns = self._last_ns + ask.timeout_ns
-        ask.hard_ns = ask.first_ns + ask.reply_bytes() * character + BYTE_GAP_NS + SLACK_NS
-        return [*events, Send(sent), WaitUntil(ask.first_ns)]
+        events = self._silence.broken_by(now_ns, ask.settings, request_frame(ask.request, ask.part).encode())
+        ask.first_ns = self._silence.last_ns + ask.timeout_ns
+        ask.hard_ns = ask.first_ns + ask.reply_bytes() * character_ns(ask.settings) + BYTE_GAP_NS + SLACK_NS
+        return [*events, WaitUntil(ask.first_ns)]
 
     # --------------------------------------------------------------------------------------------- while it is out
 
@@ -252,9 +222,11 @@ class DltMaster:
         """When to stop waiting, by what has arrived so far; never later than `hard_ns`."""
         hope = next((at for at in range(len(self._buffer)) if self._may_begin(ask, at)), None)
         if hope is not None:
-            return min(ask.hard_ns, max(ask.first_ns, self._last_ns + BYTE_GAP_NS))
+            return min(ask.hard_ns, max(ask.first_ns, self._silence.last_ns + BYTE_GAP_NS))
         if ask.doubt:
-            return min(ask.first_ns, self._last_ns + max(SETTLE_NS, silence_ns(self._settings)))
+            return min(
+                ask.first_ns, self._silence.last_ns + max(SETTLE_NS, silence_ns(self._silence.settings))
+            )
         return ask.first_ns
 
     def _may_begin(self, ask: _Ask, at: int) -> bool:
@@ -337,10 +309,10 @@ class DltMaster:
         self._ask = None
         if ask.sent_ns is None:
             return
-        self._quiet_ns = ask.quiet_ns
+        self._silence.quiet_ns = ask.quiet_ns
         if answered or not self._late_factor:
             return
-        reply_ns = ask.reply_bytes() * character_ns(self._settings) + SLACK_NS
+        reply_ns = ask.reply_bytes() * character_ns(self._silence.settings) + SLACK_NS
         until_ns = ask.first_ns + (self._late_factor - 1) * ask.timeout_ns + reply_ns
         self._debts.append(_Debt(ask.request, ask.part, until_ns))
 

@@ -1,16 +1,18 @@
 """One RS485 pair with meters of both languages: Modbus RTU and DL/T 645 side by side.
 
 Each language keeps its own state machine (`rtu.RtuMaster`, `dlt_master.DltMaster`), because what an answer is and what
-a late one could be taken for differs; the pair has one silence, one speed and one owner, and those pass from machine to
-machine with the right to speak. Bytes reach both, so that each hears what it is owed. A line that is only asked in
+a late one could be taken for differs; what is the same for both, one speed, one silence and whose turn it is, is one
+`silence.Silence` that they share. Bytes reach both, so that each hears what it is owed. A line that is only asked in
 Modbus never makes the second machine.
 """
 
 from agent.metering.plant import SerialSettings
 from agent.protocol.dlt645 import DltRequest
 from agent.protocol.dlt_master import DltMaster
+from agent.protocol.events import Event
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import LATE_FACTOR, Event, RtuMaster
+from agent.protocol.rtu import LATE_FACTOR, RtuMaster
+from agent.protocol.silence import Silence
 
 Request = ReadRequest | DltRequest
 """What a line can be asked."""
@@ -21,21 +23,21 @@ class PairMaster:
 
     def __init__(self, settings: SerialSettings, *, late_factor: int = LATE_FACTOR) -> None:
         self._late_factor = late_factor
-        self._rtu = RtuMaster(settings, late_factor=late_factor)
+        self._silence = Silence(settings)
+        self._rtu = RtuMaster(self._silence, late_factor=late_factor)
         self._dlt: DltMaster | None = None
         self._speaking: RtuMaster | DltMaster = self._rtu
 
     @property
     def settings(self) -> SerialSettings:
         """Speed and framing the port is tuned to."""
-        return self._speaking.settings
+        return self._silence.settings
 
     def connected(self, now_ns: int, settings: SerialSettings, *, listen_ns: int = 0) -> None:
-        """The port was opened with these settings; see `RtuMaster.connected`."""
-        if self._speaking is not self._rtu:
-            self._rtu.take_over(self._speaking.line_state())
-            self._speaking = self._rtu
-        self._rtu.connected(now_ns, settings, listen_ns=listen_ns)
+        """The port was opened with these settings: listen so long before the first request."""
+        self._silence.connected(now_ns, settings, listen_ns=listen_ns)
+        for machine in self._machines():
+            machine.connected()
 
     def begin(
         self,
@@ -48,16 +50,18 @@ class PairMaster:
     ) -> list[Event]:
         """Make a request as soon as the line allows it; see `RtuMaster.begin`."""
         if isinstance(request, DltRequest):
-            dlt = self._dlt = self._dlt or DltMaster(self.settings, late_factor=self._late_factor)
-            self._hand_over(dlt)
-            return dlt.begin(now_ns, request, timeout_ns=timeout_ns, quiet_ns=quiet_ns, settings=settings)
+            self._dlt = self._dlt or DltMaster(self._silence, late_factor=self._late_factor)
+            self._hand_over(self._dlt)
+            return self._dlt.begin(
+                now_ns, request, timeout_ns=timeout_ns, quiet_ns=quiet_ns, settings=settings
+            )
         self._hand_over(self._rtu)
         return self._rtu.begin(now_ns, request, timeout_ns=timeout_ns, quiet_ns=quiet_ns, settings=settings)
 
     def receive(self, now_ns: int, data: bytes) -> list[Event]:
         """Take bytes that have just arrived, also while nothing is outstanding."""
-        for machine in (self._rtu, self._dlt):
-            if machine is not None and machine is not self._speaking:
+        for machine in self._machines():
+            if machine is not self._speaking:
                 machine.receive(now_ns, data)
         return self._speaking.receive(now_ns, data)
 
@@ -85,5 +89,7 @@ class PairMaster:
         if machine is not self._speaking:
             if self._speaking.is_busy:
                 raise RuntimeError("one request at a time: the line is still waiting for an answer")
-            machine.take_over(self._speaking.line_state())
             self._speaking = machine
+
+    def _machines(self) -> tuple[RtuMaster | DltMaster, ...]:
+        return (self._rtu,) if self._dlt is None else (self._rtu, self._dlt)

@@ -25,18 +25,14 @@ to the next question by anybody; the plausibility gates come after.
 Sources: MODBUS over Serial Line Specification V1.02, sections 2.5.1 and 6.2; RTU frames of V1.1b3.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from agent.errors import FrameDamaged, MeteringError, MeterSilent
 from agent.metering.plant import SerialSettings
-from agent.protocol.pdu import EXCEPTION_FLAG, READ_HOLDING, READ_INPUT, ReadRequest, refusal, words_of
-
-REQUEST_BYTES = 8
-EXCEPTION_BYTES = 5
-FAST_BAUD = 19_200
-"""Above this the standard fixes the silence instead of counting characters."""
-FAST_SILENCE_NS = 1_750_000
+from agent.protocol.events import Event, Failed, WaitUntil, Words
+from agent.protocol.pdu import EXCEPTION_FLAG, ReadRequest, refusal, words_of
+from agent.protocol.rtu_frame import EXCEPTION_BYTES, Found, begins, exception_header, frame, frame_at
+from agent.protocol.silence import Silence, character_ns, silence_ns
 
 LATE_FACTOR = 2
 """A late window lasts this many time-outs from the end of the request."""
@@ -44,111 +40,10 @@ SLACK_NS = 60_000_000
 """Most that an adapter, its driver or a terminal server holds back bytes that are on their way (FTDI: 16 ms)."""
 SETTLE_NS = 30_000_000
 """Silence after a wrong answer that says nothing better will follow."""
-BABBLE_NS = 1_000_000_000
-"""Longest wait for a line that is never silent."""
 BUFFER_BYTES = 600
 """More unexplained bytes than two of the longest frames need not be kept."""
 STRAYS_MAX = 64
 """So many replies that nobody asked for are remembered until somebody wants to know."""
-
-
-def _crc_table() -> tuple[int, ...]:
-    table = []
-    for value in range(256):
-        for _ in range(8):
-            value = (value >> 1) ^ (0xA001 if value & 1 else 0)
-        table.append(value)
-    return tuple(table)
-
-
-_CRC_TABLE = _crc_table()
-
-
-def crc16(data: bytes) -> int:
-    """Checksum of an RTU frame (polynomial 0xA001, start 0xFFFF)."""
-    crc = 0xFFFF
-    for byte in data:
-        crc = (crc >> 8) ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
-    return crc
-
-
-def frame(unit: int, pdu: bytes) -> bytes:
-    """An RTU frame: unit, PDU, checksum with its low byte first."""
-    body = bytes((unit,)) + pdu
-    return body + crc16(body).to_bytes(2, "little")
-
-
-def is_sound(data: bytes) -> bool:
-    """Whether the last two bytes are the checksum of those before them."""
-    return len(data) >= 4 and crc16(data[:-2]) == int.from_bytes(data[-2:], "little")
-
-
-def character_ns(settings: SerialSettings) -> int:
-    """How long one character occupies the line, rounded up."""
-    return -(-settings.bits_per_character * 1_000_000_000 // settings.baud)
-
-
-def silence_ns(settings: SerialSettings) -> int:
-    """The silence that separates frames: 3.5 characters, 1.75 ms above 19200 baud."""
-    if settings.baud > FAST_BAUD:
-        return FAST_SILENCE_NS
-    return -(-7 * settings.bits_per_character * 1_000_000_000 // (2 * settings.baud))
-
-
-# ------------------------------------------------------------------------------------------------------------- events
-
-
-@dataclass(frozen=True, slots=True)
-class Retune:
-    """Change speed and framing of the port, before the next `Send`."""
-
-    settings: SerialSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Send:
-    """Write this frame now."""
-
-    data: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class WaitUntil:
-    """Call `tick` at this time unless bytes arrive before; replaces any earlier wait."""
-
-    at_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Words:
-    """The request is answered. `sent_ns` is when its first byte went out, `received_ns` when the last byte was here.
-
-    `sender` is the address under which a DL/T 645 meter answered, None for Modbus.
-    """
-
-    words: tuple[int, ...]
-    sent_ns: int
-    received_ns: int
-    sender: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The request has no sound answer: MeterSilent, FrameDamaged, MeterBusy or MeterRefused."""
-
-    error: MeteringError
-
-
-Event = Retune | Send | WaitUntil | Words | Failed
-
-
-@dataclass(frozen=True, slots=True)
-class LineState:
-    """What one machine tells the next that speaks on the same line: settings, last character, rest of the meter."""
-
-    settings: SerialSettings
-    last_ns: int
-    quiet_ns: int
 
 
 # -------------------------------------------------------------------------------------------------------------- state
@@ -188,40 +83,11 @@ class _Ask:
         return 5 + 2 * self.request.count
 
 
-@dataclass(frozen=True, slots=True)
-class _Found:
-    """A whole frame with a right checksum, somewhere in the buffer."""
-
-    start: int
-    data: bytes
-
-    @property
-    def unit(self) -> int:
-        return self.data[0]
-
-    @property
-    def function(self) -> int:
-        return self.data[1]
-
-    @property
-    def is_exception(self) -> bool:
-        return bool(self.function & EXCEPTION_FLAG)
-
-    @property
-    def is_data(self) -> bool:
-        """A reply with registers; a request has the other parity of length."""
-        return self.function in (READ_HOLDING, READ_INPUT) and len(self.data) == 5 + self.data[2]
-
-    @property
-    def is_request(self) -> bool:
-        """A read request; our own, as an echo, is recognised before this is asked."""
-        return len(self.data) == REQUEST_BYTES and self.function in (READ_HOLDING, READ_INPUT)
-
-    def fits(self, debt: _Debt) -> bool:
-        """Whether this may be the answer that was owed."""
-        if self.is_exception:
-            return self.function == debt.function | EXCEPTION_FLAG
-        return self.is_data and self.function == debt.function and self.data[2] == 2 * debt.count
+def _fits(found: Found, debt: _Debt) -> bool:
+    """Whether this may be the answer that was owed."""
+    if found.is_exception:
+        return found.function == debt.function | EXCEPTION_FLAG
+    return found.is_data and found.function == debt.function and found.data[2] == 2 * debt.count
 
 
 @dataclass(slots=True)
@@ -238,13 +104,11 @@ class RtuMaster:
     `late_factor` 0 switches the memory for late answers off; tests use it to show what it is for.
     """
 
-    def __init__(self, settings: SerialSettings, *, late_factor: int = LATE_FACTOR) -> None:
-        self._settings = settings
+    def __init__(self, silence: Silence, *, late_factor: int = LATE_FACTOR) -> None:
+        self._silence = silence
         self._late_factor = late_factor
         self._ask: _Ask | None = None
         self._buffer = bytearray()
-        self._last_ns = 0
-        self._quiet_ns = 0
         self._units: dict[int, _Unit] = {}
         self._strays: list[int] = []
         self._owed_until_ns = 0
@@ -254,24 +118,9 @@ class RtuMaster:
     # ----------------------------------------------------------------------------------------------- what callers do
 
     @property
-    def settings(self) -> SerialSettings:
-        """Speed and framing the port is tuned to."""
-        return self._settings
-
-    @property
     def is_busy(self) -> bool:
         """Whether a request is outstanding."""
         return self._ask is not None
-
-    def line_state(self) -> LineState:
-        """What the machine of another protocol has to know before it may speak."""
-        return LineState(self._settings, self._last_ns, self._quiet_ns)
-
-    def take_over(self, state: LineState) -> None:
-        """Speak after the machine of another protocol."""
-        self._settings = state.settings
-        self._last_ns = max(self._last_ns, state.last_ns)
-        self._quiet_ns = state.quiet_ns
 
     def strays(self) -> list[int]:
         """Units whose replies were heard without being asked for since this was last called, oldest first."""
@@ -294,14 +143,9 @@ class RtuMaster:
         self._garbage += len(self._buffer)
         self._buffer.clear()
 
-    def connected(self, now_ns: int, settings: SerialSettings, *, listen_ns: int = 0) -> None:
-        """The port was opened with these settings: listen so long before the first request.
-
-        Debts are kept: a reopened port may still deliver what the one before it was owed.
-        """
-        self._settings = settings
+    def connected(self) -> None:
+        """The port was opened. Debts are kept: it may still deliver what the one before it was owed."""
         self._buffer.clear()
-        self._last_ns = max(self._last_ns, now_ns + listen_ns)
 
     def begin(
         self,
@@ -327,14 +171,13 @@ class RtuMaster:
         if self._ask is not None:
             raise RuntimeError("one request at a time: the line is still waiting for an answer")
         settled_ns = self._settled_ns(now_ns, request)
-        window_ns = self._units[request.unit].window_ns
-        patience_ns = max(now_ns, self._last_ns, settled_ns) + self._quiet_ns + window_ns + BABBLE_NS
-        self._ask = _Ask(request, timeout_ns, quiet_ns, settings or self._settings, patience_ns)
+        patience_ns = self._silence.patience_ns(now_ns, settled_ns) + self._units[request.unit].window_ns
+        self._ask = _Ask(request, timeout_ns, quiet_ns, settings or self._silence.settings, patience_ns)
         return self._speak(now_ns, self._ask)
 
     def receive(self, now_ns: int, data: bytes) -> list[Event]:
         """Take bytes that have just arrived, also while nothing is outstanding."""
-        self._last_ns = max(self._last_ns, now_ns)
+        self._silence.heard(now_ns)
         self._buffer += data
         del self._buffer[:-BUFFER_BYTES]
         if self._ask is None or self._ask.sent_ns is None:
@@ -364,32 +207,23 @@ class RtuMaster:
 
     def _speak(self, now_ns: int, ask: _Ask) -> list[Event]:
         """Send when the line is silent and owes nothing that would fit; wait until then, but not for ever."""
-        silence = max(silence_ns(self._settings), silence_ns(ask.settings))
-        ready_ns = max(self._last_ns + silence + self._quiet_ns, self._settled_ns(now_ns, ask.request))
-        if now_ns < ready_ns:
-            if now_ns >= ask.patience_ns:
-                self._ask = None
-                return [
-                    Failed(FrameDamaged("the line is never silent: a device or a wrong baud rate floods it"))
-                ]
-            return [WaitUntil(min(ready_ns, ask.patience_ns))]
-        return self._send(now_ns, ask)
+        settled_ns = self._settled_ns(now_ns, ask.request)
+        wait = self._silence.turn(now_ns, ask.settings, settled_ns=settled_ns, patience_ns=ask.patience_ns)
+        if wait is None:
+            return self._send(now_ns, ask)
+        if isinstance(wait, Failed):
+            self._ask = None
+        return [wait]
 
     def _send(self, now_ns: int, ask: _Ask) -> list[Event]:
-        events: list[Event] = []
-        if ask.settings != self._settings:
-            self._settings = ask.settings
-            events.append(Retune(ask.settings))
-        character = character_ns(self._settings)
         self._sweep_out()
-        self._quiet_ns = 0
-        self._last_ns = now_ns + REQUEST_BYTES * character
         ask.sent = frame(ask.request.unit, ask.request.pdu())
         ask.sent_ns = now_ns
-        ask.first_ns = self._last_ns + ask.timeout_ns
-        ask.hard_ns = ask.first_ns + ask.reply_bytes * character + SLACK_NS
+        events = self._silence.broken_by(now_ns, ask.settings, ask.sent)
+        ask.first_ns = self._silence.last_ns + ask.timeout_ns
+        ask.hard_ns = ask.first_ns + ask.reply_bytes * character_ns(ask.settings) + SLACK_NS
         self._units[ask.request.unit].window_ns = self._late_factor * ask.timeout_ns
-        return [*events, Send(ask.sent), WaitUntil(ask.first_ns)]
+        return [*events, WaitUntil(ask.first_ns)]
 
     # --------------------------------------------------------------------------------------------- while it is out
 
@@ -442,18 +276,20 @@ class RtuMaster:
         hope = self._hope(ask)
         if hope is not None:
             missing = ask.reply_bytes - (len(self._buffer) - hope)
-            rest_ns = missing * character_ns(self._settings) + SLACK_NS
-            return min(ask.hard_ns, max(ask.first_ns, self._last_ns + rest_ns))
+            rest_ns = missing * character_ns(self._silence.settings) + SLACK_NS
+            return min(ask.hard_ns, max(ask.first_ns, self._silence.last_ns + rest_ns))
         if ask.doubt:
-            return min(ask.first_ns, self._last_ns + max(SETTLE_NS, silence_ns(self._settings)))
+            return min(
+                ask.first_ns, self._silence.last_ns + max(SETTLE_NS, silence_ns(self._silence.settings))
+            )
         return ask.first_ns
 
     def _hope(self, ask: _Ask) -> int | None:
         """Where in the buffer our answer may have begun without being complete; None where it cannot have."""
         header = bytes((ask.request.unit,)) + ask.request.reply_header
         for at in range(len(self._buffer)):
-            if _begins(self._buffer, at, header, ask.reply_bytes) or _begins(
-                self._buffer, at, _exception_header(ask.request), EXCEPTION_BYTES
+            if begins(self._buffer, at, header, ask.reply_bytes) or begins(
+                self._buffer, at, exception_header(ask.request), EXCEPTION_BYTES
             ):
                 return at
         return None
@@ -468,11 +304,11 @@ class RtuMaster:
         at = 0
         while at < len(self._buffer):
             if keep_hope and (
-                _begins(self._buffer, at, header, ask.reply_bytes)
-                or _begins(self._buffer, at, _exception_header(ask.request), EXCEPTION_BYTES)
+                begins(self._buffer, at, header, ask.reply_bytes)
+                or begins(self._buffer, at, exception_header(ask.request), EXCEPTION_BYTES)
             ):
                 return None
-            found = _frame_at(self._buffer, at)
+            found = frame_at(self._buffer, at)
             if found is None:
                 if self._buffer[at : at + 3] == header and len(self._buffer) - at >= ask.reply_bytes:
                     ask.doubt = f"unit {ask.request.unit}: wrong checksum in the answer to {ask.request}"
@@ -487,7 +323,7 @@ class RtuMaster:
                 return end
         return None
 
-    def _weigh(self, now_ns: int, ask: _Ask, found: _Found) -> Event | None:
+    def _weigh(self, now_ns: int, ask: _Ask, found: Found) -> Event | None:
         """What one sound frame means for the outstanding request; None to go on waiting."""
         request = ask.request
         if found.data == ask.sent:
@@ -502,7 +338,7 @@ class RtuMaster:
             assert ask.sent_ns is not None
             answer = Words(words_of(request, pdu), ask.sent_ns, now_ns)
             if now_ns < self._owed_until_ns:
-                ask.held, ask.held_until_ns = answer, now_ns + silence_ns(self._settings)
+                ask.held, ask.held_until_ns = answer, now_ns + silence_ns(self._silence.settings)
                 return None
             self._close(ask, answered=True)
             return answer
@@ -512,7 +348,7 @@ class RtuMaster:
         if self._is_owed(now_ns, found):
             self._note_stray(found)
             return None
-        if found.data[:2] == _exception_header(request):
+        if found.data[:2] == exception_header(request):
             self._close(ask, answered=True)
             return Failed(refusal(request, found.data[2]))
         ask.spoke_before = found.is_data
@@ -541,22 +377,22 @@ class RtuMaster:
         self._ask = None
         if ask.sent_ns is None:
             return
-        self._quiet_ns = ask.quiet_ns
+        self._silence.quiet_ns = ask.quiet_ns
         if answered or not self._late_factor:
             return
-        reply_ns = ask.reply_bytes * character_ns(self._settings) + SLACK_NS
+        reply_ns = ask.reply_bytes * character_ns(self._silence.settings) + SLACK_NS
         until_ns = ask.first_ns + (self._late_factor - 1) * ask.timeout_ns + reply_ns
         debt = _Debt(ask.request.function, ask.request.count, until_ns)
         self._units[ask.request.unit].debts.append(debt)
         self._owed_until_ns = max(self._owed_until_ns, until_ns)
 
-    def _note_stray(self, found: _Found) -> None:
+    def _note_stray(self, found: Found) -> None:
         if found.is_data or found.is_exception:
             self._strays = [*self._strays[1 - STRAYS_MAX :], found.unit]
         elif found.is_request:
             self._foreign += 1
 
-    def _is_owed(self, now_ns: int, found: _Found) -> bool:
+    def _is_owed(self, now_ns: int, found: Found) -> bool:
         """Whether this frame may be an answer that was owed.
 
         The debt stays until its window is over: the frame may also be the wrong answer of somebody else that only looks
@@ -566,13 +402,13 @@ class RtuMaster:
         unit = self._units.get(found.unit)
         if unit is None:
             return False
-        return any(debt.until_ns > now_ns and found.fits(debt) for debt in unit.debts)
+        return any(debt.until_ns > now_ns and _fits(found, debt) for debt in unit.debts)
 
     def _overhear(self, now_ns: int) -> None:
         """Note frames that come while nothing is outstanding: an answer that was owed, or a unit that answers twice."""
         at = 0
         while at < len(self._buffer):
-            found = _frame_at(self._buffer, at)
+            found = frame_at(self._buffer, at)
             if found is None:
                 at += 1
                 continue
@@ -583,41 +419,3 @@ class RtuMaster:
                 unit = self._units[found.unit]
                 unit.debts.append(_Debt(found.function, found.data[2] // 2, now_ns + unit.window_ns))
                 self._owed_until_ns = max(self._owed_until_ns, now_ns + unit.window_ns)
-
-
-# ------------------------------------------------------------------------------------------------- frames in a buffer
-
-
-def _exception_header(request: ReadRequest) -> bytes:
-    return bytes((request.unit, request.function | EXCEPTION_FLAG))
-
-
-def _begins(buffer: bytearray, at: int, header: bytes, length: int) -> bool:
-    """Whether an incomplete frame of this header and length may begin here."""
-    have = len(buffer) - at
-    return 0 < have < length and buffer[at : at + len(header)] == header[:have]
-
-
-def _lengths(buffer: bytearray, at: int) -> Iterator[int]:
-    """The lengths that a frame beginning here can have, by its function code."""
-    function = buffer[at + 1]
-    if function & EXCEPTION_FLAG:
-        yield EXCEPTION_BYTES
-        return
-    if 1 <= function <= READ_INPUT:
-        yield 5 + buffer[at + 2]
-        yield REQUEST_BYTES
-    else:
-        yield REQUEST_BYTES
-        yield 5 + buffer[at + 2]
-
-
-def _frame_at(buffer: bytearray, at: int) -> _Found | None:
-    """A whole frame with a right checksum that begins here, if any."""
-    if len(buffer) - at < EXCEPTION_BYTES:
-        return None
-    for length in _lengths(buffer, at):
-        data = bytes(buffer[at : at + length])
-        if len(data) == length and is_sound(data):
-            return _Found(at, data)
-    return None

@@ -13,8 +13,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.errors import FrameDamaged, LineDown, MeteringError, MeterSilent
+from agent.protocol.events import Event, Failed, Send, WaitUntil, Words
 from agent.protocol.pdu import EXCEPTION_FLAG, ReadRequest, words_of
-from agent.protocol.rtu import LATE_FACTOR, Event, Failed, Send, WaitUntil, Words
+from agent.protocol.rtu import LATE_FACTOR
 from agent.protocol.tcp import HEADER_BYTES, Frame, frames
 
 LENGTH_MAX = 254

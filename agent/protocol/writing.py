@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from agent.errors import FrameDamaged, MeterRefused
 from agent.protocol.dlt645 import REPLY_FLAG, WAKE_UP, WRITE, DltFrame, address_bytes, frames
 from agent.protocol.pdu import EXCEPTION_FLAG, EXCEPTIONS
-from agent.protocol.rtu import frame, is_sound
+from agent.protocol.rtu_frame import frame, is_sound
 
 WRITE_MULTIPLE = 16
 REPLY_BYTES = 8

@@ -12,7 +12,7 @@ from agent.metering.plant import Line, Meter, SerialSettings, Transport
 from agent.metering.profile import ENERGY_IMPORT, Quantity
 from agent.metering.reads import Reads
 from agent.protocol.pace import Pace
-from agent.protocol.rtu import character_ns
+from agent.protocol.silence import character_ns
 
 LIVE_REGISTERS = (ENERGY_IMPORT, "power_active_total", "voltage_l1", "current_l1")
 """What is read between boundaries, as far as the profile has it."""

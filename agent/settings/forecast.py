@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from agent.metering.plan import Block, BusCost, plan_for
 from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
 from agent.metering.profile import Register
-from agent.protocol.rtu import silence_ns
+from agent.protocol.silence import silence_ns
 from agent.service.boundary import patience_ms
 from agent.service.watch import LIVE_REGISTERS, TYPICAL_ROUND_TRIP_NS, TYPICAL_TURNAROUND_NS
 

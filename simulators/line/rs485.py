@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from agent.metering.plant import SerialSettings
 from agent.protocol.dlt645 import only_frame
-from agent.protocol.rtu import character_ns, is_sound, silence_ns
+from agent.protocol.rtu_frame import is_sound
+from agent.protocol.silence import character_ns, silence_ns
 from simulators.meters.faults import Transmission
 
 Hear = Callable[[bytes], list[Transmission]]

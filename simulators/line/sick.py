@@ -21,7 +21,7 @@ from agent.metering.plant import Meter, SerialSettings
 from agent.protocol.doctor import Cause
 from agent.protocol.pair import Request
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import frame
+from agent.protocol.rtu_frame import frame
 from agent.service.ports import Reply
 from simulators.line.rs485 import Hear, Rs485Line
 from simulators.line.station import on_one_pair

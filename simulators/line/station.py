@@ -9,7 +9,7 @@ from dataclasses import replace
 from functools import partial
 
 from agent.protocol.dlt645 import DltFrame, only_frame
-from agent.protocol.rtu import frame, is_sound
+from agent.protocol.rtu_frame import frame, is_sound
 from simulators.meters import dlt645, faults
 from simulators.meters.faults import Transmission
 from simulators.meters.meter import SimulatedMeter

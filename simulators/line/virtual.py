@@ -5,9 +5,10 @@ from collections.abc import Callable
 
 from agent.errors import LineDown
 from agent.metering.plant import SerialSettings
+from agent.protocol.events import Event, Failed, Retune, Send, WaitUntil, Words
 from agent.protocol.pair import PairMaster, Request
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import LATE_FACTOR, Event, Failed, Retune, RtuMaster, Send, WaitUntil, Words
+from agent.protocol.rtu import LATE_FACTOR, RtuMaster
 from agent.service.ports import Reply
 from simulators.line.rs485 import Hear, Rs485Line
 

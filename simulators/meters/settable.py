@@ -11,7 +11,7 @@ from agent.metering.decode import decode
 from agent.metering.plant import SerialSettings
 from agent.metering.profile import Register
 from agent.protocol.dlt645 import WRITE, DltFrame, address_bytes, only_frame
-from agent.protocol.rtu import frame, is_sound
+from agent.protocol.rtu_frame import frame, is_sound
 from simulators.line.rs485 import Hear
 from simulators.line.station import on_one_pair
 from simulators.meters.faults import Transmission

@@ -5,8 +5,8 @@ from collections.abc import Callable
 
 from agent.errors import LineDown
 from agent.metering.plant import SerialSettings
+from agent.protocol.events import Failed
 from agent.protocol.pair import PairMaster, Request
-from agent.protocol.rtu import Failed
 from agent.service.ports import Reply
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair

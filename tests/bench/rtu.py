@@ -12,7 +12,7 @@ from functools import cache
 from itertools import pairwise
 from statistics import median
 
-from agent.protocol.rtu import silence_ns
+from agent.protocol.silence import silence_ns
 from tests.bench.installation import ENERGY_ONLY, LIVE, Setting, line_table
 from tests.bench.programs import Agent, exact_pair, folder, run_libmodbus, run_pymodbus
 

@@ -16,8 +16,11 @@ from agent.metering.plan import BusCost, plan_reads
 from agent.metering.plant import SerialSettings
 from agent.metering.profile import Register, WordType
 from agent.protocol.doctor import Cause
+from agent.protocol.events import Words
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import LATE_FACTOR, RtuMaster, Words, frame
+from agent.protocol.rtu import LATE_FACTOR, RtuMaster
+from agent.protocol.rtu_frame import frame
+from agent.protocol.silence import Silence
 from agent.service.poll import LineWorker
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair
@@ -161,7 +164,7 @@ def _faulty_line(seed: int, count: int, guarded: bool) -> tuple[int, int]:
     sick = _Sick(chance)
     settings = SerialSettings(chance.choice((9600, 19_200, 115_200)), "none", 1)
     pair = Rs485Line(settings, sick.hear, echo=seed % 4 == 0, flip_every=1000, seed=seed)
-    master = RtuMaster(settings, late_factor=LATE_FACTOR if guarded else 0)
+    master = RtuMaster(Silence(settings), late_factor=LATE_FACTOR if guarded else 0)
     bus = VirtualBus(master, pair, chunk=chance.choice((1, 14, 255)), hold_ns=2 * MS)
     wrong = right = 0
     for _ in range(count):

@@ -16,7 +16,7 @@ from agent.cli.meter_setup import carry_out, planned
 from agent.errors import FrameDamaged, LineDown, MeterRefused, MeterSilent, Refused
 from agent.metering.plant import Line, SerialSettings
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import frame
+from agent.protocol.rtu_frame import frame
 from agent.protocol.writing import SwitchToModbus, Write
 from agent.settings.metersetup import load_settable, load_switch
 from simulators.line.pump import PtyLine

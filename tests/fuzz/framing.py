@@ -13,8 +13,10 @@ from agent.metering.decode import NoValue, decode, encode
 from agent.metering.plant import SerialSettings
 from agent.metering.profile import WORDS_OF_TYPE, Register, WordType
 from agent.protocol import dlt645, tcp
+from agent.protocol.events import Event, Failed, Send, WaitUntil, Words
 from agent.protocol.pdu import ReadRequest, words_of
-from agent.protocol.rtu import Event, Failed, RtuMaster, Send, WaitUntil, Words
+from agent.protocol.rtu import RtuMaster
+from agent.protocol.silence import Silence
 
 _LINE = SerialSettings(baud=9_600, parity="none", stop_bits=1)
 _REFUSALS = (MeterBusy, MeterRefused)
@@ -72,7 +74,7 @@ class _Line:
 
     def __init__(self, request: ReadRequest) -> None:
         self.request = request
-        self.master = RtuMaster(_LINE)
+        self.master = RtuMaster(Silence(_LINE))
         self.now_ns, self.wake_ns = 0, 0
         self.heard = b""
         self.done = False

@@ -42,7 +42,7 @@ def test_every_vector_is_a_seed() -> None:
 
 
 def test_a_target_notices_a_parser_that_believes_anything(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("agent.protocol.rtu.is_sound", lambda data: True)
+    monkeypatch.setattr("agent.protocol.rtu_frame.is_sound", lambda data: True)
     wrong = bytes((0, 0, 5, 0)) + bytes((6, 7 << 3)) + framed(b"\x01\x03\x02\x12\x34")[:-1] + b"\x00"
     with pytest.raises(AssertionError, match="nobody sent"):
         TARGETS["rtu"](wrong)

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from agent.metering.plant import SerialSettings
 from agent.protocol.dlt645 import DltFrame, DltRequest, address_bytes, data_of
 from agent.protocol.dlt_master import DltMaster
-from agent.protocol.rtu import Event, Failed, Send, WaitUntil, Words
+from agent.protocol.events import Event, Failed, Send, WaitUntil, Words
+from agent.protocol.silence import Silence
 
 MS = 1_000_000
 SETTINGS = SerialSettings(2400, "even", 1)
@@ -40,7 +41,7 @@ def truth(meter: str, identifier: int, size: int = 4) -> bytes:
 def fuzzed(rounds: int, seed: int) -> Count:
     """Run so many rounds."""
     chance = random.Random(seed)
-    master, now_ns, count = DltMaster(SETTINGS), 1_000 * MS, Count()
+    master, now_ns, count = DltMaster(Silence(SETTINGS)), 1_000 * MS, Count()
     for _ in range(rounds):
         meter, identifier = chance.choice(METERS), chance.choice(IDENTIFIERS)
         asked = "AAAAAAAAAAAA" if chance.random() < 0.1 else meter

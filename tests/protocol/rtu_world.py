@@ -5,19 +5,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from agent.metering.plant import SerialSettings
+from agent.protocol.events import Event, Failed, Send, WaitUntil, Words
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import (
-    REQUEST_BYTES,
-    Event,
-    Failed,
-    RtuMaster,
-    Send,
-    WaitUntil,
-    Words,
-    character_ns,
-    frame,
-    silence_ns,
-)
+from agent.protocol.rtu import RtuMaster
+from agent.protocol.rtu_frame import REQUEST_BYTES, frame
+from agent.protocol.silence import Silence, character_ns, silence_ns
 
 MS = 1_000_000
 SETTINGS = SerialSettings(9600, "none", 1)
@@ -50,7 +42,7 @@ class World:
     the rest of the meter that was asked last.
     """
 
-    master: RtuMaster = field(default_factory=lambda: RtuMaster(SETTINGS))
+    master: RtuMaster = field(default_factory=lambda: RtuMaster(Silence(SETTINGS)))
     now_ns: int = 1_000 * MS
     last_character_ns: int = 0
     rest_ns: int = 0

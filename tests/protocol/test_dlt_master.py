@@ -8,9 +8,11 @@ from agent.errors import FrameDamaged, MeterRefused, MeterSilent
 from agent.metering.plant import Meter, SerialSettings
 from agent.protocol.dlt645 import ANYBODY, FORWARD_TOTAL, DltRequest, data_of
 from agent.protocol.dlt_master import DltMaster
+from agent.protocol.events import Failed, Words
 from agent.protocol.pair import PairMaster, Request
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import Failed, RtuMaster, Words
+from agent.protocol.rtu import RtuMaster
+from agent.protocol.silence import Silence
 from simulators.line.rs485 import Hear, Rs485Line
 from simulators.line.station import on_one_pair
 from simulators.line.virtual import VirtualBus
@@ -186,16 +188,16 @@ def test_a_line_has_one_owner() -> None:
 
 
 def test_the_machines_alone_refuse_a_second_request() -> None:
-    alone = DltMaster(EVEN)
+    alone = DltMaster(Silence(EVEN))
     alone.begin(10**9, KWH, timeout_ns=MS)
     with pytest.raises(RuntimeError, match="one request at a time"):
         alone.begin(10**9, KWH, timeout_ns=MS)
     with pytest.raises(TypeError, match="Modbus only"):
-        VirtualBus(RtuMaster(EVEN), Pair().line).read(KWH, timeout_ms=10)
+        VirtualBus(RtuMaster(Silence(EVEN)), Pair().line).read(KWH, timeout_ms=10)
 
 
 def test_a_line_that_is_never_silent_is_said_so() -> None:
-    master = DltMaster(EVEN)
+    master = DltMaster(Silence(EVEN))
     events = master.begin(10**9, KWH, timeout_ns=100 * MS)
     assert events
     master.abandon()

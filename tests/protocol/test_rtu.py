@@ -4,21 +4,11 @@ import pytest
 
 from agent.errors import FrameDamaged, MeterBusy, MeterRefused, MeterSilent
 from agent.metering.plant import SerialSettings
+from agent.protocol.events import Failed, Retune, Send, WaitUntil, Words
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import (
-    FAST_SILENCE_NS,
-    Failed,
-    Retune,
-    RtuMaster,
-    Send,
-    WaitUntil,
-    Words,
-    character_ns,
-    crc16,
-    frame,
-    is_sound,
-    silence_ns,
-)
+from agent.protocol.rtu import RtuMaster
+from agent.protocol.rtu_frame import crc16, frame, is_sound
+from agent.protocol.silence import FAST_SILENCE_NS, Silence, character_ns, silence_ns
 from tests.protocol.rtu_world import (
     CHARACTER_NS,
     MS,
@@ -196,8 +186,9 @@ def test_a_meters_own_rest_is_kept_after_its_answer() -> None:
 
 
 def test_bytes_while_waiting_to_speak_prolong_the_wait() -> None:
-    master = RtuMaster(SETTINGS)
-    master.connected(0, SETTINGS, listen_ns=10 * MS)
+    silence = Silence(SETTINGS)
+    master = RtuMaster(silence)
+    silence.connected(0, SETTINGS, listen_ns=10 * MS)
     assert master.begin(0, ASK, timeout_ns=100 * MS) == [WaitUntil(10 * MS + SILENCE_NS)]
     assert master.receive(12 * MS, b"\x00") == [WaitUntil(12 * MS + SILENCE_NS)]
     assert isinstance(master.tick(12 * MS + SILENCE_NS)[0], Send)
@@ -205,7 +196,7 @@ def test_bytes_while_waiting_to_speak_prolong_the_wait() -> None:
 
 @pytest.mark.fault("F32")
 def test_a_line_that_is_never_silent_ends_the_read_in_bounded_time() -> None:
-    master = RtuMaster(SETTINGS)
+    master = RtuMaster(Silence(SETTINGS))
     now_ns = 0
     master.receive(now_ns, b"\x55")
     events = master.begin(now_ns, ASK, timeout_ns=100 * MS)
@@ -225,7 +216,7 @@ def test_a_babbling_answer_ends_the_read_in_bounded_time() -> None:
 
 def test_another_speed_is_set_before_the_request_and_kept_for_the_silence() -> None:
     slow = SerialSettings(2400, "even", 1)
-    master = RtuMaster(SETTINGS)
+    master = RtuMaster(Silence(SETTINGS))
     events = master.begin(10**9, ASK, timeout_ns=100 * MS, settings=slow)
     assert events[0] == Retune(slow)
     assert isinstance(events[1], Send)
@@ -245,7 +236,7 @@ def test_a_late_answer_never_becomes_the_next_one() -> None:
 @pytest.mark.fault("F5")
 def test_without_the_memory_a_late_answer_becomes_the_next_one() -> None:
     """The check of the check: what the test above would see if the guard were gone."""
-    world = World(RtuMaster(SETTINGS, late_factor=0))
+    world = World(RtuMaster(Silence(SETTINGS), late_factor=0))
     world.read(SAME_SHAPE, lambda _: [(120 * MS, good(SAME_SHAPE))])
     assert words(world.read(ASK, lambda _: [(15 * MS, good(ASK))])) == truth(SAME_SHAPE) != truth(ASK)
 
@@ -331,19 +322,19 @@ def test_a_unit_that_answers_twice_is_noticed() -> None:
 def test_debts_outlive_a_reopened_port() -> None:
     world = World()
     world.read(SAME_SHAPE, lambda _: [(120 * MS, good(SAME_SHAPE))])
-    world.master.connected(world.now_ns, SETTINGS)
+    world.master.connected()
     assert words(world.read(ASK, lambda _: [(15 * MS, good(ASK))])) == truth(ASK)
 
 
 def test_one_request_at_a_time() -> None:
-    master = RtuMaster(SETTINGS)
+    master = RtuMaster(Silence(SETTINGS))
     master.begin(0, ASK, timeout_ns=MS)
     with pytest.raises(RuntimeError, match="one request at a time"):
         master.begin(0, ASK, timeout_ns=MS)
 
 
 def test_time_alone_does_nothing() -> None:
-    master = RtuMaster(SETTINGS)
+    master = RtuMaster(Silence(SETTINGS))
     assert master.tick(10**12) == []
     assert master.receive(10**12, b"\x07") == []
     master.abandon()

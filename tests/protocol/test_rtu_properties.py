@@ -10,8 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.protocol.events import Failed, Words
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import LATE_FACTOR, SLACK_NS, Failed, RtuMaster, Words, frame
+from agent.protocol.rtu import LATE_FACTOR, SLACK_NS, RtuMaster
+from agent.protocol.rtu_frame import frame
+from agent.protocol.silence import Silence
 from tests.protocol.rtu_world import (
     CHARACTER_NS,
     MS,
@@ -155,7 +158,7 @@ def test_every_read_ends_in_bounded_time(request: ReadRequest, noise: list[Chunk
 def sick_line(seed: int, late_factor: int) -> tuple[int, int]:
     """200 reads of meters that are late every third time: how many words were right, how many wrong."""
     chance = random.Random(seed)
-    world = World(RtuMaster(SETTINGS, late_factor=late_factor))
+    world = World(RtuMaster(Silence(SETTINGS), late_factor=late_factor))
     right = wrong = 0
     for _ in range(200):
         request = ReadRequest(chance.choice((7, 9)), 4, chance.randrange(60), 2)

@@ -5,8 +5,8 @@ import random
 import pytest
 
 from agent.errors import FrameDamaged, LineDown, MeterBusy, MeterRefused, MeterSilent
+from agent.protocol.events import Failed, Send, WaitUntil, Words
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import Failed, Send, WaitUntil, Words
 from agent.protocol.tcp import Frame
 from agent.protocol.tcp_master import TcpMaster
 

@@ -6,8 +6,11 @@ from fractions import Fraction
 import pytest
 
 from agent.metering.plant import SerialSettings
+from agent.protocol.events import Words
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.rtu import RtuMaster, Words, character_ns, frame, is_sound, silence_ns
+from agent.protocol.rtu import RtuMaster
+from agent.protocol.rtu_frame import frame, is_sound
+from agent.protocol.silence import Silence, character_ns, silence_ns
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair
 from simulators.line.virtual import VirtualBus
@@ -86,7 +89,7 @@ def test_the_machine_loses_nothing_but_the_physics(baud: int, parity: str) -> No
     settings = SerialSettings(baud, parity, 1)
     on_pair = meters(26, 10)
     line = Rs485Line(settings, on_one_pair(on_pair))
-    bus = VirtualBus(RtuMaster(settings), line)
+    bus = VirtualBus(RtuMaster(Silence(settings)), line)
     begun = []
     for _ in range(3):
         begun.append(bus.now_ns)
@@ -106,7 +109,7 @@ def test_a_sick_line_gives_no_wrong_word() -> None:
     on_pair = meters(8, 5)
     truth = {each.unit: each.answer(ReadRequest(each.unit, 4, 0x48, 2).pdu())[2:] for each in on_pair}
     line = Rs485Line(SLOW, on_one_pair(on_pair), flip_every=1000, echo=True, seed=7)
-    bus = VirtualBus(RtuMaster(SLOW), line, chunk=14, hold_ns=4 * MS)
+    bus = VirtualBus(RtuMaster(Silence(SLOW)), line, chunk=14, hold_ns=4 * MS)
     kinds = [
         kind
         for kind in Kind
