@@ -23,7 +23,7 @@ def decimal_of(text: str) -> Fraction:
     stripped = text.strip()
     if _DECIMAL.fullmatch(stripped):
         return Fraction(stripped)
-    if re.fullmatch(r"[+-]?[0-9]+,[0-9]+", stripped):
+    if re.fullmatch(r"[+-]?[0-9]+(,[0-9]+)+(\.[0-9]*)?", stripped):
         raise ValueError(
             f'"{_short(text)}" has a comma; write a decimal point, and nothing between thousands'
         )

@@ -6,7 +6,7 @@ gate, and lists what is missing. Before this comes `footprint`, after it the oth
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from fractions import Fraction
 
@@ -44,7 +44,11 @@ _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
 
 
 class ExchangeError(ValueError):
-    """The object cannot be made; the message names what is missing or wrong, all of it."""
+    """The object cannot be made; `faults` name what is missing or wrong, all of it."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("; ".join(faults))
+        self.faults = tuple(faults)
 
 
 def product_footprint(
@@ -80,7 +84,7 @@ def product_footprint(
     if _UUID.fullmatch(id) is None:
         faults.append(f"{id!r} is no UUID")
     if faults or per_piece is None:
-        raise ExchangeError("; ".join(faults))
+        raise ExchangeError(faults)
     figure = text_of(per_piece.value)
     geography = {name: stated[name] for name in _GEOGRAPHIES if name in stated}
     return {

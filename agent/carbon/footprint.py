@@ -282,7 +282,8 @@ def _electricity(activity: Activity, work: _Work) -> Factor | None:
             step.id for step in activity.steps if step.kwh is not None and step.kwh.value and not step.factor
         ]
         if needing:
-            reason = f'there is no factor "{id}", and {len(needing)} steps have kWh'
+            count = "1 step has" if len(needing) == 1 else f"{len(needing)} steps have"
+            reason = f'there is no factor "{id}", and {count} kWh'
             work.fault(activity.electricity_place, "id", reason, "give it, in kgCO2e/kWh")
         return None
     try:

@@ -29,6 +29,7 @@ from agent.carbon.sharing import Sharing
 from agent.carbon.template import FACTOR_DATA, Source, Template, sha256_of
 from agent.carbon.uncertainty import MeterQuality, meter_variance
 from agent.carbon.units import (
+    UNITS,
     DimensionError,
     KgCO2e,
     Kilograms,
@@ -148,7 +149,11 @@ def _name_strangers(folder: Path, faults: Faults) -> None:
 
 
 class _Reader:
-    """Makes typed entries of rows; a row with a fault makes none."""
+    """Makes typed entries of rows.
+
+    A row with a fault makes one without an amount, if it has an id at all, so that an unknown id, or one that is there
+    twice, is told together with whatever else is wrong. Nothing is computed of it.
+    """
 
     def __init__(
         self, folder: Path, template: Template, faults: Faults, tables: Mapping[str, Table | None]
@@ -193,10 +198,8 @@ class _Reader:
         method = row.text("method")
         if method and method not in _METHODS:
             row.refuse("method", f'there is no method "{method}"', f"known are {', '.join(_METHODS)}")
-        if not row.ok:
-            return None
-        if kwh is None:
-            return StepEnergy(row.place, id, None, Status.MISSING, "its row has no kWh")
+        if kwh is None or not row.ok:
+            return StepEnergy(row.place, id, None, Status.MISSING, "its row has no kWh") if id else None
         self._quality(row, id, kwh)
         status = _METHODS.get(method, Status.MEASURED if kwh else Status.DECLARED_ZERO)
         return StepEnergy(row.place, id, KilowattHours(kwh), status)
@@ -264,7 +267,7 @@ class _Reader:
         leg = self._leg(row)
         primary = _is_primary(row)
         if not row.ok or unit is None:
-            return None
+            return Material(row.place, id, None, None, None, (), outside) if id else None
         factor = None
         if value is not None:
             factor = Factor(
@@ -284,12 +287,11 @@ class _Reader:
             if text:
                 row.refuse("number", f"{id} is outside the list and has no number", "leave it empty")
             return True
-        if text and source is not None and row.number("number") != source.number and row.ok:
+        number = row.number("number")
+        if source is not None and number is not None and number != source.number:
             row.refuse(
                 "number", f'"{id}" is number {source.number}, not {text}', "correct the number or the id"
             )
-        elif text:
-            row.number("number")
         return False
 
     def _kg_per_unit(self, row: Row, id: str, unit: Unit | None) -> Fraction | None:
@@ -354,7 +356,8 @@ class _Reader:
         if unit is not None and unit.amount.UNIT in _NOT_BURNT:
             row.refuse("unit", f"a fuel is not counted in {row.text('unit')}", "use kg, t, L, Nm3 or GJ")
         if not row.ok or unit is None:
-            return None
+            nothing = Fraction(0)
+            return Fuel(row.place, id, nothing, UNITS["kg"], nothing, nothing, nothing) if id else None
         if carbon and not _CARBON_USUAL[0] <= carbon <= _CARBON_USUAL[1]:
             self._faults.notes.append(
                 f"{id}: {row.text('carbon_tc_per_gj')} t of carbon per GJ is unusual; was it kg?"
@@ -367,7 +370,8 @@ class _Reader:
         if unit is not None and unit.amount.UNIT in _NOT_THROWN_AWAY:
             row.refuse("unit", f"waste is not counted in {row.text('unit')}", "use kg, t, L or piece")
         if not row.ok or unit is None:
-            return None
+            none = Factor(id, Fraction(0), KgCO2e, Kilograms)
+            return Waste(row.place, id, Kilograms(Fraction(0)), none) if id else None
         factor = Factor(id, value / unit.scale, KgCO2e, unit.amount, Provenance(primary=primary))
         return Waste(row.place, id, unit.of(quantity), factor)
 

@@ -160,6 +160,9 @@ def read_table(path: Path, columns: Sequence[str], faults: Faults) -> Table | No
             data = file.read(SIZE_MAX + 1)
     except FileNotFoundError:
         return None
+    except IsADirectoryError:
+        faults.add(Place(str(path)), "", "is a folder", "put the file in its place")
+        return Table(path, b"", ())
     except OSError as error:
         faults.add(Place(str(path)), "", f"cannot be read: {error.strerror}", "check who owns it")
         return Table(path, b"", ())
@@ -230,7 +233,8 @@ def _header_is_right(place: Place, header: list[str], columns: Sequence[str], fa
         return False
     for column in columns:
         if column not in header:
-            faults.add(place, column, "this column is missing", did_you_mean(column, header))
+            remedy = did_you_mean(column, header) or f"the first row names the columns: {','.join(columns)}"
+            faults.add(place, column, "this column is missing", remedy)
         elif header.count(column) > 1:
             faults.add(place, column, "this column is there twice", "take one out")
     return len(faults.found) == before

@@ -1,12 +1,9 @@
 """`metering-sim platform report --from --to`: the files, the words and the exit codes around an evaluation."""
 
-import csv
-import io
 import json
 import re
 import time
 import uuid
-from collections.abc import Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -14,7 +11,6 @@ from typing import Any
 import click
 
 from agent.carbon.electricity import Series
-from agent.carbon.exact import decimal_of
 from agent.carbon.exchange import ExchangeError, product_footprint
 from agent.carbon.factors import Provenance
 from agent.carbon.template import DocumentError, sha256_of
@@ -25,6 +21,7 @@ from agent.reporting.wire import WireError
 from agent.settings.locked import open_factors, open_locked, open_template
 from simulators.footprint.activity import Folder, read_folder
 from simulators.footprint.command import lines_of, refuse
+from simulators.footprint.tables import Faults, read_table
 from simulators.platform.evaluation import Answer, Question, evaluate
 from simulators.platform.maps import Correction
 from simulators.platform.quarters import Quarters
@@ -34,6 +31,9 @@ _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2})(?::([0-
 
 NOT_OF_THE_FOLDER = frozenset({"steps.csv", "step_intervals.csv", "factors.csv"})
 """The platform has verified kWh, and locked factors."""
+
+SERIES_COLUMNS = ("start", "kgco2e_per_kwh")
+_SERIES_REMEDY = "columns are start and kgco2e_per_kwh, a row for each interval, all of one length"
 
 
 def print_footprint(
@@ -117,22 +117,27 @@ def _correction(path: Path) -> Correction:
 
 
 def read_series(path: Path) -> tuple[Series, str]:
-    """Hourly factors from a CSV file, and its SHA-256. Raises ConfigError."""
+    """Hourly factors from a CSV file, and its SHA-256. Raises ConfigError with every fault and its row."""
+    faults = Faults()
+    table = read_table(path, SERIES_COLUMNS, faults)
+    if table is None:
+        raise ConfigError([Fault(str(path), None, "", "is not there, or empty", _SERIES_REMEDY)])
+    points: list[tuple[int, Fraction]] = []
+    for row in table.rows:
+        start_ms, value = row.time("start"), row.needed_number("kgco2e_per_kwh")
+        if start_ms is None or not row.ok:
+            continue
+        if points and start_ms <= points[-1][0]:
+            row.refuse("start", "is not after the row before it", _SERIES_REMEDY)
+        elif len(points) > 1 and start_ms - points[-1][0] != points[1][0] - points[0][0]:
+            row.refuse("start", "an interval before it is missing, or out of order", _SERIES_REMEDY)
+        points.append((start_ms, value))
+    if faults.found:
+        raise ConfigError(faults.found)
     try:
-        data = path.read_bytes()
-        rows = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
-        points = [_point(row) for row in rows]
-        return Series.of(path.name, points, Provenance(source=path.name)), sha256_of(data)
-    except OSError as error:
-        raise _fault(str(path), f"cannot be read: {error.strerror}") from None
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _fault(
-            str(path), f"is no series of factors: {error}", "columns are start, kgco2e_per_kwh"
-        ) from None
-
-
-def _point(row: Mapping[str, str]) -> tuple[int, Fraction]:
-    return time_of("start", row["start"]), decimal_of(row["kgco2e_per_kwh"])
+        return Series.of(path.name, points, Provenance(source=path.name)), sha256_of(table.data)
+    except ValueError as error:
+        raise ConfigError([Fault(str(path), None, "", str(error), _SERIES_REMEDY)]) from None
 
 
 def _heads(path: Path) -> dict[str, ChainHead]:
@@ -152,7 +157,7 @@ def _write_exchange(answer: Answer, question: Question, path: Path, stated: Path
     try:
         made = product_footprint(
             answer.footprint,
-            json.loads(stated.read_text("utf-8")),
+            _statement(stated),
             id=str(uuid.uuid4()),
             created_ms=time.time_ns() // 1_000_000,
             from_ms=question.from_ms,
@@ -162,8 +167,20 @@ def _write_exchange(answer: Answer, question: Question, path: Path, stated: Path
         path.write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n", "utf-8")
     except OSError as error:
         raise _fault(str(error.filename), f"cannot be used: {error.strerror}") from None
-    except (ExchangeError, ValueError) as error:
-        raise _fault(str(stated), str(error)) from None
+    except ExchangeError as error:
+        raise ConfigError([Fault(str(stated), None, "", fault) for fault in error.faults]) from None
+
+
+def _statement(path: Path) -> dict[str, object]:
+    try:
+        stated = json.loads(path.read_text("utf-8-sig"))
+    except (ValueError, RecursionError) as error:
+        raise ConfigError([Fault(str(path), None, "", f"is not JSON in UTF-8: {error}")]) from None
+    if not isinstance(stated, dict):
+        raise ConfigError(
+            [Fault(str(path), None, "", "is no JSON object", "write names and values in braces")]
+        )
+    return stated
 
 
 def _fault(key: str, reason: str, remedy: str = "") -> ConfigError:

@@ -371,6 +371,7 @@ def test_methods_and_classes_of_steps(write: Write) -> None:
         ),
         ({"steps": ["fct_test,-1"]}, "steps.csv:2  kwh: -1 is negative"),
         ({"steps": ['fct_test,"1,5"']}, 'steps.csv:2  kwh: "1,5" has a comma'),
+        ({"steps": ['fct_test,"1,234.5"']}, 'steps.csv:2  kwh: "1,234.5" has a comma'),
         ({"steps": ["fct_test,1,5"]}, "steps.csv:2  has 3 cells, not 2"),
         ({"steps": ["fct_test,十"]}, 'steps.csv:2  kwh: "十" is not a decimal number'),
         ({"steps": ["fct_test,NaN"]}, 'steps.csv:2  kwh: "NaN" is not a decimal number'),
@@ -492,6 +493,53 @@ def test_all_faults_of_all_files_are_told_at_once(write: Write) -> None:
         "steps.csv:3",
         "wastes.csv:2",
     ]
+
+
+def test_a_faulty_row_tells_its_unknown_or_repeated_id_too(write: Write) -> None:
+    lines = refused(
+        write(
+            steps=["smt,-1", "fct_test,1", "fct_test,x"],
+            materials=["99,glue,x,L,1,5,1,1,s", "xx,flux,1,L,1,5,1,1,s"],
+            fuels=["diesel,x,t,42,0.02,1", "diesel,1,t,42,0.02,1"],
+            wastes=["dross,x,kg,1", "dross,1,kg,1"],
+        )
+    )
+    assert [line.partition(";")[0] for line in lines] == [
+        'fuels.csv:2  quantity: "x" is not a decimal number such as 12.5',
+        'fuels.csv:3  id: fuel "diesel" is there a second time',
+        'materials.csv:2  quantity: "x" is not a decimal number such as 12.5',
+        'materials.csv:2  id: there is no material "glue"',
+        'materials.csv:3  number: "xx" is not a decimal number such as 12.5',
+        "steps.csv:2  kwh: -1 is negative",
+        'steps.csv:2  id: there is no step "smt"',
+        'steps.csv:4  kwh: "x" is not a decimal number such as 12.5',
+        'steps.csv:4  id: "fct_test" is there a second time (line 3)',
+        'wastes.csv:2  quantity: "x" is not a decimal number such as 12.5',
+        'wastes.csv:3  id: waste "dross" is there a second time',
+    ]
+
+
+def test_a_folder_in_the_place_of_a_file(write: Write) -> None:
+    folder = write(steps=None)
+    (folder / "steps.csv").mkdir()
+    (line,) = refused(folder)
+    assert line.startswith("steps.csv  is a folder")
+
+
+def test_a_factor_is_primary_only_where_its_row_says_so(write: Write) -> None:
+    """3 kg of solder of its supplier's own 20 kgCO2e/kg: 60 of 387.687... kgCO2e."""
+    folder = write()
+    rows = [*SMALL["materials.csv"][:2], "28,solder_bar,3,kg,,20,10,0.0001,y"]
+    header = ",".join([*COLUMNS["materials.csv"], "factor_data"])
+    (folder / "materials.csv").write_text(
+        "\n".join([header, rows[0] + ",", rows[1] + ",", rows[2] + ",primary"])
+    )
+    said = computed(folder)
+    assert said["primary_data_share_percent"] == "15.48"
+    assert said["primary_activity_share_percent"] == "100.00"
+    (folder / "materials.csv").write_text("\n".join([header, rows[2] + ",own"]))
+    (line,) = refused(folder)
+    assert line.startswith('materials.csv:2  factor_data: "own" is neither primary nor secondary')
 
 
 @pytest.mark.parametrize(

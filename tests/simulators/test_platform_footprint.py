@@ -655,6 +655,63 @@ def test_a_wrong_question_ends_with_2_and_a_sentence(store: Path, words: list[st
     assert reason in done.stderr
 
 
+SERIES = "start,kgco2e_per_kwh\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "faults"),
+    [
+        ("", ["  is not there, or empty"]),
+        ("a,b\n", [":1  start: this column is missing", ":1  kgco2e_per_kwh: this column is missing"]),
+        (SERIES, ["  h.csv: a series has at least two intervals"]),
+        (
+            SERIES + "soon,1\n2026-01-01T00:00,1\n2026-01-01T00:00Z,NaN\n2026-01-01T01:00Z,-1\n",
+            [
+                ':2  start: "soon" is not a time',
+                ':3  start: "2026-01-01T00:00" has no time zone',
+                ':4  kgco2e_per_kwh: "NaN" is not a decimal number',
+                ":5  kgco2e_per_kwh: -1 is negative",
+            ],
+        ),
+        (SERIES + "2026-01-01T01:00Z,1\n" * 2, [":3  start: is not after the row before it"]),
+        (
+            SERIES + "2026-01-01T00:00Z,1\n2026-01-01T01:00Z,1\n2026-01-01T03:00Z,1\n",
+            [":4  start: an interval before it is missing"],
+        ),
+    ],
+)
+def test_a_series_that_is_wrong_is_refused_with_its_rows(
+    store: Path, tmp_path: Path, rows: str, faults: list[str]
+) -> None:
+    (tmp_path / "h.csv").write_text(rows)
+    done = run("report", "--store", str(store), *period(), "--hourly", str(tmp_path / "h.csv"))
+    assert done.exit_code == 2
+    lines = done.stderr.splitlines()
+    assert len(lines) == len(faults) + 1
+    for line, fault in zip(lines, faults, strict=False):
+        assert line.startswith(f"{tmp_path}/h.csv{fault}")
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("[]", "is no JSON object"),
+        ("null", "is no JSON object"),
+        ("", "is not JSON in UTF-8"),
+        ("{}", "companyName is not stated"),
+        ('{"productMassPerDeclaredUnit": NaN}', "is not a decimal text"),
+    ],
+)
+def test_a_statement_that_is_wrong_is_refused(store: Path, tmp_path: Path, text: str, fault: str) -> None:
+    (tmp_path / "stated.json").write_text(text)
+    words = ["--pact", str(tmp_path / "pcf.json"), "--stated", str(tmp_path / "stated.json")]
+    done = run("report", "--store", str(store), *period(), *words)
+    assert done.exit_code == 2, done.exception
+    assert f"{tmp_path}/stated.json  " in done.stderr
+    assert fault in done.stderr
+    assert not (tmp_path / "pcf.json").exists()
+
+
 def test_locking_on_the_command_line(tmp_path: Path) -> None:
     (tmp_path / "mine.json").write_text('{"kind": "factor-set", "factors": []}')
     done = run("lock", str(tmp_path / "mine.json"))
