@@ -42,6 +42,7 @@ from agent.service.ports import Clock, Line, Signer
 from agent.service.premises import About
 from agent.service.preview import Previewer
 from agent.service.seal import Identity
+from agent.service.signing import Signers, settle_keys
 from agent.service.supervise import Stages, mark_started, run_until
 from agent.service.trace import Tracer
 from agent.settings.budget import needed_mb
@@ -69,6 +70,11 @@ def signer_of(site: Site) -> Ed25519Signer:
     return load_credential_signer(site.signing.credential)
 
 
+def following_of(site: Site) -> Ed25519Signer | None:
+    """The key that is to take over, None where the site file names none. Raises ConfigError."""
+    return None if site.signing.next_key_file is None else load_signer(site.signing.next_key_file)
+
+
 def run_agent(site: Site) -> int:
     """Run until SIGTERM or SIGINT; gives the exit code.
 
@@ -77,10 +83,10 @@ def run_agent(site: Site) -> int:
     the file really holds.
     """
     logs.set_up_logging()
-    signer = signer_of(site)
+    signers = Signers(signer_of(site), following_of(site))
     _warn_of_budget(site)
     platform_keys = PublicKeys(load_public_key(path) for path in site.platform.acknowledgement_keys)
-    asyncio.run(_run(site, signer, platform_keys))
+    asyncio.run(_run(site, signers, platform_keys))
     return 0
 
 
@@ -93,7 +99,7 @@ def _warn_of_budget(site: Site) -> None:
         )
 
 
-async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
+async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -102,9 +108,10 @@ async def _run(site: Site, signer: Signer, platform_keys: PublicKeys) -> None:
     await storage.open()
     try:
         await _mark_started(site, storage)
-        stages = _wire(site, signer, platform_keys, storage, clock)
+        await _settle_keys(site, signers, storage)
+        stages = _wire(site, signers, platform_keys, storage, clock)
         web = _web(site)
-        overview = _overview(site, signer, stages, lambda: web.problem if web is not None else None)
+        overview = _overview(site, signers.first, stages, lambda: web.problem if web is not None else None)
         tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
         control = ControlSocket(
             site.control_socket,
@@ -192,8 +199,20 @@ async def _mark_started(site: Site, storage: JournalThread) -> None:
         )
 
 
+async def _settle_keys(site: Site, signers: Signers, storage: JournalThread) -> None:
+    answers = site.platform.acknowledgement == "platform"
+    replaced = await storage.run(
+        lambda journal: settle_keys(journal, signers, site=str(site.path), platform_answers=answers)
+    )
+    if replaced:
+        log.warning(
+            "the signing key was replaced without a rotation; a new chain begins once the platform knows the new key",
+            extra=pairs("M1308", kid=signers.first.kid),
+        )
+
+
 def _wire(
-    site: Site, signer: Signer, platform_keys: PublicKeys, storage: JournalThread, clock: Clock
+    site: Site, signers: Signers, platform_keys: PublicKeys, storage: JournalThread, clock: Clock
 ) -> Stages:
     who = Identity(
         site.plant.org, site.plant.agent, site.platform.audience, __version__, site.platform.topic_root
@@ -213,7 +232,8 @@ def _wire(
         uplink=_uplink(site),
         clock=clock,
         entropy=SystemEntropy(),
-        signer=signer,
+        signer=signers.first,
+        following=signers.following,
         platform_keys=platform_keys,
         schedule=lambda on_step: AlignedSchedule(clock, on_step=on_step),
         notifier=Notifier(),

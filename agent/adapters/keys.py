@@ -113,6 +113,11 @@ class Ed25519Signer:
         return self._public_key.kid
 
     @property
+    def public_jwk(self) -> Mapping[str, str]:
+        """The public half as the members that its thumbprint is made of."""
+        return self._public_key.jwk
+
+    @property
     def public_key(self) -> PublicKey:
         """The public half, to be enrolled at the platform."""
         return self._public_key

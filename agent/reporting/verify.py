@@ -362,9 +362,11 @@ class Verifier:
         self._quality.add(line, "event epoch", _described(event))
 
     def _rotate(self, line: int, event: Event, batch: Batch, opened: Opened) -> None:
-        """The new key is believed because the old one signed it and because it signed its own enrolment."""
+        """The new key is believed because the old one signed it and because it signed its own enrolment.
+
+        A rotation that fails proves nothing: it neither begins a key nor ends one (decision 0015).
+        """
         place = f"chain {batch.chain}, seq {batch.seq}, key-rotate"
-        self._ended[opened.kid] = ChainHead(batch.chain, batch.seq, opened.hash)
         if self._admit is None:
             self._signature.add(line, place, "the new key cannot be checked here")
             return
@@ -380,9 +382,10 @@ class Verifier:
         except ValueError as error:
             self._signature.add(line, place, f"the new key is not proved: {error}")
             return
-        if proof.kid in self._ended:
+        if proof.kid == opened.kid or proof.kid in self._ended:
             self._signature.add(line, place, f"key {proof.kid} has ended before")
             return
+        self._ended[opened.kid] = ChainHead(batch.chain, batch.seq, opened.hash)
         self._keys.add(ring)
 
     # ------------------------------------------------------------------------------------------------------ result

@@ -46,7 +46,14 @@ class Acknowledger:
         self._keep_ms = max(keep_days, KEEP_DAYS_MIN) * DAY_MS
 
     def take(
-        self, journal: Journal, said: Acknowledgement, jws: bytes, *, session: str | None, now_ms: int
+        self,
+        journal: Journal,
+        said: Acknowledgement,
+        jws: bytes,
+        *,
+        session: str | None,
+        now_ms: int,
+        kid: str | None = None,
     ) -> Outcome:
         """Apply a verified acknowledgement, in one transaction.
 
@@ -56,6 +63,7 @@ class Acknowledger:
             jws: its bytes, kept as the receipt.
             session: id of the present connection; heads count only if they answer a question of this session.
             now_ms: wall time, for events.
+            kid: the key that asked, where it was not the one in force: an answer says that the platform knows it.
         """
         with journal.transaction():
             state = journal.state()
@@ -71,10 +79,16 @@ class Acknowledger:
             journal.keep_acknowledgement(jws, said.gen, said.ack_no, said.stored_at_ms)
             if not is_raised and _lowers(journal, state, said.head):
                 return Outcome.BACKWARDS
-            return self._follow(journal, state, said, session, now_ms)
+            return self._follow(journal, state, said, session, now_ms, kid)
 
     def _follow(
-        self, journal: Journal, state: State, said: Acknowledgement, session: str | None, now_ms: int
+        self,
+        journal: Journal,
+        state: State,
+        said: Acknowledgement,
+        session: str | None,
+        now_ms: int,
+        kid: str | None,
     ) -> Outcome:
         answers = said.heads is not None and said.session is not None and said.session == session
         if state.standing is not Standing.NORMAL and not answers:
@@ -89,6 +103,8 @@ class Acknowledger:
             journal.mark_stored(said.head, said.stored_at_ms)
         reason = "the journal cannot follow the platform's head"
         assert said.heads is not None
+        if kid is not None:
+            self._restorer.go_on_with(journal, kid)
         self._restorer.open_chain(journal, said.head, said.heads, reason, now_ms, said.rev)
         state = replace(
             journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=said.stored_at_ms

@@ -19,6 +19,7 @@ from agent.service.ports import Clock, Entropy, Line, Schedule, Signer, Uplink
 from agent.service.publish import Publisher
 from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
+from agent.service.signing import Signers
 from agent.service.supervise import Notifier, Stages
 
 
@@ -41,7 +42,11 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """The world as one agent sees it. `schedule` makes the schedule, given who is told of steps of the wall clock."""
+    """The world as one agent sees it.
+
+    `schedule` makes the schedule, given who is told of steps of the wall clock. `following` is the key that is to take
+    over from `signer`, if one is.
+    """
 
     lines: Mapping[str, Line]
     storage: Storage
@@ -52,19 +57,21 @@ class Ports:
     platform_keys: KeyRing
     schedule: Callable[[Callable[[int], None]], Schedule]
     notifier: Notifier
+    following: Signer | None = None
 
 
 def assemble(task: Task, ports: Ports) -> Stages:
     """Make the stages of one agent; nothing is started."""
     who, clock = task.identity, ports.clock
-    sealer = Sealer(who, ports.signer, ports.entropy, clock, boot=task.boot)
+    signers = Signers(ports.signer, ports.following)
+    sealer = Sealer(who, signers, ports.entropy, clock, boot=task.boot)
     publisher = Publisher(
         who, ports.storage, ports.uplink, clock, ports.entropy, broker_acknowledges=task.mode == "broker"
     )
     restorer = Restorer(task.meters, sealer, task.interval_ms)
     dialogue = Dialogue(
         who,
-        ports.signer,
+        signers,
         ports.platform_keys,
         ports.storage,
         ports.uplink,

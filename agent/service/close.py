@@ -215,6 +215,7 @@ class _Closing:
         current.events.extend(self._refusals.due(all_of_them=self._cut.is_last))
         former = [cfg for cfg in self._portions if cfg != self._map.hash]
         batches = sum(self._seal(cfg) for cfg in [*former, self._map.hash])
+        batches += self._sealer.rotate_if_due(self._journal, self._map.hash)
         deltas = sum(len(portion.deltas) for portion in self._portions.values())
         held = {meter: reading.reason for meter, reading in self._not_booked.items()}
         flags = {delta.meter: delta.q for portion in self._portions.values() for delta in portion.deltas}

@@ -23,6 +23,7 @@ from agent.service.logline import pairs
 from agent.service.ports import Clock, Connected, Disconnected, Received, Signer, Uplink, Will
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
+from agent.service.signing import KeyStanding, Question, Signers, key_standing, session_of
 from agent.service.waiting import happens
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ class Position:
     backlog: KeptBacklog
     oldest: KeptBatch | None
     descriptor: KeptDescriptor | None
+    keys: KeyStanding
 
 
 def position_of(journal: Journal) -> Position:
     """Read it."""
-    return Position(journal.state(), journal.backlog(), journal.oldest(), journal.latest_descriptor())
+    state, backlog, oldest = journal.state(), journal.backlog(), journal.oldest()
+    return Position(state, backlog, oldest, journal.latest_descriptor(), key_standing(journal))
 
 
 def _named(head: ChainHead | None) -> str:
@@ -61,7 +64,7 @@ class Dialogue:
     def __init__(
         self,
         identity: Identity,
-        signer: Signer,
+        signers: Signers,
         platform_keys: envelope.KeyRing,
         storage: Storage,
         uplink: Uplink,
@@ -73,7 +76,8 @@ class Dialogue:
     ) -> None:
         """`mode` is `platform` or `broker`: who acknowledges."""
         self._identity = identity
-        self._signer = signer
+        self._signers = signers
+        self._question = Question(signers)
         self._platform_keys = platform_keys
         self._storage = storage
         self._uplink = uplink
@@ -171,7 +175,7 @@ class Dialogue:
         try:
             await self._publish_descriptor(position.descriptor)
             who = self._identity
-            payload = self._status(position, session, state)
+            payload = self._statement(position, session, state)
             await self._uplink.publish(who.status_topic, payload, retain=True)
         except UplinkDown:
             return
@@ -202,9 +206,25 @@ class Dialogue:
     def _will(self, session: str) -> Will:
         assert self._position is not None
         who = self._identity
-        return Will(who.status_topic, self._status(self._position, session, "offline"))
+        signer = self._signer(self._position)
+        return Will(who.status_topic, self._status(self._position, session, "offline", signer))
 
-    def _status(self, position: Position, session: str, state: str) -> bytes:
+    def _signer(self, position: Position) -> Signer:
+        """Who signs what is outside the chain: the old key until the platform has the batch that ends it."""
+        keys = position.keys
+        former = None if keys.acknowledged else self._signers.by_kid(keys.former)
+        return former or self._signers.by_kid(keys.kid) or self._signers.first
+
+    def _statement(self, position: Position, session: str, state: str) -> bytes:
+        """A status; one that asks for heads is signed by one of our keys after the other."""
+        signer = self._signer(position)
+        if position.state.standing is Standing.NORMAL:
+            return self._status(position, session, state, signer)
+        chosen = self._question.next(signer)
+        asked = session if chosen is signer else session_of(session, chosen)
+        return self._status(position, asked, state, chosen)
+
+    def _status(self, position: Position, session: str, state: str, signer: Signer) -> bytes:
         who, own, quality, oldest = self._identity, position.state, self._clock.quality(), position.oldest
         status = Status(
             org=who.org,
@@ -213,7 +233,7 @@ class Dialogue:
             state=state,
             session=session,
             sw=who.sw,
-            kid=self._signer.kid,
+            kid=signer.kid,
             cfg=position.descriptor.hash if position.descriptor else None,
             chain=own.chain,
             head=(own.seq, own.hash) if own.hash is not None else None,
@@ -225,7 +245,7 @@ class Dialogue:
             mode=self._mode,
             need_heads=own.standing is not Standing.NORMAL,
         )
-        return envelope.seal(envelope.STATUS, status.to_payload(), self._signer)
+        return envelope.seal(envelope.STATUS, status.to_payload(), signer)
 
     # -- what we hear
 
@@ -233,11 +253,11 @@ class Dialogue:
         said = self._verified(topic, payload)
         if said is None:
             return
-        session, now_ms = self._session, self._clock.wall_ms()
+        (session, kid), now_ms = self._question_of(said), self._clock.wall_ms()
         try:
             outcome = await self._storage.run(
                 lambda journal: self._acknowledger.take(
-                    journal, said, payload, session=session, now_ms=now_ms
+                    journal, said, payload, session=session, now_ms=now_ms, kid=kid
                 )
             )
         except JournalFull as error:
@@ -245,6 +265,14 @@ class Dialogue:
             log.error("an acknowledgement could not be kept", extra=pairs("M1405", reason=error))  # noqa: TRY400
             return
         await self._follow_up(outcome, said)
+
+    def _question_of(self, said: Acknowledgement) -> tuple[str | None, str | None]:
+        """The session that an acknowledgement may answer, and the key that asked, where it was not the usual one."""
+        if self._session is not None:
+            for signer in self._signers:
+                if said.session == session_of(self._session, signer):
+                    return said.session, signer.kid
+        return self._session, None
 
     def _verified(self, topic: str, payload: bytes) -> Acknowledgement | None:
         """An acknowledgement for us with the platform's signature, or None."""

@@ -6,7 +6,7 @@ everything (chain, sequence, heads, acknowledgement) is read from the journal ea
 transaction, because a failed commit is unknown, not undone.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from enum import StrEnum
@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from agent.metering.ledger import Head, Point
 from agent.reporting.chain import ChainHead
+from agent.service.gatekeeping import GateRecords
 
 T = TypeVar("T")
 
@@ -122,6 +123,15 @@ class KeptAcknowledgement:
 
 
 @dataclass(frozen=True, slots=True)
+class KeyUse:
+    """A signing key took over. `since` is the batch whose `key-rotate` event brought it, None where none did."""
+
+    kid: str
+    jwk: Mapping[str, str]
+    since: ChainHead | None
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What the platform has not acknowledged yet. `since_ms` is when the oldest was sealed."""
 
@@ -130,7 +140,7 @@ class Backlog:
     since_ms: int | None
 
 
-class Journal(Protocol):
+class Journal(GateRecords, Protocol):
     """The SQLite file, or something that keeps its promises. Not thread-safe: one owner.
 
     Any method may raise JournalFull (nothing was changed; the next interval spans this one) or JournalDamaged (the
@@ -224,6 +234,21 @@ class Journal(Protocol):
 
         The first and last point of every epoch stay too. Returns the number of batches purged.
         """
+
+    def key_uses(self) -> list[KeyUse]:
+        """The keys that signed, in the order in which they took over; the last one is in force."""
+
+    def signing_kid(self) -> str | None:
+        """The thumbprint of the key in force; None before the first start."""
+
+    def add_key_use(self, use: KeyUse) -> None:
+        """Another key takes over."""
+
+    def add_courier_session(self, session: str, at_ms: int) -> None:
+        """Remember a question that leaves on a stick; the oldest of many are forgotten."""
+
+    def has_courier_session(self, session: str) -> bool:
+        """Whether this question was asked by stick."""
 
     def backlog(self) -> Backlog:
         """What is still to be acknowledged."""

@@ -4,7 +4,7 @@ Each port has a real implementation in `agent.adapters` and a simulated one in `
 `tests/contracts` runs on both. The journal's port is beside the journal's own records, in `agent.service.journal`.
 """
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -107,6 +107,10 @@ class Signer(Protocol):
     @property
     def kid(self) -> str:
         """RFC 7638 SHA-256 thumbprint of the public key, base64url."""
+
+    @property
+    def public_jwk(self) -> Mapping[str, str]:
+        """The public key: the members that its thumbprint is made of (RFC 7638)."""
 
     def sign(self, data: bytes) -> bytes:
         """Sign the bytes; Ed25519 gives 64 bytes."""

@@ -36,6 +36,10 @@ class Restorer:
         self._sealer = sealer
         self._interval_ms = interval_ms
 
+    def go_on_with(self, journal: Journal, kid: str) -> None:
+        """Let the key that the platform answered to sign the new chain, in the caller's transaction."""
+        self._sealer.go_on_with(journal, kid)
+
     def open_chain(
         self,
         journal: Journal,

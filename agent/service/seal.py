@@ -15,9 +15,11 @@ from agent.reporting.batch import Batch, Delta, pack
 from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor, MeterDescription, describe, in_parts
-from agent.reporting.event import Event, clock_event
+from agent.reporting.enrolment import Enrolment
+from agent.reporting.event import Event, clock_event, key_rotate_event
 from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
-from agent.service.ports import Clock, Entropy, Signer
+from agent.service.ports import Clock, Entropy
+from agent.service.signing import Signers, is_rotation_due, use_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,19 +84,14 @@ class Sealer:
     """Signs batches and descriptors in the name of one agent."""
 
     def __init__(
-        self, identity: Identity, signer: Signer, entropy: Entropy, clock: Clock, *, boot: str = "unknown"
+        self, identity: Identity, signers: Signers, entropy: Entropy, clock: Clock, *, boot: str = "unknown"
     ) -> None:
         """`boot` identifies this start of the machine, for `clock` events."""
         self.identity = identity
         self._boot = boot
-        self._signer = signer
+        self._signers = signers
         self._entropy = entropy
         self._clock = clock
-
-    @property
-    def signer(self) -> Signer:
-        """The key that signs."""
-        return self._signer
 
     def clock_is_trusted(self) -> bool:
         """Whether times of readings may be believed without a flag."""
@@ -139,7 +136,7 @@ class Sealer:
             present = read_map(latest)
             if latest.rev >= rev_above and present.descriptor.same_meaning(wanted):
                 return present, []
-        jws = envelope.seal(envelope.DESCRIPTOR, wanted.to_payload(), self._signer)
+        jws = envelope.seal(envelope.DESCRIPTOR, wanted.to_payload(), self._signers.in_force(journal))
         kept = KeptDescriptor(envelope.signing_input_hash(jws), rev, jws)
         journal.add_descriptor(kept)
         return Map(kept, wanted), self.map_events(kept)
@@ -172,6 +169,29 @@ class Sealer:
             self._append(journal, cfg, some_events, some_deltas, prev_chain)
         return len(portions)
 
+    def rotate_if_due(self, journal: Journal, cfg: str) -> bool:
+        """Let the following key take over where the site file names one: whether it did.
+
+        The last batch of the old key carries the event, and in the same transaction the new one is in force.
+        """
+        if not is_rotation_due(journal, self._signers):
+            return False
+        following = self._signers.following
+        assert following is not None
+        who, now_ms = self.identity, self._clock.wall_ms()
+        enrolment = Enrolment(who.org, who.agent, following.public_jwk, now_ms, who.sw)
+        proof = envelope.seal(envelope.ENROLMENT, enrolment.to_payload(), following)
+        event = key_rotate_event(now_ms, jwk=following.public_jwk, proof=proof)
+        self._append(journal, cfg, (event,), (), None)
+        use_key(journal, following, journal.state().head)
+        return True
+
+    def go_on_with(self, journal: Journal, kid: str) -> None:
+        """The platform answered to this one of our keys: it signs what follows, in the caller's transaction."""
+        signer = self._signers.by_kid(kid)
+        if signer is not None:
+            use_key(journal, signer)
+
     def _append(
         self,
         journal: Journal,
@@ -203,7 +223,7 @@ class Sealer:
             deltas=deltas,
             events=events,
         )
-        jws = envelope.seal(envelope.BATCH, batch.to_payload(), self._signer)
+        jws = envelope.seal(envelope.BATCH, batch.to_payload(), self._signers.in_force(journal))
         head = ChainHead(state.chain, seq, envelope.signing_input_hash(jws))
         energy = sum(delta.delta for delta in deltas)
         journal.append_batch(SealedBatch(head, prev, before, now_ms, energy, jws))

@@ -72,12 +72,16 @@ SITE: tuple[TableMeaning, ...] = (
     ),
     TableMeaning(
         "[signing]",
-        "The key that makes a batch evidence: exactly one of the two.",
+        "The key that makes a batch evidence: exactly one of `key_file` and `credential`.",
         shape.SigningShape,
         {
             "key_file": Meaning("The private key, as `metering-agent keygen` writes it, mode 0600."),
             "credential": Meaning(
                 "The name of a systemd credential (`LoadCredentialEncrypted=`) that holds the key."
+            ),
+            "next_key_file": Meaning(
+                "The key that is to take over: the agent ends the present key with a signed event after its next start, "
+                "and `status` says when this file has to become `key_file`."
             ),
         },
     ),

@@ -144,9 +144,16 @@ def read_signing(table: Table[SigningShape], base: Path, faults: FaultList) -> S
     if shape.key_file is not None:
         remedy = f"run: metering-agent keygen --out {base / shape.key_file}"
         key_file = secret_file(base, shape.key_file, (*table.path, "key_file"), faults, remedy)
+    next_key_file = None
+    if shape.next_key_file is not None:
+        remedy = f"run: metering-agent keygen --out {base / shape.next_key_file}, or leave the key out"
+        path = (*table.path, "next_key_file")
+        next_key_file = secret_file(base, shape.next_key_file, path, faults, remedy)
+        if next_key_file is not None and key_file is not None and next_key_file.samefile(key_file):
+            faults.add(path, "is the same file as key_file", "leave it out, or name the key that follows")
     if key_file is None and shape.credential is None:
         return None
-    return Signing(key_file=key_file, credential=shape.credential)
+    return Signing(key_file=key_file, credential=shape.credential, next_key_file=next_key_file)
 
 
 def read_journal(table: Table[JournalShape], base: Path, faults: FaultList) -> JournalSettings:

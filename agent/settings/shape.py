@@ -120,6 +120,7 @@ class SigningShape(Shape):
     credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")] | None = _key(
         "the name of a systemd credential", '"signing-key"'
     )
+    next_key_file: Text | None = _key(_A_FILE, '"next-signing-key.pem"')
 
 
 class JournalShape(Shape):

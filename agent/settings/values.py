@@ -31,10 +31,14 @@ class PlatformLink:
 
 @dataclass(frozen=True, slots=True)
 class Signing:
-    """Where the signing key is: a file, or a credential that systemd hands to the service. Exactly one is set."""
+    """Where the signing key is: a file, or a credential that systemd hands to the service. Exactly one is set.
+
+    `next_key_file` is the key that is to take over from it, None where none is.
+    """
 
     key_file: Path | None
     credential: str | None
+    next_key_file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)

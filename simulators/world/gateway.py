@@ -16,6 +16,7 @@ from agent.errors import JournalDamaged, JournalFull, JournalHeld
 from agent.service.assemble import Ports, Task, assemble
 from agent.service.ports import Line
 from agent.service.seal import Identity
+from agent.service.signing import Signers, settle_keys
 from agent.service.supervise import Stages, mark_started, run_until
 from simulators.world.disk import Cut, Disk, DiskVfs
 from simulators.world.network import Broker, WorldUplink
@@ -92,6 +93,8 @@ class Gateway:
     ) -> None:
         self.name = name
         self.site = site
+        self.signers = Signers(around.signer)
+        """The keys that the site file names; taken at the next start."""
         self.clock = clock
         self.disk = Disk()
         self.applied: str | None = None
@@ -205,6 +208,7 @@ class Gateway:
             applied_sha256=self.applied,
             platform_answers=True,
         )
+        settle_keys(self.journal, self.signers, site="site.toml", platform_answers=True)
         self.applied = site.sha256
         self._around.tell(f"{self.name}: start {self.starts}, site {site.version}, {standing}")
         self.stages = self._assemble(site, self.journal)
@@ -248,7 +252,8 @@ class Gateway:
             uplink=self.uplink,
             clock=self.clock,
             entropy=Dice(self._chance),
-            signer=around.signer,
+            signer=self.signers.first,
+            following=self.signers.following,
             platform_keys=around.platform_keys,
             schedule=lambda on_step: WorldSchedule(self.clock, on_step),
             notifier=Watchman(around.alarm),

@@ -777,6 +777,15 @@ def test_a_rotation_without_proof_brings_no_key_in(signer: Key | None, changes: 
     assert report.batches == 2
 
 
+def test_a_rotation_without_proof_ends_no_key_either() -> None:
+    gateway = minutes(Gateway(KEY), 1)
+    gateway.minute({"m1": 1}, [rotation(gateway, NEW_KEY, STRANGER)])
+    minutes(gateway, 2)
+    report = verified(gateway.jws)
+    assert failed(report) == {"signature"}
+    assert (report.signature.count, report.batches) == (1, 4)
+
+
 def test_a_rotation_that_nobody_can_check_is_said_so() -> None:
     gateway = minutes(Gateway(KEY), 1)
     gateway.minute({}, [rotation(gateway, NEW_KEY)])

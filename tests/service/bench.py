@@ -14,9 +14,10 @@ from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
 from agent.service.acknowledge import Acknowledger, Outcome
 from agent.service.close import Closed, Closer, Cut, Sample
-from agent.service.ports import ClockQuality
+from agent.service.ports import ClockQuality, Signer
 from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
+from agent.service.signing import Signers
 from tests.metering.examples import meter, register
 
 NOON_MS = 1_763_812_800_000
@@ -72,6 +73,7 @@ class Bench:
     clock: HandClock = field(default_factory=HandClock)
     dice: Dice = field(default_factory=Dice)
     name: str = "journal.db"
+    following: Signer | None = None
 
     def __post_init__(self) -> None:
         key = self.path / "key.pem"
@@ -82,11 +84,16 @@ class Bench:
         self.journal: SqliteJournal = open_journal(self.path / self.name)
         self.wire(self.meters)
 
+    @property
+    def signers(self) -> Signers:
+        """The keys that the site file names."""
+        return Signers(self.signer, self.following)
+
     def wire(self, meters: tuple[Meter, ...]) -> None:
         """Apply another site: the same journal, other meters."""
         self.meters = meters
         sealer = Sealer(
-            Identity("org", "gw01", "carbon.example", "0.1.0"), self.signer, self.dice, self.clock
+            Identity("org", "gw01", "carbon.example", "0.1.0"), self.signers, self.dice, self.clock
         )
         self.closer = Closer(meters, sealer, MINUTE_MS)
         self.acknowledger = Acknowledger(Restorer(meters, sealer, MINUTE_MS), keep_days=90)
@@ -140,8 +147,9 @@ class Bench:
         refused: tuple[str, ...] = (),
         session: str | None = None,
         stored_ms: int | None = None,
+        kid: str | None = None,
     ) -> Outcome:
-        """Take an acknowledgement; with `session="s"` it answers the present connection."""
+        """Take an acknowledgement; with `session="s"` it answers the present connection, with `kid` that key's own."""
         said = Acknowledgement(
             "org",
             "gw01",
@@ -155,7 +163,12 @@ class Bench:
             rev=None if heads is None else 1,
         )
         return self.acknowledger.take(
-            self.journal, said, b"receipt %d" % number, session="s", now_ms=self.clock.now_ms
+            self.journal,
+            said,
+            b"receipt %d" % number,
+            session="s" if kid is None else session,
+            now_ms=self.clock.now_ms,
+            kid=kid,
         )
 
     def meter_head(self, meter_id: str, **changes: object) -> MeterHead:

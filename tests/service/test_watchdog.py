@@ -183,7 +183,7 @@ class Agent:
         publisher = Publisher(who, storage, self.uplink, clock, self.bench.dice)
         dialogue = Dialogue(
             who,
-            self.bench.signer,
+            self.bench.signers,
             self.bench.keys,
             storage,
             self.uplink,

@@ -194,3 +194,26 @@ def _proofs(group: Group) -> None:
     ):
         add(name, about, event)
     add("rotation-to-itself", "the key rotates to itself", line.rotation(GATEWAY), "ended before")
+    _goes_on_after_a_bad_proof(group)
+
+
+def _goes_on_after_a_bad_proof(group: Group) -> None:
+    """What proves nothing ends nothing: the batch between the two bad rotations counts."""
+    line = basis(3)
+    said = []
+    for number in range(3):
+        bad = [] if number == 1 else [line.rotation(NEXT, "trust me")]
+        deltas = line.minute(m1=1_000, m2=2_000) if number == 1 else []
+        said.append(line.say(deltas, bad))
+    group.add(
+        Vector(
+            "rotation-unproved-ends-nothing",
+            "a rotation without proof, a batch of the same key, and again a rotation without proof",
+            to_batch(*said),
+            (SIGNATURE,),
+            "not proved",
+            ALARMED,
+            "rotation",
+            booked={"m1": 4_000, "m2": 8_000},
+        )
+    )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import cast
 
 from agent.adapters.journal.connection import Connection, Row, StdlibConnection
+from agent.adapters.journal.keytables import KeyTables
 from agent.errors import ConfigError, Fault, JournalDamaged, JournalFull, JournalUnusable
 from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Basis, Head, Point, Run
@@ -142,7 +143,7 @@ def _check(connection: Connection, path: Path) -> None:
         raise JournalDamaged(f"{path}: fails its check: {'; '.join(map(str, answer))}")
 
 
-class SqliteJournal:
+class SqliteJournal(KeyTables):
     """Implements `agent.service.journal.Journal`; the methods' promises are documented there."""
 
     def __init__(self, connection: Connection) -> None:
