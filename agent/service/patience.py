@@ -78,18 +78,16 @@ class Patience:
         return watch
 
     def probe_due_ns(self, now_ns: int) -> int | None:
-        """When the next dead meter can be probed; None if there is none."""
-        return min(
-            (
-                max(
-                    watch.retry_at_ns,
-                    self._held_until_ns,
-                    self._budget.ready_ns(now_ns, self._probe_cost_ns(watch)),
-                )
-                for watch in self._dead.values()
-            ),
-            default=None,
-        )
+        """When the next dead meter can be probed; None if there is none.
+
+        Only the one that has waited longest counts, as in `probe_due`: were the next a cheaper one that can be paid
+        for already, the line worker would look again and again until the dearer one can.
+        """
+        if not self._dead:
+            return None
+        watch = min(self._dead.values(), key=lambda each: each.retry_at_ns)
+        affordable_ns = self._budget.ready_ns(now_ns, self._probe_cost_ns(watch))
+        return max(watch.retry_at_ns, self._held_until_ns, affordable_ns)
 
     def probe_timeout_ns(self, watch: Watch) -> int:
         """How long to wait for a dead meter, by what it once needed or what its neighbours do."""

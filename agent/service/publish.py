@@ -31,8 +31,10 @@ REFUSED_S = 60
 """Pause after the broker refused a message; shorter if the platform speaks or the connection is a new one."""
 PUBACKS_KEPT = 1024
 """Of so many batches it is remembered when the broker took them."""
-IDLE_S = 1.0
-"""How often the queue is looked at when nothing wakes us."""
+RETRY_S = 1.0
+"""Pause before a batch is tried again that the uplink could not send while the connection stands."""
+LOOK_S = 30
+"""Whoever puts something into the queue wakes us; after this long it is looked at all the same."""
 PUBACK_S = 20
 """So long no PUBACK may come while the uplink still believes in its connection; it ends one that shows no life."""
 
@@ -64,6 +66,7 @@ class Publisher:
         self._acknowledged: ChainHead | None = None
         self._progress_ns = 0
         self._patience_ns = 0
+        self._look_ns = 0
         self.pulse = Pulse("publish", busy_s=PUBACK_S)
         self.pubacks: OrderedDict[int, int] = OrderedDict()
         """When the broker took the newest batches (ordinal to UTC ms), for `trace`; forgotten with the process."""
@@ -108,8 +111,13 @@ class Publisher:
         """Publish for ever."""
         while True:
             self.pulse.beat()
-            if not await self._send_some():
-                await self._pause(IDLE_S)
+            self._resend_if_stuck()
+            if self._connected and (self._wake.is_set() or self._look_in_s() <= 0):
+                self._wake.clear()
+                await self._send_some()
+            else:  # an idle agent leaves its journal alone
+                self._wake.clear()
+                await happens(self._wake, min(TURN_S_MAX, self._look_in_s()))
 
     async def drain(self, seconds: float) -> bool:
         """Before a stop: wait until the broker took everything once, at most this long; whether it did."""
@@ -120,16 +128,20 @@ class Publisher:
             await self._clock.sleep(0.05)
         return False
 
-    async def _send_some(self) -> bool:
-        """Send the next few batches; False if there was nothing to do now."""
+    def _look_in_s(self) -> float:
+        """When the queue is looked at next if nobody wakes us."""
         if not self._connected:
-            return False
-        self._resend_if_stuck()
+            return TURN_S_MAX
+        return (self._look_ns - self._clock.monotonic_ns()) / 1_000_000_000
+
+    async def _send_some(self) -> None:
+        """Send the next few batches, and say when it is worth looking again."""
         due = await self._storage.run(self._due)
-        if not due:
-            return False
-        results = await asyncio.gather(*(self._send(batch) for batch in due), return_exceptions=True)
-        return await self._note_results(due, results)
+        pause_s: float = LOOK_S
+        if due:
+            results = await asyncio.gather(*(self._send(batch) for batch in due), return_exceptions=True)
+            pause_s = 0 if await self._note_results(due, results) else RETRY_S
+        self._look_ns = self._clock.monotonic_ns() + int(pause_s * 1_000_000_000)
 
     async def _send(self, batch: KeptBatch) -> None:
         """Publish one batch; each PUBACK is progress, so that a slow link may take its time."""
@@ -190,7 +202,3 @@ class Publisher:
         """Sent, but not acknowledged for too long: the broker may have lost it."""
         if self._sent_up_to and self._clock.monotonic_ns() - self._progress_ns > self._patience_ns:
             self.start_over()
-
-    async def _pause(self, seconds: float) -> None:
-        await happens(self._wake, seconds)
-        self._wake.clear()

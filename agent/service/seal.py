@@ -6,7 +6,7 @@ sealed is what is sent, hashed and archived.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 from agent.metering.plant import Meter
 from agent.reporting import chain as chains
@@ -20,6 +20,9 @@ from agent.reporting.event import Event, clock_event, key_rotate_event
 from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
 from agent.service.ports import Clock, Entropy
 from agent.service.signing import Signers, is_rotation_due, use_key
+
+MAPS_KEPT = 8
+"""Descriptors that are kept in memory as they were read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +74,12 @@ class Map:
         return self.kept.hash
 
 
+@lru_cache(maxsize=MAPS_KEPT)
 def read_map(kept: KeptDescriptor) -> Map:
-    """Read a descriptor that this journal keeps; its signature was made here and is not checked again."""
+    """Read a descriptor that this journal keeps; its signature was made here and is not checked again.
+
+    Every cut asks for the descriptor in force, and a large plant's is a tenth of a megabyte: the last few are kept.
+    """
     payload = kept.jws.split(b".")[1]
     body = strictjson.loads(
         envelope.base64url_decode(payload.decode("ascii")), size_max=envelope.SIZE_MAX[envelope.DESCRIPTOR]

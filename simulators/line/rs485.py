@@ -12,7 +12,7 @@ No I/O and no clock: `master_sends` puts characters on the line, `advance` says 
 import heapq
 import random
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from agent.metering.plant import SerialSettings
 from agent.protocol.dlt645 import only_frame
@@ -24,17 +24,16 @@ Hear = Callable[[bytes], list[Transmission]]
 """A whole sound frame was heard: what the meters answer, timed from its last character."""
 
 
-@dataclass(order=True, slots=True)
+@dataclass(slots=True)
 class _Character:
-    """One character on the pair; sorted by when it ends."""
+    """One character on the pair."""
 
+    start_ns: int
     end_ns: int
-    serial_number: int
-    start_ns: int = field(compare=False)
-    value: int = field(compare=False)
-    from_master: bool = field(compare=False)
-    asks: bool = field(compare=False)
-    damaged: bool = field(compare=False, default=False)
+    value: int
+    from_master: bool
+    asks: bool
+    damaged: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +60,8 @@ class Rs485Line:
         flip_every: int = 0,
         seed: int = 0,
     ) -> None:
-        self.settings = settings
+        self._settings = settings
+        self._silence_ns = silence_ns(settings)
         self.echo = echo
         self.flip_every = flip_every
         self.begun_too_early = 0
@@ -72,18 +72,29 @@ class Rs485Line:
         """When the last character of the latest sound request was over."""
         self._hear = hear
         self._chance = random.Random(seed)
-        self._on_line: list[_Character] = []
+        self._on_line: list[tuple[int, int, _Character]] = []
+        """A heap: when each ends, its number, and the character."""
         self._heard = bytearray()
         self._heard_asking_only = True
         self._last_end_ns = 0
         self._master_free_ns = 0
         self._count = 0
 
+    @property
+    def settings(self) -> SerialSettings:
+        """Speed and framing at which the master's port is tuned."""
+        return self._settings
+
+    @settings.setter
+    def settings(self, settings: SerialSettings) -> None:
+        self._settings = settings
+        self._silence_ns = silence_ns(settings)
+
     def master_sends(self, now_ns: int, data: bytes) -> None:
         """Bytes leave the master's transmitter one after the other, from now or when it is free."""
         start_ns = max(now_ns, self._master_free_ns)
-        before_ns = max([self._last_end_ns, *(c.end_ns for c in self._on_line if c.start_ns < start_ns)])
-        if before_ns != self._master_free_ns and start_ns < before_ns + silence_ns(self.settings):
+        before_ns = max([self._last_end_ns, *(end for end, _, c in self._on_line if c.start_ns < start_ns)])
+        if before_ns != self._master_free_ns and start_ns < before_ns + self._silence_ns:
             self.begun_too_early += 1
         self._master_free_ns = self._put(start_ns, data, from_master=True)
 
@@ -105,10 +116,26 @@ class Rs485Line:
 
         With more `characters`: when so many have passed, or all there are, for callers who need not see each one.
         """
-        times = [heapq.nsmallest(characters, self._on_line)[-1].end_ns] if self._on_line else []
+        times = [heapq.nsmallest(characters, self._on_line)[-1][0]] if self._on_line else []
         if self._frame_is_over():
             times.append(self._frame_end_ns())
         return min(times, default=None)
+
+    def next_pause_ns(self, characters: int) -> int | None:
+        """When something happens next for a receiver that hands on so many characters at once.
+
+        That is when so many have passed that follow one another without a pause, or all of them; None while the line
+        is idle.
+        """
+        if not self._on_line or self._frame_is_over():
+            return self.next_ns()
+        run = heapq.nsmallest(characters, self._on_line)
+        end_ns = run[0][0]
+        for each_end_ns, _, character in run:
+            if character.start_ns > end_ns:
+                break
+            end_ns = each_end_ns
+        return end_ns
 
     @property
     def is_sending(self) -> bool:
@@ -118,12 +145,13 @@ class Rs485Line:
     def advance(self, now_ns: int) -> list[Delivery]:
         """Let the line run up to now; the characters that the master has received since."""
         received: list[Delivery] = []
-        while (due_ns := self.next_ns()) is not None and due_ns <= now_ns:
-            if self._frame_is_over() and due_ns == self._frame_end_ns():
+        while True:
+            if self._frame_is_over() and self._frame_end_ns() <= now_ns:
                 self._end_of_frame()
+            elif self._on_line and self._on_line[0][0] <= now_ns:
+                self._arrive(heapq.heappop(self._on_line)[-1], received)
             else:
-                self._arrive(heapq.heappop(self._on_line), received)
-        return received
+                return received
 
     # ---------------------------------------------------------------------------------------------------- characters
 
@@ -132,14 +160,12 @@ class Rs485Line:
         duration_ns = character_ns(self.settings)
         for value in data:
             self._count += 1
-            new = _Character(
-                start_ns + duration_ns, self._count, start_ns, value, from_master, asks or from_master
-            )
-            for other in self._on_line:
-                if other.start_ns < new.end_ns and new.start_ns < other.end_ns:
+            new = _Character(start_ns, start_ns + duration_ns, value, from_master, asks or from_master)
+            for other_end_ns, _, other in self._on_line:
+                if other.start_ns < new.end_ns and start_ns < other_end_ns:
                     self.collisions += not (other.damaged and new.damaged)
                     other.damaged = new.damaged = True
-            heapq.heappush(self._on_line, new)
+            heapq.heappush(self._on_line, (new.end_ns, self._count, new))
             start_ns += duration_ns
         return start_ns
 
@@ -147,7 +173,7 @@ class Rs485Line:
         value = character.value
         if character.damaged or (self.flip_every and self._chance.randrange(self.flip_every) == 0):
             value ^= self._chance.randrange(1, 256)
-        if character.start_ns - self._last_end_ns >= silence_ns(self.settings):
+        if character.start_ns - self._last_end_ns >= self._silence_ns:
             self._begin_frame()
         self._heard.append(value)
         self._heard_asking_only &= character.asks
@@ -160,11 +186,14 @@ class Rs485Line:
         self._heard_asking_only = True
 
     def _frame_end_ns(self) -> int:
-        return self._last_end_ns + silence_ns(self.settings)
+        return self._last_end_ns + self._silence_ns
 
     def _frame_is_over(self) -> bool:
         """Whether something was heard, and no character begins before the silence after it is over."""
-        return bool(self._heard) and all(c.start_ns >= self._frame_end_ns() for c in self._on_line)
+        if not self._heard:
+            return False
+        end_ns = self._frame_end_ns()
+        return all(c.start_ns >= end_ns for _, _, c in self._on_line)
 
     def _end_of_frame(self) -> None:
         frame, end_ns, asks = bytes(self._heard), self._last_end_ns, self._heard_asking_only
@@ -175,6 +204,6 @@ class Rs485Line:
         self.heard_ns = end_ns
         after_ns: dict[int, int] = {}
         for transmission in self._hear(frame):
-            ready_ns = end_ns + max(transmission.delay_ns, silence_ns(self.settings))
+            ready_ns = end_ns + max(transmission.delay_ns, self._silence_ns)
             start_ns = max(ready_ns, after_ns.get(transmission.talker, end_ns))
             after_ns[transmission.talker] = self._put(start_ns, transmission.data, from_master=False)

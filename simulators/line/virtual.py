@@ -108,8 +108,15 @@ class VirtualBus:
         return None
 
     def _due_ns(self) -> int | None:
-        times = (self._line.next_ns(), self._hand_on_ns, self._alarm_ns)
-        return min((at_ns for at_ns in times if at_ns is not None), default=None)
+        due_ns = (
+            self._line.next_pause_ns(self._chunk - len(self._received))
+            if self._chunk > 1
+            else self._line.next_ns()
+        )
+        for at_ns in (self._hand_on_ns, self._alarm_ns):
+            if at_ns is not None and (due_ns is None or at_ns < due_ns):
+                due_ns = at_ns
+        return due_ns
 
     def _next(self) -> list[Event]:
         """Jump to the next moment and say what the master makes of it."""

@@ -18,7 +18,7 @@ FIRST_NS = 1_000_000_000_000
 """What the loop's clock shows at the beginning."""
 STEP_MIN_MS = 500
 """A smaller change of the wall clock is drift and not a step."""
-WATCH_S = 1.0
+WATCH_MS = 1000
 UNKNOWN_ERR_MS = 2**31 - 1
 
 
@@ -74,15 +74,27 @@ def run_in_world(main: Coroutine[Any, Any, T]) -> T:
 class Time:
     """True time, as nature and the platform know it.
 
-    `slept_ms` is for how long the machine was suspended: meanwhile the factory went on and the gateway's monotonic
-    clock stood still.
+    While the machine is suspended the factory goes on and the gateway's monotonic clock stands still.
     """
 
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, WorldLoop)
         self._jump = loop.jump
-        self.slept_ms = 0
+        self._slept_ms = 0
+        self.clocks: list[GatewayClock] = []
+        """Those that follow this time."""
+
+    @property
+    def slept_ms(self) -> int:
+        """For how long the machine was suspended."""
+        return self._slept_ms
+
+    @slept_ms.setter
+    def slept_ms(self, slept_ms: int) -> None:
+        self._slept_ms = slept_ms
+        for each in self.clocks:
+            each.was_set()
 
     @property
     def ns(self) -> int:
@@ -108,9 +120,27 @@ class GatewayClock:
 
     def __init__(self, time: Time) -> None:
         self._time = time
-        self.error_ms = 0
+        self._error_ms = 0
         self.drift_ppm = 0
         self.sync = "S"
+        self.on_set: list[Callable[[], None]] = []
+        """Called when somebody has set it, or the machine has slept."""
+        time.clocks.append(self)
+
+    @property
+    def error_ms(self) -> int:
+        """What is added to the true time."""
+        return self._error_ms
+
+    @error_ms.setter
+    def error_ms(self, error_ms: int) -> None:
+        self._error_ms = error_ms
+        self.was_set()
+
+    def was_set(self) -> None:
+        """Tell those who watch."""
+        for each in self.on_set:
+            each()
 
     def unset(self) -> None:
         """The machine boots without a battery for its clock."""
@@ -143,7 +173,8 @@ class GatewayClock:
 class WorldSchedule:
     """`agent.service.ports.Schedule` with the behaviour of `agent.adapters.schedule.AlignedSchedule`, without its
     library: ticks at multiples of a period of the gateway's clock, a watcher that looks once a second whether the
-    clock was set, and no burst and no silence after it was.
+    clock was set, and no burst and no silence after it was. The watcher looks only where there is something to see:
+    in the second after the clock was set.
     """
 
     def __init__(self, clock: GatewayClock, on_step: Callable[[int], None]) -> None:
@@ -154,6 +185,7 @@ class WorldSchedule:
         self._last_ms: dict[int, int | None] = {}
         self._handles: dict[int, asyncio.TimerHandle] = {}
         self._watcher: asyncio.TimerHandle | None = None
+        self._begun_ns = 0
         self._running = False
 
     def every(self, period_ms: int, tick: Callable[[int], None]) -> None:
@@ -169,10 +201,13 @@ class WorldSchedule:
         for number in range(len(self._ticks)):
             self._last_ms[number] = None
             self._plan(number)
-        self._watch()
+        self._begun_ns = self._clock.monotonic_ns()
+        self._clock.on_set.append(self._look_soon)
 
     async def stop(self) -> None:
         """No tick comes after this."""
+        if self._running:
+            self._clock.on_set.remove(self._look_soon)
         self._running = False
         for handle in self._handles.values():
             handle.cancel()
@@ -199,11 +234,13 @@ class WorldSchedule:
         self._last_ms[number] = boundary_ms
         tick(boundary_ms)
 
-    def _watch(self) -> None:
-        if not self._running:
-            return
-        self._look()
-        self._watcher = asyncio.get_running_loop().call_later(WATCH_S, self._watch)
+    def _look_soon(self) -> None:
+        """The watcher looks at whole seconds since the start."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        running_ms = (self._clock.monotonic_ns() - self._begun_ns) // 1_000_000
+        wait_ms = WATCH_MS - running_ms % WATCH_MS
+        self._watcher = asyncio.get_running_loop().call_later(wait_ms / 1000, self._look)
 
     def _look(self) -> bool:
         offset_ms = self._wall_minus_monotonic_ms()

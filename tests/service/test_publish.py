@@ -150,7 +150,7 @@ async def test_a_refusal_is_said_and_an_answer_of_the_platform_ends_the_pause(be
 
 async def test_only_a_head_that_moves_is_progress(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(publish, "RESEND_S", 0.2)
-    monkeypatch.setattr(publish, "IDLE_S", 0.02)
+    monkeypatch.setattr(publish, "TURN_S_MAX", 0.02)
     uplink = ScriptedUplink()
     publisher = publisher_of(bench, uplink)
     publisher.connection(up=True)
