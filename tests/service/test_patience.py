@@ -23,9 +23,9 @@ def test_nobody_is_woken_before_a_probe_can_be_paid_for() -> None:
     turns = 0
     end_ns = now_ns + 60 * SECOND_NS
     while now_ns < end_ns:
-        watch = patience.probe_due(now_ns)
-        if watch is not None:
-            patience.failed(watch, MeterSilent("silent"), now_ns - SECOND_NS // 2, now_ns)
+        probed = patience.probe_due(now_ns)
+        if probed is not None:
+            patience.failed(probed, MeterSilent("silent"), now_ns - SECOND_NS // 2, now_ns)
         due_ns = patience.probe_due_ns(now_ns)
         assert due_ns is not None
         now_ns = max(now_ns + 100_000, due_ns)
