@@ -16,8 +16,9 @@ from agent.carbon.footprint import Footprint
 from agent.settings.locked import open_factors, open_template
 from simulators.demo.account import DAY, Account
 from simulators.footprint.activity import read_folder
-from simulators.platform.evaluation import Question, evaluate
+from simulators.platform.evaluation import evaluate
 from simulators.platform.quarters import QUARTER_MS, Quarters
+from simulators.platform.question import Question
 from simulators.platform.reporting import NOT_OF_THE_FOLDER
 from simulators.platform.store import Store
 

@@ -22,9 +22,10 @@ from agent.settings.locked import open_factors, open_locked, open_template
 from simulators.footprint.activity import Folder, read_folder
 from simulators.footprint.command import lines_of, refuse
 from simulators.footprint.tables import Faults, read_table
-from simulators.platform.evaluation import Answer, Question, evaluate
+from simulators.platform.evaluation import Answer, evaluate
 from simulators.platform.maps import Correction
 from simulators.platform.quarters import Quarters
+from simulators.platform.question import Question
 from simulators.platform.store import Store
 
 _TIME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})(?:T([0-9]{2}:[0-9]{2})(?::([0-9]{2})(?:\.([0-9]{3}))?)?Z)?")

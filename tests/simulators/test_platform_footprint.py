@@ -21,9 +21,10 @@ from agent.reporting.utc import text_of_ms
 from agent.resources import config_path
 from agent.settings.locked import lock, open_factors, open_locked, open_template
 from simulators.cli import main
-from simulators.platform.evaluation import Answer, Question, evaluate
+from simulators.platform.evaluation import Answer, evaluate
 from simulators.platform.maps import Correction
 from simulators.platform.quarters import QUARTER_MS, Quarters, split_by_quarter
+from simulators.platform.question import Question
 from simulators.platform.reporting import read_series
 from simulators.platform.store import Store
 from tests.simulators.bench import Bench
