@@ -88,6 +88,11 @@ class Locked:
             raise DocumentError(f"{name} is not in its canonical form")
         return cls(name, found, document)
 
+    def is_valid(self, first_day: str, last_day: str) -> bool:
+        """Whether it holds for a period of dates `YYYY-MM-DD`, both inclusive; without an end it holds for good."""
+        begins, ends = self.document.get("valid_from"), self.document.get("valid_to")
+        return (begins is None or str(begins) <= first_day) and (ends is None or last_day <= str(ends))
+
     def quoted(self) -> dict[str, object]:
         """As a report names it."""
         return {
@@ -119,9 +124,8 @@ class Template:
     `supply` is `grid` (every kWh by the grid's factor) or `net` (net purchased electricity: own generation that was
     used counts by `generation_factor`). `utilities_key` spreads what no step was given, by figures for the steps; None
     leaves it unassigned, and shown. `outside_orders` says what becomes of the energy that a step used outside its work
-    orders: `spread` over their products (where a template says nothing), or `idle`. `valid_from` and `valid_to` are
-    dates, inclusive, None without an end. `uncertainty_percent` are the standard uncertainties assumed where nothing
-    better is known: of an activity by its status, of a factor by its term.
+    orders: `spread` over their products (where a template says nothing), or `idle`. `uncertainty_percent` are the
+    standard uncertainties assumed where nothing better is known: of an activity by its status, of a factor by its term.
     """
 
     locked: Locked
@@ -135,8 +139,6 @@ class Template:
     supply: str
     utilities_key: Mapping[str, Fraction] | None
     outside_orders: str
-    valid_from: str
-    valid_to: str | None
     uncertainty_percent: Mapping[str, Fraction]
 
     @classmethod
@@ -149,6 +151,7 @@ class Template:
         document = locked.document
         rules = _table(document, "rules", locked.name)
         try:
+            document["valid_from"]  # a template without one could not be replaced by a later version
             if document["kind"] != "template":
                 raise DocumentError(f"{locked.name} is a {document['kind']}, not a template")
             sources = tuple(_source(entry) for entry in _list(document, "sources", locked.name))
@@ -165,8 +168,6 @@ class Template:
                 supply=_one_of(rules["supply"], SUPPLIES),
                 utilities_key=_utilities(rules["utilities"]),
                 outside_orders=_one_of(rules.get("outside_orders", "spread"), OUTSIDE_ORDERS),
-                valid_from=str(document["valid_from"]),
-                valid_to=None if document.get("valid_to") is None else str(document["valid_to"]),
                 uncertainty_percent={
                     name: decimal_of(str(percent))
                     for name, percent in _table(rules, "uncertainty_percent", locked.name).items()
@@ -189,10 +190,6 @@ class Template:
     def materials(self) -> tuple[Source, ...]:
         """The sources that are materials."""
         return tuple(source for source in self.sources if source.kind == "material")
-
-    def is_valid(self, first_day: str, last_day: str) -> bool:
-        """Whether it holds for a period of dates `YYYY-MM-DD`, both inclusive."""
-        return self.valid_from <= first_day and (self.valid_to is None or last_day <= self.valid_to)
 
 
 def _one_of(value: object, known: Sequence[str]) -> str:

@@ -17,6 +17,8 @@ from simulators.footprint.activity import read_folder
 from simulators.footprint.sharing import spans_of
 
 REFUSED = 2
+NEXT = 5
+"""So many steps are named as those to meter next; JSON has all."""
 
 
 @click.command()
@@ -83,13 +85,30 @@ def lines_of(said: dict[str, Any]) -> Iterator[str]:
         emission = "-" if row["kgco2e"] is None else row["kgco2e"]
         yield f"{number:>3} {row['id']:<28} {row['status']:<13} {amount:>30} {emission:>24}"
     yield ""
+    yield from _balance(said.get("electricity"))
     yield from _products(said.get("products"))
     yield from _states(said.get("states"))
     counted, whole = said["completeness"], "complete" if said["complete"] else "NOT complete"
     yield f"{counted['with_a_figure']} of {counted['sources']} sources have a figure; {whole}"
     if said["uncertainty"] is not None and said["uncertainty"]["expanded_percent"] is not None:
         yield f"uncertainty (k = 2): {said['uncertainty']['expanded_percent']} %"
+    if said["uncertainty"] is not None and said["uncertainty"]["meter_next"]:
+        yield f"what to meter next: {', '.join(said['uncertainty']['meter_next'][:NEXT])}"
     yield from (f"note: {note}" for note in said["notes"])
+
+
+def _balance(said: dict[str, Any] | None) -> Iterator[str]:
+    """What came in and where it went, where a platform knows."""
+    if said is None:
+        return
+    flows = ("imported", "generated", "exported", "net_purchased")
+    yield "kWh " + ", ".join(f"{flow.replace('_', ' ')} {said[f'{flow}_kwh']}" for flow in flows)
+    unassigned = said["unassigned_kwh"] or "not known, a reading is missing"
+    yield f"kWh of the steps {said['steps_kwh']}, of no step {unassigned}"
+    if said["used_by_nobody"]:
+        unused = (f"{meter} ({part})" for meter, part in said["used_by_nobody"].items())
+        yield f"own load that no step uses: {', '.join(unused)}"
+    yield ""
 
 
 def _products(said: dict[str, Any] | None) -> Iterator[str]:

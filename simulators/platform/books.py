@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from agent.carbon.allocation import Span
 from agent.carbon.electricity import Supply
-from agent.carbon.exact import text_of
+from agent.carbon.exact import plain, text_of
 from agent.carbon.factors import Factor
 from agent.carbon.footprint import Footprint
 from agent.carbon.template import factor_in_force
@@ -282,6 +282,7 @@ class Books:
             "by_meter_kwh": {id: kwh_text(Fraction(energy)) for id, energy in sorted(self.meters.items())},
             "steps_kwh": kwh_text(steps),
             "unassigned_kwh": None if unassigned is None else kwh_text(unassigned),
+            "used_by_nobody": {id: plain(part) for id, part in sorted(self._plant.unused.items())},
             "undescribed_kwh": kwh_text(Fraction(self.undescribed_milliwh)),
             "imported_kwh": text_of(supply.imported.value),
             "generated_kwh": text_of(supply.generated.value),

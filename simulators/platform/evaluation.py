@@ -98,9 +98,9 @@ def _check_period(question: Question) -> None:
     if question.from_ms % QUARTER_MS or question.to_ms % QUARTER_MS:
         raise fault("--from", "the period is not on the grid", "name quarters of an hour, such as 08:15Z")
     days = first_and_last_day(question.from_ms, question.to_ms)
-    if not question.template.is_valid(*days):
-        name = question.template.locked.name
-        raise fault(name, f"is not valid for {days[0]} to {days[1]}", "name the version that is")
+    for locked in (question.template.locked, question.factor_set):
+        if not locked.is_valid(*days):
+            raise fault(locked.name, f"is not valid for {days[0]} to {days[1]}", "name the version that is")
 
 
 # ---------------------------------------------------------------------------------------------------------- activity

@@ -6,9 +6,10 @@ are drawn as one, so that a parent may be at another gateway. Before this come t
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 
 from agent.carbon.template import DocumentError
-from agent.metering.virtual import MapMeter, StepMap, Term, VirtualMeter, step_map
+from agent.metering.virtual import MapMeter, StepMap, Term, VirtualMeter, check, step_map
 from agent.reporting.attribution import map_meters
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
@@ -50,6 +51,8 @@ class Plant:
             for agent_id, name in names
         ]
         self._maps: dict[tuple[object, ...], tuple[StepMap, dict[str, MapMeter]]] = {}
+        self.unused: dict[str, Fraction] = {}
+        """The part of each meter's own load that no step uses, by the maps asked for so far; the most of any."""
 
     @property
     def limits(self) -> dict[int, int] | None:
@@ -79,7 +82,10 @@ class Plant:
         )
         key = tuple((other.agent_id, number, id(correction)) for other, number, correction in chosen)
         if key not in self._maps:
-            self._maps[key] = _combined(chosen)
+            meters, virtual = _combined(chosen)
+            self._maps[key] = step_map(meters, virtual), {meter.id: meter for meter in meters}
+            for meter, part in check(meters, virtual).unused.items():
+                self.unused[meter] = max(part, self.unused.get(meter, part))
         return self._maps[key]
 
     def descriptions(self) -> Iterator[tuple[str, MeterDescription]]:
@@ -130,8 +136,8 @@ def _batch(store: Store, agent_id: int, name: str, head: ChainHead) -> tuple[int
 
 def _combined(
     chosen: Sequence[tuple[Agent, int | None, Correction | None]],
-) -> tuple[StepMap, dict[str, MapMeter]]:
-    """One map of all gateways: meters are called `gateway/meter`, so that a parent may be at another gateway."""
+) -> tuple[list[MapMeter], list[VirtualMeter]]:
+    """All meters as one plant; they are called `gateway/meter`, so that a parent may be at another gateway."""
     meters: list[MapMeter] = []
     virtual: list[VirtualMeter] = []
     for agent, number, correction in chosen:
@@ -141,7 +147,7 @@ def _combined(
             own = own if correction.meters is None else correction.meters
             virtual += [_qualified_virtual(agent.name, made) for made in correction.virtual]
         meters += [_qualified(agent.name, meter) for meter in own]
-    return step_map(meters, virtual), {meter.id: meter for meter in meters}
+    return meters, virtual
 
 
 def _qualified(agent: str, meter: MapMeter) -> MapMeter:

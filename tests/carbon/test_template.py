@@ -156,9 +156,13 @@ def test_the_factor_of_a_year_is_its_own_or_the_newest_before_it(year: int, id: 
 
 
 def test_validity() -> None:
-    template = open_template()
-    assert template.is_valid("2023-01-01", "2026-12-31")
-    assert not template.is_valid("2022-12-31", "2023-01-02")
+    locked = open_template().locked
+    assert locked.is_valid("2023-01-01", "2026-12-31")
+    assert not locked.is_valid("2022-12-31", "2023-01-02")
+    ended = Locked("x", "", {"valid_from": "2023-01-01", "valid_to": "2023-12-31"})
+    assert ended.is_valid("2023-01-01", "2023-12-31")
+    assert not ended.is_valid("2023-12-31", "2024-01-01")
+    assert Locked("x", "", {}).is_valid("1970-01-01", "9999-12-31")
 
 
 def factor_document(**changes: Any) -> Locked:

@@ -139,6 +139,59 @@ def test_what_no_step_is_given_is_unassigned_and_shares_are_marked() -> None:
     assert said["steps_kwh"] == "4.000000000000"
 
 
+def test_what_nobody_uses_is_shown_by_meter() -> None:
+    """The hall's own load is of no step, which is usual; so is a third of a shared meter, and a compressor."""
+    gateway = Gateway(
+        meters=(
+            incomer(),
+            described("a", parent="in", modulus=None, steps=(("fct_test", 1, 3), ("packaging", 1, 3))),
+            described("air", role="utility", parent="in", modulus=None, steps=()),
+            step_meter("b", "calibration", parent="in"),
+        )
+    )
+    bench = Bench((gateway,))
+    gateway.now_ms += MINUTE_MS
+    bench.send(gateway.say([gateway.delta(meter, KWH) for meter in ("in", "a", "air", "b")]))
+    said: Any = asked(bench).document["electricity"]
+    assert said["used_by_nobody"] == {"gw01/a": "1/3", "gw01/air": "1", "gw01/in": "1"}
+
+
+def test_a_regional_factor_is_a_family_of_its_own(tmp_path: Path) -> None:
+    document = {
+        "id": "east",
+        "kind": "factor-set",
+        "version": "1",
+        "valid_from": "2024-01-01",
+        "factors": [
+            {
+                "id": f"east_footprint_{year}",
+                "value": value,
+                "unit": "kgCO2e/kWh",
+                "gas": "CO2e",
+                "boundary": "life cycle",
+                "region": "East China",
+                "year": year,
+                "source": "invented",
+            }
+            for year, value in ((2023, "0.7"), (2024, "0.6"))
+        ],
+    }
+    (tmp_path / "east.1.json").write_bytes(canonical(document))
+    lock(tmp_path / "east.1.json")
+    factor_set, factors = open_factors(tmp_path / "east.1.json")
+    bench, _ = quarterly(step_meter("a", "fct_test"))
+    template = replace(open_template(), electricity_family="east_footprint_")
+    answer = asked(bench, hours=1, template=template, factors=factors, factor_set=factor_set)
+    assert answer.footprint.electricity.value == 4 * Fraction("0.6")
+    (row,) = [row for row in answer.footprint.rows if row.factor is not None]
+    assert row.factor is not None
+    assert row.factor.provenance.region == "East China"
+    with pytest.raises(ConfigError, match=r"east\.1\.json: is not valid for 2023"):
+        new_year_ms = 1_704_067_200_000
+        before: dict[str, Any] = {"from_ms": new_year_ms - QUARTER_MS, "to_ms": new_year_ms}
+        asked(bench, template=template, factors=factors, factor_set=factor_set, **before)
+
+
 def test_a_meter_of_which_nothing_came_is_missing_and_named() -> None:
     gateway = Gateway(
         meters=(incomer(), step_meter("a", "fct_test", parent="in"), step_meter("b", "packaging"))
@@ -619,7 +672,10 @@ def test_the_report_of_a_period_on_the_command_line(store: Path, tmp_path: Path)
     said = json.loads(done.stdout)
     assert said["e_electricity_kgco2e"] == text_of(4 * GRID)
     assert said["per_good_piece_kgco2e"] == text_of(GRID / 2)
-    assert "partial footprint" in run(*words).stdout
+    people = run(*words).stdout
+    assert "partial footprint" in people
+    assert "kWh of the steps 4.000000000000, of no step 0.000000000000" in people
+    assert "what to meter next: " in people
     assert run(*words, "--json", "--fresh").stdout == done.stdout
     (tmp_path / "old.json").write_text(done.stdout)
     assert run(*words, "--json", "--again", str(tmp_path / "old.json")).stdout == done.stdout
