@@ -1,6 +1,6 @@
 """`make bench`: prints every figure of the bus with what it has to be. Exit code 1 if one is missed.
 
-    python -m tests.bench [--quick] [--runs N] [SECTION ...]
+    python -m tests.bench [--quick] [--runs N] [--patience SECONDS] [SECTION ...]
 
 Sections: rtu, dead, guard, planner, doctor, memory, adapter, tcp. Quick: one run a row and a few
 rows, to see that it works.
@@ -19,13 +19,17 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--runs", type=int, default=3, help="of which the median counts, on real lines")
+    parser.add_argument(
+        "--patience", type=float, default=0, help="seconds to go on with a row while the machine is busy"
+    )
     parser.add_argument("section", nargs="*", choices=[[], *SECTIONS], default=[])
     asked = parser.parse_args()
     logging.disable()
     print(report.machine())
     for name in asked.section or SECTIONS:
         report.heading(name)
-        SECTIONS[name](quick=asked.quick, runs=1 if asked.quick else asked.runs)
+        runs = 1 if asked.quick else asked.runs
+        SECTIONS[name](quick=asked.quick, runs=runs, patience_s=asked.patience)
     return report.verdict()
 
 

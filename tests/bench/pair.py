@@ -4,7 +4,9 @@
 
 It prints the path of its pty, serves until a line arrives on its standard input, and then prints what it saw as JSON.
 It does not wait for its next event with a timer alone: shortly before something is due it watches the clock. What it
-was late by is measured, because a bench on a late line would blame the master.
+was late by is measured, because a bench on a late line would blame the master. A pty is late too: what is written at
+one end reaches the other through a thread of the kernel, which waits for its turn like everybody. A second pty, written
+at the same moments and read here, shows by how much.
 """
 
 import gc
@@ -38,6 +40,9 @@ class Seen:
     late_ns: int = 0
     late_ns_max: int = 0
     deliveries: int = 0
+    pty_late_ns: int = 0
+    pty_late_ns_max: int = 0
+    pty_deliveries: int = 0
     requests: list[tuple[int, int, int, int, bool]] = field(default_factory=list)
     """When its last character was over, unit, address, registers, and whether a meter answers."""
 
@@ -59,6 +64,9 @@ class ExactPair:
         self.path = os.ttyname(self._slave)
         self._received = bytearray()
         self._received_ns = 0
+        self._witness_in, self._witness_out = os.openpty()
+        tty.setraw(self._witness_out)
+        self._witnessed_ns: int | None = None
 
     def _listen(self, data: bytes) -> list[Transmission]:
         answers = self._hear(data)
@@ -78,6 +86,9 @@ class ExactPair:
                 os.write(self._master, self._received)
                 self._received.clear()
                 self._note(time.monotonic_ns() - self._received_ns)
+                if self._witnessed_ns is None:
+                    self._witnessed_ns = time.monotonic_ns()
+                    os.write(self._witness_in, b"\0")
             if not self._wait(stop_fd):
                 return
 
@@ -86,6 +97,14 @@ class ExactPair:
         self.seen.late_ns += late_ns
         self.seen.late_ns_max = max(self.seen.late_ns_max, late_ns)
 
+    def _note_pty(self, now_ns: int) -> None:
+        os.read(self._witness_out, CHUNK_BYTES)
+        assert self._witnessed_ns is not None
+        late_ns, self._witnessed_ns = now_ns - self._witnessed_ns, None
+        self.seen.pty_deliveries += 1
+        self.seen.pty_late_ns += late_ns
+        self.seen.pty_late_ns_max = max(self.seen.pty_late_ns_max, late_ns)
+
     def _wait(self, stop_fd: int) -> bool:
         """Until the next thing happens; False to stop."""
         at_ns = self.line.next_ns(characters=TOGETHER)
@@ -93,7 +112,9 @@ class ExactPair:
         if timeout_s == 0.0:
             self._take()
             return True
-        ready, _, _ = select.select([self._master, stop_fd], [], [], timeout_s)
+        ready, _, _ = select.select([self._master, self._witness_out, stop_fd], [], [], timeout_s)
+        if self._witness_out in ready:
+            self._note_pty(time.monotonic_ns())
         if self._master in ready:
             self._take()
         return stop_fd not in ready
@@ -142,6 +163,8 @@ def main() -> None:
             {
                 "late_us": seen.late_ns / max(1, seen.deliveries) / 1000,
                 "late_us_max": seen.late_ns_max / 1000,
+                "pty_late_us": seen.pty_late_ns / max(1, seen.pty_deliveries) / 1000,
+                "pty_late_us_max": seen.pty_late_ns_max / 1000,
                 "begun_too_early": pair.line.begun_too_early,
                 "collisions": pair.line.collisions,
                 "requests": seen.requests,
