@@ -5,18 +5,30 @@ it, flagged `rate`. A fall that is no rollover, and another serial number, wait 
 that run on from one another; then the old epoch ends and a new one begins at the first of them. A reading that goes on
 from the ledger's position ends every doubt: what lay between was a misread, its energy is in the spanning delta.
 
-Comes after `gates`, which says what one reading means, and before the ledger. Doubts live in memory: a restart begins
-them anew, which costs two boundaries and never energy (design, section 7).
+A register of several words can be read while it counts: the low word before the carry, the high word after it. Such a
+value is wrong by about one turn of a word, and gone when it is read again; so a rise of about that size is, too.
+
+Comes after `gates`, which says what one reading means, and before the ledger. Doubts are kept in the journal: a restart
+must not make three boundaries of them begin anew, or an agent that is restarted every hour would never settle one.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from itertools import pairwise
 
 from agent.metering.ledger import Basis, Head, Point
+from agent.metering.profile import Quantity, Register, WordType
 
 READS = 3
 """So many consistent readings are evidence."""
+
+JITTER_STEPS = 2
+"""A register that falls by no more than so many of its steps has not been reset: rounding inside the meter."""
+_TEAR_WIDTH = 16
+"""A rise is about one turn of a word if it differs from it by less than this part of it."""
+_ALIKE = 100
+"""Where nobody knows the power of a circuit, two registers are alike if they are so many times nearer than another."""
 
 Bound = Callable[[int, int], int | None]
 """Most energy a circuit can have used between two times (UTC Unix ms), in 0.001 Wh; None where nobody knows."""
@@ -67,3 +79,50 @@ def add(doubt: Doubt | None, point: Point, bound: Bound) -> Doubt:
     if doubt is not None and runs_on(doubt.points[-1], point, bound):
         return Doubt((*doubt.points, point)[-READS:])
     return Doubt((point,))
+
+
+def is_jitter(fall_milliwh: int, after_milliwh: int, step_milliwh: Fraction | int) -> bool:
+    """Whether a fall is a step or two of the register and not to zero: held, and evidence of nothing, however often.
+
+    Args:
+        fall_milliwh: by how much the register fell, > 0.
+        after_milliwh: what it reads now.
+        step_milliwh: one step of the register where it stands.
+    """
+    return 0 < fall_milliwh <= JITTER_STEPS * step_milliwh and after_milliwh > 0
+
+
+def may_be_torn(quantity: Quantity, rise_milliwh: int, step_milliwh: Fraction | int) -> bool:
+    """Whether a rise is about one turn of one of the register's words, as a carry between two words would make it.
+
+    Args:
+        quantity: the energy register; that of one word cannot be torn.
+        rise_milliwh: by how much it rose.
+        step_milliwh: one step of the register where it stands.
+    """
+    return any(_is_torn(part, rise_milliwh, step_milliwh) for part in quantity.parts)
+
+
+def _is_torn(register: Register, rise_milliwh: int, step_milliwh: Fraction | int) -> bool:
+    digits = register.type in (WordType.BCD32, WordType.BCD, WordType.BCD_SIGNED)
+    word = 10_000 if digits else 1 << 16
+    turns = [word**place * step_milliwh for place in range(1, register.words)]
+    return any(abs(rise_milliwh - turn) * _TEAR_WIDTH < turn for turn in turns)
+
+
+def is_nearer_to(other: Head, register_milliwh: int, at_ms: int, own: Head, bound: Bound) -> bool:
+    """Whether a reading that is nobody's proof goes on from another meter's position instead of its own.
+
+    Args:
+        other: the other meter's position.
+        register_milliwh: the reading as the other meter's scale would have it.
+        at_ms: when it was read.
+        own: the position of the meter it was read for.
+        bound: of the other meter's circuit; where it is unknown, the register has to be very much nearer.
+    """
+    rise = register_milliwh - other.register_milliwh
+    if rise < 0:
+        return False
+    if bound(other.at_ms, at_ms) is not None:
+        return not _exceeds(rise, other.at_ms, at_ms, bound)
+    return rise * _ALIKE <= abs(register_milliwh - own.register_milliwh)

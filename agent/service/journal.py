@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from agent.metering.ledger import Head, Point
 from agent.reporting.chain import ChainHead
+from agent.service.gatekeeping import GateRecords
 
 T = TypeVar("T")
 
@@ -139,7 +140,7 @@ class Backlog:
     since_ms: int | None
 
 
-class Journal(Protocol):
+class Journal(GateRecords, Protocol):
     """The SQLite file, or something that keeps its promises. Not thread-safe: one owner.
 
     Any method may raise JournalFull (nothing was changed; the next interval spans this one) or JournalDamaged (the

@@ -12,6 +12,9 @@ from agent.reporting.batch import Delta
 from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import Event, balance_event, epoch_event, gap_event
 
+DARK = "dark"
+"""Mark of a reading, never sent: its meter is fed by the circuit that it measures, and shows what it showed before."""
+
 
 @dataclass(slots=True)
 class Portion:
@@ -29,6 +32,7 @@ def tell(
     *,
     interval_ms: int,
     bound: int | None,
+    by: str = "agent",
 ) -> Head:
     """Put an outcome into words, and give the position to keep.
 
@@ -39,6 +43,7 @@ def tell(
         flags: quality flags that are known of the reading.
         interval_ms: length of the interval.
         bound: the most energy that an epoch change can hide, 0.001 Wh; None where nobody knows it.
+        by: who says that an epoch changes, `agent` or a person.
     """
     match outcome:
         case Opened(None, after, _):
@@ -46,11 +51,12 @@ def tell(
         case Opened(before, after, reason):
             assert before is not None
             portion.events.extend(_balance_of(before))
-            portion.events.append(_epoch_opening(before, after, reason, bound))
+            portion.events.append(_epoch_opening(before, after, reason, bound, by))
             return after
         case Advanced(_, after):
             portion.deltas.append(_delta_of(outcome, description, flags, interval_ms))
-            portion.events.extend(_gap_of(outcome, interval_ms))
+            if not _was_dark(outcome, flags):
+                portion.events.extend(_gap_of(outcome, interval_ms))
             if after.run is None or after.cut_ms // DAY_MS <= after.run.day:
                 return after
             portion.events.extend(_balance_of(after))
@@ -62,14 +68,14 @@ def _delta_of(
 ) -> Delta:
     """The wire form of an advance under the meter's description at that time."""
     before, head = advanced.before, advanced.head
-    q = set(flags)
+    q = set(flags) - {DARK}
     if before.suspect:
         q.add("suspect")
     if head.n == 1:
         q.add("first")
     if advanced.roll_milliwh is not None:
         q.add("roll")
-    if misses_boundaries(before.cut_ms, head.cut_ms, interval_ms):
+    if misses_boundaries(before.cut_ms, head.cut_ms, interval_ms) and not _was_dark(advanced, flags):
         q.add("gap")
     return Delta(
         meter=head.meter,
@@ -84,6 +90,11 @@ def _delta_of(
         roll=advanced.roll_milliwh,
         q=tuple(sorted(q)),
     )
+
+
+def _was_dark(advanced: Advanced, flags: frozenset[str]) -> bool:
+    """Whether the meter was without power because its circuit was: that it counted nothing is known, and no gap."""
+    return DARK in flags and not advanced.delta_milliwh
 
 
 def _gap_of(advanced: Advanced, interval_ms: int) -> list[Event]:
@@ -116,7 +127,7 @@ def _balance_of(head: Head) -> list[Event]:
     ]
 
 
-def _epoch_opening(before: Head, after: Head, reason: str, bound: int | None) -> Event:
+def _epoch_opening(before: Head, after: Head, reason: str, bound: int | None, by: str) -> Event:
     """The event of an epoch change, with the hole between its two registers declared."""
     return epoch_event(
         after.at_ms,
@@ -131,5 +142,5 @@ def _epoch_opening(before: Head, after: Head, reason: str, bound: int | None) ->
         unmetered_from_ms=before.at_ms,
         unmetered_to_ms=after.at_ms,
         bound=bound,
-        by="agent",
+        by=by,
     )

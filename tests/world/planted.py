@@ -16,7 +16,7 @@ from agent.errors import UplinkRefused
 from agent.metering.quantity import to_milliwh
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
-from agent.service import acknowledge, close, publish, restore
+from agent.service import acknowledge, close, deciding, publish, restore
 from agent.service.journal import Journal
 from simulators.world.campaign import outcome_of
 
@@ -131,7 +131,7 @@ def one_zero_trusted(patch: pytest.MonkeyPatch) -> None:
 
 def rises_unchecked(patch: pytest.MonkeyPatch) -> None:
     """Whatever a register rises by is booked."""
-    patch.setattr(close, "rises_too_fast", lambda head, point, bound: False)
+    patch.setattr(deciding, "rises_too_fast", lambda head, point, bound: False)
 
 
 def float_sums(patch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def float_sums(patch: pytest.MonkeyPatch) -> None:
         return to_milliwh(int(struct.unpack(">f", struct.pack(">f", counts))[0]), per_count)
 
     patch.setattr("agent.metering.gates.to_milliwh", rounded)
-    patch.setattr("agent.service.close.to_milliwh", rounded)
+    patch.setattr("agent.service.deciding.to_milliwh", rounded)
 
 
 def everything_told_again(patch: pytest.MonkeyPatch) -> None:

@@ -8,13 +8,20 @@ transactions; STRICT tables; numbered migrations with `user_version`, each in on
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from fractions import Fraction
 from importlib import resources
 from pathlib import Path
 from typing import cast
 
 from agent.adapters.journal.connection import Connection, Row, StdlibConnection
+from agent.adapters.journal.gatetables import GateTables
 from agent.adapters.journal.keytables import KeyTables
+from agent.adapters.journal.rows import basis_of as _basis
+from agent.adapters.journal.rows import blob as _bytes
+from agent.adapters.journal.rows import integer as _int
+from agent.adapters.journal.rows import join_words
+from agent.adapters.journal.rows import split_words as _words
+from agent.adapters.journal.rows import text as _text
+from agent.adapters.journal.rows import text_or_none as _text_or_none
 from agent.errors import ConfigError, Fault, JournalDamaged, JournalFull, JournalUnusable
 from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Basis, Head, Point, Run
@@ -143,7 +150,7 @@ def _check(connection: Connection, path: Path) -> None:
         raise JournalDamaged(f"{path}: fails its check: {'; '.join(map(str, answer))}")
 
 
-class SqliteJournal(KeyTables):
+class SqliteJournal(GateTables, KeyTables):
     """Implements `agent.service.journal.Journal`; the methods' promises are documented there."""
 
     def __init__(self, connection: Connection) -> None:
@@ -278,7 +285,7 @@ class SqliteJournal(KeyTables):
                 point.at_ms,
                 point.cut_ms,
                 point.register_milliwh,
-                b"".join(word.to_bytes(2, "big") for word in reading.words),
+                join_words(reading.words),
                 self._basis_id(point.basis),
                 descriptor,
                 " ".join(sorted(point.flags)),
@@ -572,29 +579,8 @@ class SqliteJournal(KeyTables):
         )
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise JournalDamaged(f"a text was expected in the journal, not {value!r}")
-    return value
-
-
-def _text_or_none(value: object) -> str | None:
-    return None if value is None else _text(value)
-
-
-def _int(value: object) -> int:
-    if not isinstance(value, int):
-        raise JournalDamaged(f"an integer was expected in the journal, not {value!r}")
-    return value
-
-
 def _chain_head(row: Row) -> ChainHead | None:
     return None if row[0] is None else ChainHead(_text(row[0]), _int(row[1]), _text(row[2]))
-
-
-def _basis(row: Row) -> Basis:
-    modulus = None if row[1] is None else _int(row[1])
-    return Basis(Fraction(_text(row[0])), modulus, _text_or_none(row[2]))
 
 
 def _point(meter: str, row: Row) -> Point:
@@ -607,11 +593,6 @@ def _point(meter: str, row: Row) -> Point:
         flags=frozenset(_text(row[3]).split()),
         opens=_text_or_none(row[4]),
     )
-
-
-def _words(value: object) -> tuple[int, ...]:
-    data = _bytes(value)
-    return tuple(int.from_bytes(data[place : place + 2], "big") for place in range(0, len(data), 2))
 
 
 def _run(row: Row) -> Run | None:
@@ -636,12 +617,6 @@ def _batch(row: Row) -> KeptBatch:
         superseded=bool(row[10]),
         jws=None if row[11] is None else _inflate(row[11]),
     )
-
-
-def _bytes(value: object) -> bytes:
-    if not isinstance(value, bytes):
-        raise JournalDamaged(f"bytes were expected in the journal, not {value!r}")
-    return value
 
 
 def _inflate(value: object) -> bytes:

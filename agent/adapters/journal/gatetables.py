@@ -1,0 +1,169 @@
+"""The tables in which the gates keep their memory: implements `agent.service.gatekeeping.GateRecords`."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.rows import (
+    basis_of,
+    integer,
+    integer_or_none,
+    join_words,
+    split_words,
+    text,
+    text_or_none,
+)
+from agent.metering.ledger import Basis, Point
+from agent.metering.memory import Fingerprint, Memory, Order, Pending
+
+_ABSENT = "-"
+
+
+class GateTables:
+    """A part of `SqliteJournal`, which gives it the connection and the rows of meters and bases."""
+
+    _db: Connection
+
+    if TYPE_CHECKING:
+
+        def _meter(self, name: str) -> int:
+            """The row of a meter, made where it is new."""
+
+        def _known_meter(self, name: str) -> int:
+            """The row of a meter, 0 if it was never read."""
+
+        def _basis_id(self, basis: Basis) -> int:
+            """The row of a basis, made where it is new."""
+
+    def memories(self) -> dict[str, Memory]:
+        rows = self._db.execute(
+            "SELECT m.name, g.place, g.profile_hash, g.fingerprint, g.returned_ms, g.proofs, g.serial, g.instead_of,"
+            " g.opened_ms, g.opened_milliwh, g.opened_by FROM gates g JOIN meters m ON m.id = g.meter"
+        )
+        return {
+            text(row[0]): Memory(
+                place=text_or_none(row[1]),
+                profile_hash=text_or_none(row[2]),
+                fingerprint=None if row[3] is None else _fingerprint(text(row[3])),
+                returned_ms=integer_or_none(row[4]),
+                proofs=integer(row[5]),
+                serial=text_or_none(row[6]),
+                instead_of=text_or_none(row[7]),
+                opened_ms=integer_or_none(row[8]),
+                opened_milliwh=integer_or_none(row[9]),
+                opened_by=text_or_none(row[10]),
+            )
+            for row in rows
+        }
+
+    def save_memory(self, meter: str, memory: Memory) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO gates (meter, place, profile_hash, fingerprint, returned_ms, proofs, serial,"
+            " instead_of, opened_ms, opened_milliwh, opened_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._meter(meter),
+                memory.place,
+                memory.profile_hash,
+                None if memory.fingerprint is None else _fingerprint_text(memory.fingerprint),
+                memory.returned_ms,
+                memory.proofs,
+                memory.serial,
+                memory.instead_of,
+                memory.opened_ms,
+                memory.opened_milliwh,
+                memory.opened_by,
+            ),
+        )
+
+    def doubts(self) -> dict[str, tuple[Pending, ...]]:
+        found: defaultdict[str, list[Pending]] = defaultdict(list)
+        for row in self._db.execute(
+            "SELECT m.name, d.at_ms, d.cut_ms, d.register_milliwh, d.words, d.flags, b.per_count, b.modulus_milliwh,"
+            " b.serial FROM doubts d JOIN meters m ON m.id = d.meter"
+            " JOIN bases b ON b.id = d.basis ORDER BY d.id"
+        ):
+            meter = text(row[0])
+            point = Point(
+                meter,
+                integer(row[1]),
+                integer(row[2]),
+                integer(row[3]),
+                basis_of(row[6:9]),
+                frozenset(text(row[5]).split()),
+            )
+            found[meter].append(Pending(point, split_words(row[4])))
+        return {meter: tuple(readings) for meter, readings in found.items()}
+
+    def save_doubts(self, meter: str, readings: Sequence[Pending]) -> None:
+        row = self._meter(meter)
+        self._db.execute("DELETE FROM doubts WHERE meter = ?", (row,))
+        for reading in readings:
+            point = reading.point
+            self._db.execute(
+                "INSERT INTO doubts (meter, at_ms, cut_ms, register_milliwh, words, basis, flags)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    row,
+                    point.at_ms,
+                    point.cut_ms,
+                    point.register_milliwh,
+                    join_words(reading.words),
+                    self._basis_id(point.basis),
+                    " ".join(sorted(point.flags)),
+                ),
+            )
+
+    def orders(self) -> dict[str, Order]:
+        rows = self._db.execute(
+            "SELECT m.name, o.kind, o.noted_ms, o.by_whom, o.last_kwh, o.first_kwh, o.serial, o.confirmed"
+            " FROM orders o JOIN meters m ON m.id = o.meter"
+        )
+        return {
+            text(row[0]): Order(
+                meter=text(row[0]),
+                kind=text(row[1]),
+                noted_ms=integer(row[2]),
+                by=text(row[3]),
+                last_kwh=text_or_none(row[4]),
+                first_kwh=text_or_none(row[5]),
+                serial=text_or_none(row[6]),
+                confirmed=bool(row[7]),
+            )
+            for row in rows
+        }
+
+    def save_order(self, order: Order) -> None:
+        self._db.execute(
+            "INSERT OR REPLACE INTO orders (meter, kind, noted_ms, by_whom, last_kwh, first_kwh, serial, confirmed)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                self._meter(order.meter),
+                order.kind,
+                order.noted_ms,
+                order.by,
+                order.last_kwh,
+                order.first_kwh,
+                order.serial,
+                int(order.confirmed),
+            ),
+        )
+
+    def drop_order(self, meter: str) -> None:
+        self._db.execute("DELETE FROM orders WHERE meter = ?", (self._known_meter(meter),))
+
+
+def _fingerprint_text(fingerprint: Fingerprint) -> str:
+    return " ".join(
+        f"{name}={_ABSENT if words is None else ''.join(f'{word:04x}' for word in words)}"
+        for name, words in fingerprint
+    )
+
+
+def _fingerprint(value: str) -> Fingerprint:
+    found = []
+    for item in value.split():
+        name, _, digits = item.partition("=")
+        words = tuple(int(digits[at : at + 4], 16) for at in range(0, len(digits), 4))
+        found.append((name, None if digits == _ABSENT else words))
+    return tuple(found)

@@ -1,0 +1,602 @@
+"""What becomes of each reading of a cut: booked, held, refused, or the beginning of an epoch.
+
+Comes between the samples of a cut and the ledger. A sample is taken through the gates of `agent.metering` one after
+the other; what they have to know beyond the position (doubts, where the meter hangs, how its settings stood, what a
+person has said) is in the journal, so that a restart makes no gate forget. Nothing is written here: `close` carries
+out what was decided, in its transaction.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+
+from agent.metering.decode import NoValue, decode, resolution
+from agent.metering.doubt import (
+    Bound,
+    Doubt,
+    add,
+    is_confirmed,
+    is_jitter,
+    is_nearer_to,
+    may_be_torn,
+    rises_too_fast,
+    same_meter,
+)
+from agent.metering.gates import (
+    Held,
+    RefusedReading,
+    admit,
+    compare,
+    compare_parts,
+    power_max_w,
+    rise_max,
+    step_milliwh,
+)
+from agent.metering.ledger import Basis, Head, Point
+from agent.metering.memory import SILENT_MS, Fingerprint, Memory, Order, Pending, changed_setting, merged
+from agent.metering.plant import Meter
+from agent.metering.profile import Sum
+from agent.metering.quantity import to_milliwh
+from agent.metering.standstill import Standstill, watched
+from agent.reporting.event import Event
+from agent.service.journal import Journal
+from agent.service.telling import DARK
+from agent.service.witnessing import bound_by_displays, display_events
+
+_COARSE_MILLIWH = 1000
+"""A float register that steps by more than 1 Wh is flagged `quant` (wire format, section 3, rule 3)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """What a sweep read of one meter's energy register.
+
+    `serial` is the number the meter gave on this connection, None where it cannot be read. `retried` says that the
+    first try failed. `fingerprint` are the words of the registers that change what the energy register means, as they
+    were read since the last event of the line; None for one that the meter does not have. `power_w` is what it last
+    said flows through it, None where it was not asked of late.
+    """
+
+    meter: str
+    words: tuple[int, ...]
+    at_ms: int
+    serial: str | None
+    retried: bool
+    fingerprint: Fingerprint = ()
+    power_w: Fraction | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """All that was read for one boundary, or for a start or stop, and how the wall clock was set since the last.
+
+    `is_last` says that the agent stops after it.
+    """
+
+    cut_ms: int
+    samples: tuple[Sample, ...]
+    clock_steps_ms: tuple[int, ...] = ()
+    is_last: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Sound:
+    """One sample that can be a register: its exact counts, and the point it is on the basis of the present site."""
+
+    sample: Sample
+    counts: int | Fraction
+    point: Point
+
+    def on(self, basis: Basis) -> Point:
+        """The same reading as registers of another basis would have it."""
+        register = to_milliwh(self.counts, basis.per_count_milliwh)
+        kept = replace(basis, serial=self.point.basis.serial)
+        return replace(self.point, register_milliwh=register, basis=kept)
+
+    def flagged(self, *flags: str) -> "Sound":
+        """The same with more quality flags."""
+        return replace(self, point=replace(self.point, flags=self.point.flags | frozenset(flags)))
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A sample that is not booked, and why."""
+
+    sample: Sample
+    kind: str
+    reason: str
+    register_milliwh: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Beginning:
+    """Readings that are evidence of a new epoch, oldest first.
+
+    `by` is who says so. `bound_milliwh` is the most energy that the hole before it can hide where more is known than
+    the power of the circuit and the time; None otherwise.
+    """
+
+    readings: tuple[Sound, ...]
+    reason: str
+    by: str = "agent"
+    bound_milliwh: int | None = None
+
+
+Decision = Sound | Refusal | Beginning
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was decided about a cut, and what has to be kept of it."""
+
+    decisions: dict[str, Decision] = field(default_factory=dict)
+    memories: dict[str, Memory] = field(default_factory=dict)
+    """What has to be remembered from now on, of the meters of which it changed."""
+    doubts: dict[str, tuple[Pending, ...]] = field(default_factory=dict)
+    """Readings that wait, of the meters of which that changed."""
+    standstills: dict[str, Standstill] = field(default_factory=dict)
+    remarks: dict[str, str] = field(default_factory=dict)
+    """What is said of readings that are booked all the same, by meter."""
+    done: list[Order] = field(default_factory=list)
+    """Orders that were carried out."""
+    events: list[Event] = field(default_factory=list)
+
+
+class Decider:
+    """Decides about one cut, inside the transaction that will carry it out."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        meters: Mapping[str, Meter],
+        cut: Cut,
+        *,
+        clock_is_trusted: bool,
+        profile_hash_of: Callable[[Head], str | None],
+        standstills: Mapping[str, Standstill],
+    ) -> None:
+        """`profile_hash_of` tells the profile that a position was read through; None where nobody knows."""
+        self._journal = journal
+        self._meters = meters
+        self._cut = cut
+        self._clock_is_trusted = clock_is_trusted
+        self._profile_hash_of = profile_hash_of
+        self._heads = journal.heads()
+        self._memories = journal.memories()
+        self._doubts = journal.doubts()
+        self._orders = {id: order for id, order in journal.orders().items() if order.confirmed}
+        self._found = Findings(standstills=dict(standstills))
+
+    def decide(self) -> Findings:
+        """What becomes of every meter that was read."""
+        by_meter: defaultdict[str, list[Sample]] = defaultdict(list)
+        for sample in self._cut.samples:
+            by_meter[sample.meter].append(sample)
+        found = self._found
+        found.decisions = {id: self._decide_on(self._meters[id], each) for id, each in by_meter.items()}
+        self._find_swapped(by_meter)
+        for id, decision in found.decisions.items():
+            self._remember(self._meters[id], decision)
+        return found
+
+    def to_read_again(self) -> frozenset[str]:
+        """The meters whose register rose as it hardly can: they are to be read again at once, READS - 1 times."""
+        found = set()
+        for sample in self._cut.samples:
+            meter, head = self._meters[sample.meter], self._heads.get(sample.meter)
+            reading = self._reading(meter, sample)
+            if isinstance(reading, Refusal) or head is None or not _may_go_on(head, reading):
+                continue
+            if _rises_oddly(
+                meter, head, reading.on(head.basis), bound_of(meter, reading.counts), reading.counts
+            ):
+                found.add(meter.id)
+        return frozenset(found)
+
+    # -- one meter
+
+    def _decide_on(self, meter: Meter, samples: Sequence[Sample]) -> Decision:
+        """What becomes of a meter's sample, or of several that were read one right after the other."""
+        head, order = self._heads.get(meter.id), self._orders.get(meter.id)
+        readings = [self._reading(meter, each) for each in samples]
+        latest = readings[-1]
+        if isinstance(latest, Refusal) or head is None or not _may_go_on(head, latest):
+            return latest
+        if order is not None:
+            decided = self._carry_out(meter, head, latest, order)
+            if decided is not None:
+                return decided
+        other = self._whose_serial(meter, latest.sample)
+        if other is not None:
+            reason = f"identity: serial number {latest.sample.serial} is that of meter {other}; are the two exchanged?"
+            return Refusal(latest.sample, "identity", reason, latest.point.register_milliwh)
+        is_read_otherwise = self._is_read_otherwise(meter, head)
+        if is_read_otherwise and not latest.point.basis.continues(head.basis):
+            self._forget_doubt(meter)
+            return latest
+        bound = bound_of(meter, latest.counts)
+        if not same_meter(head.basis, latest.on(head.basis).basis):
+            return self._doubt(latest, bound, "exchange", "identity: another serial number")
+        changed = None if is_read_otherwise else self._changed_setting(meter, latest.sample)
+        if changed is not None:
+            return self._doubt(latest, bound, "fingerprint", f"fingerprint: {changed}")
+        return self._judge_move(meter, head, readings, latest, bound, may_be_another=is_read_otherwise)
+
+    def _judge_move(
+        self,
+        meter: Meter,
+        head: Head,
+        readings: Sequence[Sound | Refusal],
+        latest: Sound,
+        bound: Bound,
+        *,
+        may_be_another: bool,
+    ) -> Decision:
+        """What the register did since the position."""
+        point = latest.on(head.basis)
+        elsewhere = self._hangs_elsewhere(meter, head, latest.sample)
+        move = compare(
+            head.register_milliwh,
+            point.register_milliwh,
+            modulus_milliwh=head.basis.modulus_milliwh,
+            rise_max_milliwh=bound(head.at_ms, point.at_ms),
+        )
+        if not isinstance(move, Held):
+            move = self._fallen_part(meter, head, latest, bound) or move
+        if isinstance(move, Held):
+            fall = head.register_milliwh - point.register_milliwh
+            if is_jitter(fall, point.register_milliwh, step_milliwh(meter, latest.counts)):
+                reason = "jitter: register fell by a step or two; nothing is booked until it is back"
+                return Refusal(latest.sample, "held", reason, point.register_milliwh)
+            return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
+        self._forget_doubt(meter)
+        if not _rises_oddly(meter, head, point, bound, latest.counts):
+            return self._accepted(meter, head, latest, elsewhere=elsewhere)
+        reads = [each.on(head.basis) for each in readings if isinstance(each, Sound)]
+        is_too_fast = rises_too_fast(head, point, bound)
+        if not is_confirmed(reads, bound):
+            what = "by more than the circuit can have used" if is_too_fast else "by about one turn of a word"
+            return Refusal(latest.sample, "held", f"rise: register rose {what}", point.register_milliwh)
+        if not is_too_fast:
+            return self._accepted(meter, head, latest, elsewhere=elsewhere)
+        return self._confirmed_jump(
+            head, latest, point, bound, may_be_another=may_be_another, elsewhere=elsewhere
+        )
+
+    def _confirmed_jump(
+        self, head: Head, latest: Sound, point: Point, bound: Bound, *, may_be_another: bool, elsewhere: bool
+    ) -> Decision:
+        """Three readings agree on more than the circuit can have used: energy only if it is surely the same counter.
+
+        A position that never counted is no evidence: a meter that was read before it was ready shows zero, and then
+        its life's total. What may be another register, or another meter, is no evidence either.
+        """
+        rise = point.register_milliwh - head.register_milliwh
+        most = max(rise, bound(head.at_ms, point.at_ms) or 0)
+        if may_be_another:
+            return Beginning((latest,), "fingerprint")
+        if elsewhere:
+            return Beginning((latest,), "exchange", bound_milliwh=most)
+        if head.register_milliwh == 0:
+            return Beginning((latest,), "reset", bound_milliwh=most)
+        return latest.flagged("rate")
+
+    def _accepted(self, meter: Meter, head: Head, latest: Sound, *, elsewhere: bool) -> Decision:
+        """A reading that goes on from the position; what is not sure about it is flagged, and remembered."""
+        memory = self._memories.get(meter.id, Memory())
+        point = latest.on(head.basis)
+        is_unchanged = point.register_milliwh == head.register_milliwh
+        silent_ms = abs(point.at_ms - head.at_ms)
+        if _is_proved(head, latest.sample):
+            memory = memory.confirmed()
+        elif (elsewhere or silent_ms > SILENT_MS) and not self._was_dark(meter, head, point):
+            if not self._cut.clock_steps_ms or elsewhere:  # a clock that was set says nothing of silence
+                memory = memory.returned(point.at_ms)
+        elif memory.returned_ms is not None:
+            memory = memory.proved()
+        self._keep(meter, memory)
+        if memory.is_on_probation:
+            latest = latest.flagged("suspect")
+        if is_unchanged and meter.powered_by_circuit:
+            latest = latest.flagged(DARK)
+        return self._watched(meter, latest)
+
+    def _was_dark(self, meter: Meter, head: Head, point: Point) -> bool:
+        """Whether the silence is that of a circuit which was off: what it counted fits into its first few minutes."""
+        if not meter.powered_by_circuit:
+            return False
+        rise = point.register_milliwh - head.register_milliwh
+        power_w = power_max_w(meter)
+        most = rise_max(power_w, head.basis.per_count_milliwh, SILENT_MS)
+        return rise == 0 or (most is not None and 0 < rise <= most)
+
+    def _watched(self, meter: Meter, latest: Sound) -> Sound:
+        """Whether the register stands still while power flows."""
+        step = step_milliwh(meter, latest.counts)
+        before = self._found.standstills.get(meter.id)
+        sample, register = latest.sample, latest.point.register_milliwh
+        now = watched(before, register, sample.at_ms, sample.power_w)
+        self._found.standstills[meter.id] = now
+        if not now.is_stuck(step):
+            return latest
+        self._found.remarks[meter.id] = "stuck: power flows and the register stands still"
+        return latest.flagged("suspect")
+
+    # -- gates that need more than two registers
+
+    def _fallen_part(self, meter: Meter, head: Head, reading: Sound, bound: Bound) -> Held | None:
+        """Whether a part of a sum fell while the others hid it; None where the words of the head are not kept."""
+        total = meter.profile.energy
+        if not isinstance(total, Sum):
+            return None
+        kept = next(iter(self._journal.readings(meter.id, after=head)), None)
+        if kept is None or kept.point.at_ms != head.at_ms or len(kept.words) != total.words:
+            return None
+        return compare_parts(
+            total,
+            kept.words,
+            reading.sample.words,
+            per_count_milliwh=head.basis.per_count_milliwh,
+            rise_max_milliwh=bound(head.at_ms, reading.point.at_ms),
+        )
+
+    def _doubt(self, reading: Sound, bound: Bound, what: str, reason: str) -> Decision:
+        """A reading that does not go on from the ledger: wait for more, or begin a new epoch if there are enough."""
+        meter = self._meters[reading.point.meter]
+        before = self._waiting(meter)
+        doubt = add(Doubt(tuple(each.point for each in before)) if before else None, reading.point, bound)
+        readings = (*before, reading)[-len(doubt.points) :]
+        if doubt.is_settled:
+            self._forget_doubt(meter)
+            return Beginning(readings, what)
+        self._found.doubts[meter.id] = tuple(Pending(each.point, each.sample.words) for each in readings)
+        return Refusal(reading.sample, "held", reason, reading.point.register_milliwh)
+
+    def _waiting(self, meter: Meter) -> tuple[Sound, ...]:
+        """The readings in doubt, as far as they still mean what they meant; another site file may say otherwise."""
+        found = []
+        for pending in self._doubts.get(meter.id, ()):
+            point = pending.point
+            if point.basis.per_count_milliwh != meter.per_count_milliwh or len(pending.words) != (
+                meter.profile.energy.words
+            ):
+                return ()
+            counts = decode(meter.profile.energy, pending.words)
+            if (
+                isinstance(counts, str | NoValue)
+                or to_milliwh(counts, meter.per_count_milliwh) != point.register_milliwh
+            ):
+                return ()
+            sample = Sample(meter.id, pending.words, point.at_ms, point.basis.serial, retried=False)
+            found.append(Sound(sample, counts, point))
+        return tuple(found)
+
+    def _forget_doubt(self, meter: Meter) -> None:
+        if self._doubts.get(meter.id):
+            self._found.doubts[meter.id] = ()
+
+    def _is_read_otherwise(self, meter: Meter, head: Head) -> bool:
+        """Whether the position was read through another profile, or another edition of it.
+
+        Its register may be another one. Where it goes on from the position as that circuit can, it is taken for the
+        same; a jump is then no energy but a new epoch.
+        """
+        return self._profile_hash_of(head) != meter.profile.hash
+
+    def _changed_setting(self, meter: Meter, sample: Sample) -> str | None:
+        """What was set otherwise at the meter since its last reading, of that which changes what its register means."""
+        memory = self._memories.get(meter.id)
+        if memory is None or memory.fingerprint is None or memory.profile_hash != meter.profile.hash:
+            return None
+        return changed_setting(memory.fingerprint, sample.fingerprint)
+
+    def _hangs_elsewhere(self, meter: Meter, head: Head, sample: Sample) -> bool:
+        """Whether it is read at another place than before, and nothing proves that it is the same meter."""
+        memory = self._memories.get(meter.id)
+        moved = memory is not None and memory.place is not None and memory.place != place_of(meter)
+        return moved and not _is_proved(head, sample)
+
+    def _whose_serial(self, meter: Meter, sample: Sample) -> str | None:
+        """The meter of another place that this serial number belongs to, unless a person has said it belongs here."""
+        head, memory = self._heads.get(meter.id), self._memories.get(meter.id, Memory())
+        serial = sample.serial
+        if serial is None or head is None or serial in (head.basis.serial, memory.known_serial(meter.serial)):
+            return None
+        for id, other in self._meters.items():
+            known = self._heads.get(id)
+            if id == meter.id or known is None or place_of(other) == place_of(meter):
+                continue
+            if known.basis.serial == serial:
+                return id
+        return None
+
+    def _find_swapped(self, by_meter: Mapping[str, list[Sample]]) -> None:
+        """Two meters that cannot say who they are, each of which shows the register of the other."""
+        fallen = [
+            id
+            for id, decision in self._found.decisions.items()
+            if isinstance(decision, Refusal) and decision.kind == "held" and decision.sample.serial is None
+        ]
+        for id in fallen:
+            for other in by_meter:
+                if other != id and self._show_one_another(id, other):
+                    self._hold_swapped(id, other)
+                    self._hold_swapped(other, id)
+
+    def _show_one_another(self, one: str, other: str) -> bool:
+        decisions = (self._found.decisions[one], self._found.decisions[other])
+        samples = [_sample_of(decision) for decision in decisions]
+        if any(sample is None or sample.serial is not None for sample in samples):
+            return False
+        if any(self._is_wired_anew(id) for id in (one, other)):
+            return False
+        return self._shows(one, other) and self._shows(other, one)
+
+    def _is_wired_anew(self, id: str) -> bool:
+        """Whether a person has said that the meter hangs at another place now, or is another one."""
+        meter, head, memory = self._meters[id], self._heads.get(id), self._memories.get(id, Memory())
+        said = memory.known_serial(meter.serial)
+        is_another = head is not None and said is not None and said != head.basis.serial
+        return is_another or memory.place not in (None, place_of(meter))
+
+    def _shows(self, one: str, other: str) -> bool:
+        """Whether what is read for one meter goes on from the position of the other."""
+        own, theirs = self._heads.get(one), self._heads.get(other)
+        sample = _sample_of(self._found.decisions[one])
+        if own is None or theirs is None or sample is None:
+            return False
+        counts = decode(self._meters[one].profile.energy, sample.words)
+        if isinstance(counts, str | NoValue):
+            return False
+        register = to_milliwh(counts, theirs.basis.per_count_milliwh)
+        return is_nearer_to(theirs, register, sample.at_ms, own, bound_of(self._meters[other], counts))
+
+    def _hold_swapped(self, id: str, other: str) -> None:
+        sample = _sample_of(self._found.decisions[id])
+        assert sample is not None
+        decision = self._found.decisions[id]
+        register = decision.register_milliwh if isinstance(decision, Refusal) else None
+        if isinstance(decision, Sound):
+            register = decision.point.register_milliwh
+        reason = f"identity: it shows the register of meter {other}; are the two exchanged?"
+        self._found.decisions[id] = Refusal(sample, "identity", reason, register)
+        self._found.memories.pop(id, None)
+        if id in self._found.doubts or self._doubts.get(id):
+            self._found.doubts[id] = ()
+
+    # -- what a person has said
+
+    def _carry_out(self, meter: Meter, head: Head, latest: Sound, order: Order) -> Decision | None:
+        """Carry out an order; None where the reading has still to be judged."""
+        if (
+            order.kind == "exchange"
+            and _is_proved(head, latest.sample)
+            and order.serial != latest.sample.serial
+        ):
+            reason = "exchange: ordered, but the meter still shows the old serial number"
+            return Refusal(latest.sample, "held", reason, latest.point.register_milliwh)
+        self._found.done.append(order)
+        self._found.events.extend(display_events(meter, order))
+        memory = self._memories.get(meter.id, Memory()).confirmed()
+        if order.kind != "exchange":
+            self._keep(meter, memory)
+            return None
+        self._forget_doubt(meter)
+        serial = latest.sample.serial or order.serial
+        self._keep(meter, replace(memory, serial=serial, instead_of=None if serial is None else meter.serial))
+        point = replace(latest.point, basis=replace(latest.point.basis, serial=serial))
+        bound = bound_by_displays(meter, order, head, point)
+        return Beginning((replace(latest, point=point),), "exchange", order.by, bound)
+
+    # -- the first gates
+
+    def _reading(self, meter: Meter, sample: Sample) -> Sound | Refusal:
+        """Take a sample through the first gates: whose register it is, and whether it can be one."""
+        head, memory = self._heads.get(meter.id), self._memories.get(meter.id, Memory())
+        order = self._orders.get(meter.id)
+        said = memory.known_serial(meter.serial)
+        if order is not None and order.kind == "exchange":
+            said = order.serial or sample.serial
+        if said is not None and sample.serial not in (None, said):
+            return Refusal(sample, "identity", f"serial number {sample.serial} instead of {said}")
+        value = decode(meter.profile.energy, sample.words)
+        admitted = admit(meter, value)
+        if isinstance(admitted, RefusedReading):
+            return Refusal(sample, "refused", admitted.reason)
+        assert not isinstance(value, str | NoValue)
+        serial = sample.serial or said or (head.basis.serial if head is not None else None)
+        basis = Basis(meter.per_count_milliwh, meter.modulus_milliwh, serial)
+        flags = self._flags_of(sample)
+        if _is_coarse(meter, value):
+            flags |= {"quant"}
+        if not meter.is_proved:
+            flags |= {"suspect"}
+        point = Point(meter.id, sample.at_ms, self._cut.cut_ms, admitted, basis, flags)
+        return Sound(sample, value, point)
+
+    def _flags_of(self, sample: Sample) -> frozenset[str]:
+        flags = set()
+        if sample.retried:
+            flags.add("comm")
+        if self._cut.clock_steps_ms or not self._clock_is_trusted:
+            flags.add("clock")
+        return frozenset(flags)
+
+    # -- what to remember
+
+    def _keep(self, meter: Meter, memory: Memory) -> None:
+        self._found.memories[meter.id] = memory
+
+    def _remember(self, meter: Meter, decision: Decision) -> None:
+        """After a reading that counts: where it hangs, how it is set; and only what changed is written."""
+        before = self._memories.get(meter.id)
+        memory = self._found.memories.pop(meter.id, before or Memory())
+        head = self._heads.get(meter.id)
+        if not isinstance(decision, Refusal):
+            sample = _sample_of(decision)
+            assert sample is not None
+            goes_on = isinstance(decision, Sound) and memory.profile_hash == meter.profile.hash
+            kept = memory.fingerprint if goes_on else None
+            memory = replace(
+                memory,
+                place=place_of(meter),
+                profile_hash=meter.profile.hash,
+                fingerprint=merged(kept, sample.fingerprint),
+            )
+        if isinstance(decision, Beginning) and head is not None:
+            self._found.standstills.pop(meter.id, None)
+            memory = replace(
+                memory,
+                opened_ms=decision.readings[0].point.at_ms,
+                opened_milliwh=head.register_milliwh,
+                opened_by=decision.by,
+            )
+        if memory != (before or Memory()):
+            self._found.memories[meter.id] = memory
+
+
+def place_of(meter: Meter) -> str:
+    """Where a meter hangs: its line and its address there."""
+    return f"{meter.line}/{meter.address}"
+
+
+def bound_of(meter: Meter, counts: int | Fraction) -> Bound:
+    """Most energy the meter's circuit can have used between two times, None where nobody knows its power."""
+    power_w, step = power_max_w(meter), step_milliwh(meter, counts)
+    return lambda from_ms, to_ms: rise_max(power_w, step, max(0, to_ms - from_ms))
+
+
+def _rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: int | Fraction) -> bool:
+    """Whether a rise has to be seen more than once: too fast for the circuit, or as if two words were torn apart."""
+    rise = point.register_milliwh - head.register_milliwh
+    if rise <= 0:
+        return False
+    return rises_too_fast(head, point, bound) or may_be_torn(
+        meter.profile.energy, rise, step_milliwh(meter, counts)
+    )
+
+
+def _may_go_on(head: Head, reading: Sound) -> bool:
+    """Whether the reading can belong to the position's epoch; from the platform's word only a proven basis does."""
+    return not head.restored or reading.point.basis.proves(head.basis)
+
+
+def _is_proved(head: Head, sample: Sample) -> bool:
+    """Whether the meter itself says that it is the one of the position."""
+    return sample.serial is not None and sample.serial == head.basis.serial
+
+
+def _is_coarse(meter: Meter, counts: int | Fraction) -> bool:
+    """Whether the register is a float that steps by more than 1 Wh where it stands."""
+    register = meter.profile.energy
+    return register.is_float and resolution(register, counts) * meter.per_count_milliwh > _COARSE_MILLIWH
+
+
+def _sample_of(decision: Decision) -> Sample | None:
+    """The newest sample that was decided about."""
+    match decision:
+        case Sound() | Refusal():
+            return decision.sample
+        case Beginning(readings):
+            return readings[-1].sample
