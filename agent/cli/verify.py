@@ -52,6 +52,12 @@ _SUBJECT = {
     help="A signed descriptor that FILE does not carry.",
 )
 @click.option(
+    "--revoked",
+    multiple=True,
+    metavar="KID=CHAIN/SEQ",
+    help="A key that the platform revoked: valid for CHAIN up to SEQ; may be repeated.",
+)
+@click.option(
     "--excerpt", is_flag=True, help="FILE is meant to begin in mid-chain; do not count that as a finding."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON, energy in 0.001 Wh.")
@@ -62,6 +68,7 @@ def verify(
     keys: tuple[Path, ...],
     ack_keys: tuple[Path, ...],
     descriptors: tuple[Path, ...],
+    revoked: tuple[str, ...],
     excerpt: bool,
     as_json: bool,
     file: Path,
@@ -79,6 +86,7 @@ def verify(
         descriptors=[path.read_bytes() for path in descriptors],
         admit=_ring_of_jwk,
         excerpt=excerpt,
+        revoked=dict(map(_revocation, revoked)),
     )
     for number, line in _lines(file):
         verifier.feed(number, line)
@@ -94,6 +102,14 @@ def _ring(paths: tuple[Path, ...], option: str) -> PublicKeys:
         return PublicKeys(load_public_key(path) for path in paths)
     except ConfigError as error:
         raise click.BadParameter("; ".join(map(str, error.faults)), param_hint=option) from error
+
+
+def _revocation(text: str) -> tuple[str, tuple[str, int]]:
+    kid, _, place = text.partition("=")
+    chain, _, seq = place.partition("/")
+    if not (kid and chain and seq.isdecimal()):
+        raise click.BadParameter(f"{text!r} is not KID=CHAIN/SEQ", param_hint="--revoked")
+    return kid, (chain, int(seq))
 
 
 def _ring_of_jwk(jwk: Mapping[str, object]) -> KeyRing:

@@ -94,6 +94,7 @@ class Verifier:
         descriptors: Iterable[bytes] = (),
         admit: Admit | None = None,
         excerpt: bool = False,
+        revoked: Mapping[str, tuple[str, int]] | None = None,
         window: int = WINDOW,
     ) -> None:
         """Begin a verification.
@@ -104,6 +105,7 @@ class Verifier:
             descriptors: compact JWS that are known beforehand, for an export that begins in mid-chain.
             admit: makes a ring of a rotated key; without it a rotation cannot be followed.
             excerpt: the file is declared to begin in mid-chain, so that its beginning is no finding.
+            revoked: keys that an operator ended, by their kid: valid for a chain up to a seq.
             window: batches whose hash is remembered.
         """
         self._keys = _Keys(keys)
@@ -119,6 +121,8 @@ class Verifier:
         self._assembly = Assembly()
         self._last_rev: tuple[str, int, str] | None = None
         self._ended: dict[str, ChainHead] = {}
+        self._revoked = dict(revoked or {})
+        self._revoked_chains = {chain: False for chain, _ in self._revoked.values()}
         self._steps: dict[str | None, Fraction] = {}
         self._latest: _Map | None = None
         self._period: tuple[int, int] | None = None
@@ -215,13 +219,26 @@ class Verifier:
             return
         if self._continuity.is_known(batch, opened.hash):
             return
-        end = self._ended.get(opened.kid)
-        if end is not None and not (batch.chain == end.chain and batch.seq <= end.seq):
-            text = f"signed by key {opened.kid}, which ended with chain {end.chain}, seq {end.seq}"
-            self._signature.add(line, f"chain {batch.chain}, seq {batch.seq}", text)
+        over = self._is_over(opened.kid, batch)
+        if over is not None:
+            self._signature.add(line, f"chain {batch.chain}, seq {batch.seq}", over)
             return
         if self._continuity.place(line, batch, opened.hash):
             self._book(line, batch, opened)
+
+    def _is_over(self, kid: str, batch: Batch) -> str | None:
+        """What is wrong with a key that was not in force for a batch; None where it was."""
+        end = self._ended.get(kid)
+        if end is not None and not (batch.chain == end.chain and batch.seq <= end.seq):
+            return f"signed by key {kid}, which ended with chain {end.chain}, seq {end.seq}"
+        if batch.chain in self._revoked_chains:
+            self._revoked_chains[batch.chain] = True
+        if kid in self._revoked:
+            # Chains before the one named are not concerned: the file has them before it.
+            chain, seq = self._revoked[kid]
+            if batch.seq > seq if batch.chain == chain else self._revoked_chains[chain]:
+                return f"signed by key {kid}, which was revoked and ended with chain {chain}, seq {seq}"
+        return None
 
     def _book(self, line: int, batch: Batch, opened: Opened) -> None:
         self._counts["batches"] += 1

@@ -71,7 +71,7 @@ class Chains:
                 outcome.refuse(batch.chain)
             return outcome
         if not dossier.may_sign(arrival.kid, batch.chain, batch.seq):
-            self._say(dossier, "ended-key", arrival.kid, f"it signed {_place(batch)} after its end", arrival)
+            self._after_its_end(dossier, arrival, outcome)
             return outcome
         if state == "refused":
             self._keep(dossier, arrival, "refused chain")
@@ -254,7 +254,7 @@ class Chains:
         """Close the former chain and take the first batch of its successor, in one transaction."""
         batch = arrival.batch
         if not dossier.may_sign(arrival.kid, batch.chain, batch.seq):
-            self._say(dossier, "ended-key", arrival.kid, f"it signed {_place(batch)} after its end", arrival)
+            self._after_its_end(dossier, arrival, outcome)
             return
         head = dossier.head
         if head is not None and dossier.chains.get(head.chain) == "open":
@@ -275,7 +275,13 @@ class Chains:
             self._take(dossier, arrival)
             outcome.taken += 1
         else:
-            self._say(dossier, "ended-key", arrival.kid, f"it signed {_place(batch)} after its end", arrival)
+            self._after_its_end(dossier, arrival, outcome)
+
+    def _after_its_end(self, dossier: Dossier, arrival: Arrival, outcome: Outcome) -> None:
+        """Refused and answered: a gateway with an old journal learns from the head that it is one."""
+        text = f"it signed {_place(arrival.batch)} after its end"
+        self._say(dossier, "ended-key", arrival.kid, text, arrival)
+        outcome.answer_now = True
 
     def _take(self, dossier: Dossier, arrival: Arrival) -> None:
         """Book a batch and move the head to it."""

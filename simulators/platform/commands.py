@@ -1,11 +1,13 @@
-"""The commands `metering-sim platform serve|totals|gaps|report|lock|release`."""
+"""The commands `metering-sim platform serve|totals|gaps|report|lock|release|keys|approve|revoke|courier`."""
 
 import json
 import logging
 import signal
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -14,11 +16,13 @@ import click
 
 from agent.adapters.keys import PublicKey, load_public_key, load_signer
 from agent.errors import ConfigError
+from agent.reporting.chain import ChainHead
 from simulators.platform import report
 from simulators.platform.alarms import Alarms
 from simulators.platform.booking import Booking, Release
 from simulators.platform.dossier import Dossier
 from simulators.platform.ingest import Name, Platform
+from simulators.platform.registry import Registry, UnknownKey
 from simulators.platform.serve import BrokerAddress, Service
 from simulators.platform.store import Store
 
@@ -225,3 +229,89 @@ def release(store_path: Path, agent: str, meter: str, epoch: int, n: int) -> Non
     click.echo(outcome.value)
     if outcome is Release.UNKNOWN:
         raise SystemExit(1)
+
+
+def _name(agent: str) -> Name:
+    org, slash, name = agent.partition("/")
+    if not (org and slash and name):
+        raise click.BadParameter(f"{agent!r} is not ORG/AGENT")
+    return org, name
+
+
+@contextmanager
+def _registry(store_path: Path) -> Iterator[Registry]:
+    """The registry of a store that no platform serves at present, in one transaction."""
+    try:
+        store = Store.create(store_path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        with store.transaction():
+            yield Registry(store, Alarms(store))
+    except UnknownKey as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        store.close()
+
+
+@platform.command()
+@_STORE
+@_JSON
+def keys(store_path: Path, as_json: bool) -> None:
+    """The keys that are registered, and those that wait for approval; may be asked while the platform runs."""
+    store = _readable(store_path)
+    registry = Registry(store, Alarms(store))
+    registered, pending = registry.keys(), registry.pending()
+    if as_json:
+        waiting = [{**asdict(each), "short": each.short} for each in pending]
+        click.echo(json.dumps({"registered": registered, "waiting": waiting}))
+        return
+    for key in registered:
+        end = "" if key["ended_chain"] is None else f"  ended with {key['ended_chain']}/{key['ended_seq']}"
+        how = "revoked" if key["revoked"] else "withdrawn" if key["withdrawn"] else key["origin"]
+        click.echo(f"{key['org']}/{key['agent']}  {key['kid']}  {how}{end}")
+    for each in pending:
+        click.echo(f"{each.org}/{each.agent}  {each.kid}  waits for approval; short form {each.short}")
+
+
+@platform.command()
+@_STORE
+@click.argument("agent", metavar="ORG/AGENT")
+@click.argument("thumbprint", nargs=-1, required=True)
+def approve(store_path: Path, agent: str, thumbprint: tuple[str, ...]) -> None:
+    """Register a key that waits, while the platform is stopped.
+
+    THUMBPRINT is what the person at the gateway reads out to you, all of it or its short form: that it comes over
+    another channel than the message is what makes the key trusted.
+    """
+    with _registry(store_path) as registry:
+        key = registry.approve(*_name(agent), "".join(thumbprint), SystemClock().wall_ms())
+    click.echo(f"{agent} may sign with key {key.kid}")
+
+
+@platform.command()
+@_STORE
+@click.argument("agent", metavar="ORG/AGENT")
+@click.argument("thumbprint")
+@click.option("--chain", help="The key is valid for this chain; the one that grows, if left out.")
+@click.option(
+    "--seq", type=click.IntRange(0), help="... up to this batch; the newest that is booked, if left out."
+)
+def revoke(store_path: Path, agent: str, thumbprint: str, chain: str | None, seq: int | None) -> None:
+    """End a key that was stolen or lost, by sequence, while the platform is stopped.
+
+    Batches beyond that are refused and answered. Those that were booked before stay booked and are named. The gateway
+    goes on with a new key, once that is approved, in a new chain.
+    """
+    if (chain is None) != (seq is None):
+        raise click.UsageError("give both --chain and --seq, or neither")
+    place = None if chain is None or seq is None else ChainHead(chain, seq, "")
+    with _registry(store_path) as registry:
+        dossier = registry.dossier(*_name(agent))
+        kid, end, beyond = registry.revoke(dossier, thumbprint, place, SystemClock().wall_ms())
+    click.echo(f"key {kid} is valid for chain {end.chain} up to {end.seq}, and for nothing after that")
+    if beyond:
+        click.echo(
+            f"{beyond} batches beyond that are booked; see the alarms in: metering-sim platform report"
+        )
+    click.echo(f"for an auditor: metering-agent verify --revoked {kid}={end.chain}/{end.seq}")

@@ -173,12 +173,12 @@ class Dossier:
         """Whether a key was registered and rotated away."""
         return kid in self._keys and self._keys[kid].ended is not None
 
-    def end_key(self, kid: str, chain: str, seq: int) -> None:
-        """A key ends with this batch, in every chain."""
+    def end_key(self, kid: str, chain: str, seq: int, *, revoked: bool = False) -> None:
+        """A key ends with this batch, in every chain; by a rotation, or revoked by an operator."""
         self._keys[kid].ended = ChainHead(chain, seq, "")
         self._store.run(
-            "UPDATE keys SET ended_chain = ?, ended_seq = ? WHERE agent_id = ? AND kid = ?",
-            (chain, seq, self.agent_id, kid),
+            "UPDATE keys SET ended_chain = ?, ended_seq = ?, revoked = ? WHERE agent_id = ? AND kid = ?",
+            (chain, seq, int(revoked), self.agent_id, kid),
         )
 
     def kids(self) -> Iterable[tuple[str, ChainHead | None]]:

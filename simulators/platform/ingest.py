@@ -16,6 +16,7 @@ from agent.errors import ConfigError, Fault
 from agent.reporting import topics
 from agent.reporting.acknowledgement import NEED_MAX, Acknowledgement
 from agent.reporting.batch import Batch
+from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import (
     ACKNOWLEDGEMENT,
     BATCH,
@@ -34,6 +35,7 @@ from simulators.platform.alarms import Alarms
 from simulators.platform.booking import Booking, Quarantine, Release
 from simulators.platform.chains import Arrival, Chains, Outcome
 from simulators.platform.dossier import Dossier
+from simulators.platform.registry import Clones, Registry
 from simulators.platform.store import Store
 
 ACKNOWLEDGE_BATCHES = 64
@@ -117,6 +119,8 @@ class Platform:
         self._booking = Booking(store, self._alarms, quarantine)
         self._chains = Chains(store, self._alarms, self._booking)
         self._chains.counts = self.counts
+        self._registry = Registry(store, self._alarms)
+        self._clones = Clones()
         self._dossiers: dict[Name, Dossier] = {}
         self._due: dict[Name, _Due] = {}
         with store.transaction():
@@ -151,10 +155,21 @@ class Platform:
             given = list(trusted)
             for key in given:
                 dossier.trust(key, "operator")
+                self._registry.look_for_doubles(key.kid, self._clock.wall_ms())
             dossier.withdraw_others(key.kid for key in given)
             # Whatever was committed before a stop may not have been acknowledged.
             self._note(name).now = dossier.head is not None
-        return ids
+        return {**self._approved(), **ids}
+
+    def _approved(self) -> dict[Name, int]:
+        """Agents with a key that an operator approved."""
+        rows = self.store.rows(
+            "SELECT DISTINCT org, agent, agent_id FROM agents JOIN keys USING (agent_id)"
+            " WHERE origin = 'approved' AND NOT withdrawn"
+        )
+        for org, agent, agent_id in rows:
+            self._note((org, agent)).now = Dossier(self.store, agent_id, org, agent).head is not None
+        return {(org, agent): agent_id for org, agent, agent_id in rows}
 
     # ------------------------------------------------------------------------------------------------- doors
 
@@ -183,6 +198,32 @@ class Platform:
         for name in self._ids:
             self._note(name).now = True
         return self.tick(self._clock.wall_ms())
+
+    def approve(self, org: str, agent: str, thumbprint: str) -> PublicKey:
+        """An operator admits a key that waits, having compared its thumbprint. Raises UnknownKey."""
+        now_ms = self._clock.wall_ms()
+        approved: list[PublicKey] = []
+        self._committed(
+            lambda: approved.append(self._registry.approve(org, agent, thumbprint, now_ms)),
+            now_ms,
+            answer=False,
+        )
+        self._ids[org, agent] = self._registry.dossier(org, agent).agent_id
+        self._dossiers.pop((org, agent), None)
+        return approved[0]
+
+    def revoke(self, org: str, agent: str, thumbprint: str, place: ChainHead | None = None) -> ChainHead:
+        """An operator ends a key: valid up to `place`, None for the present head. Raises UnknownKey."""
+        now_ms = self._clock.wall_ms()
+        ends: list[ChainHead] = []
+
+        def act() -> None:
+            dossier = self._registry.dossier(org, agent)
+            ends.append(self._registry.revoke(dossier, thumbprint, place, now_ms)[1])
+
+        self._committed(act, now_ms, answer=False)
+        self._dossiers.pop((org, agent), None)
+        return ends[0]
 
     def release(self, org: str, agent: str, meter: str, epoch: int, n: int) -> Release:
         """An operator lets a held delta go. Raises KeyError for an agent that is not registered."""
@@ -219,7 +260,7 @@ class Platform:
             return
         name = (org, agent)
         self.counts[f"received-{kind}"] += 1
-        if name not in self._ids:
+        if name not in self._ids and kind != "enrol":
             self.counts["unknown-agent"] += 1
             self._alarms.stranger(name, now_ms)
             return
@@ -301,14 +342,23 @@ class Platform:
             (dossier.agent_id, status.session, status.state, now_ms, dumps(opened.payload).decode()),
         )
         if status.state == "online":
+            self._look_for_clones(name, status, now_ms)
             self._owe_status(name, dossier, status)
+
+    def _look_for_clones(self, name: Name, status: Status, now_ms: int) -> None:
+        head = "nothing sealed" if status.head is None else f"at {status.chain}/{status.head[0]}"
+        text = f"one of version {status.sw} in session {status.session[:8]}, {head}"
+        found = self._clones.look(name, status.session, status.at_ms, text)
+        if found is not None:
+            self.counts["clone"] += 1
+            self._alarms.say(name, "clone", status.kid, found, now_ms)
 
     def _is_news(self, dossier: Dossier, status: Status) -> bool:
         """A will counts only for its own session: one of a connection that was replaced says nothing."""
         if status.state == "online":
             return True
         row = self.store.first("SELECT session FROM statuses WHERE agent_id = ?", (dossier.agent_id,))
-        return row is None or row[0] == status.session
+        return row is None or row[0].partition(".")[0] == status.session
 
     def _owe_status(self, name: Name, dossier: Dossier, status: Status) -> None:
         due = self._note(name)
@@ -323,8 +373,8 @@ class Platform:
         self._dossier(name).keep_descriptor(jws)
 
     def _enrolment(self, name: Name, jws: bytes, now_ms: int) -> None:
-        """A registered agent needs no enrolment; a person decides what it means."""
-        self._alarms.say(name, "enrolment", "", "an enrolment message of a registered agent came", now_ms)
+        """A key asks to be registered; a person decides."""
+        self._registry.apply(*name, jws, now_ms)
 
     # ----------------------------------------------------------------------------------------------- answers
 

@@ -395,7 +395,7 @@ def test_a_batch_on_another_gateways_topic_is_refused(gateway: Gateway) -> None:
     bench = Bench((gateway, other))
     sealed = gateway.interval()
     bench.send(replace(sealed, topic=other.status().topic.replace("status", "batch")))
-    assert bench.alarms() == {"misdirected": 1}
+    assert bench.alarms() == {"misdirected": 1, "shared-key": 2}
     assert bench.energy(gateway) == {}
 
 

@@ -111,7 +111,7 @@ def test_the_platform_books_the_same() -> None:
     assert head is not None
     assert head.to_payload() == EXPECTED["head"]
     kinds = {alarm.kind for alarm in queries.alarms(store)}
-    assert kinds == {"enrolment"}
+    assert kinds == set()
     heads = platform.receive(topic(envelope.STATUS), _asks_again())[-1]
     answer = Acknowledgement.from_payload(
         envelope.open_sealed(heads.payload, envelope.ACKNOWLEDGEMENT, ring(PLATFORM)).payload
