@@ -261,6 +261,20 @@ def test_a_folder_with_intervals_gives_what_the_platform_gives(store: Path, fold
     assert (by_folder["products"], by_folder["states"]) == (by_platform["products"], by_platform["states"])
 
 
+def test_thirds_are_written_so_that_they_add_up(folder: Path) -> None:
+    """Each rounded by itself would leave 0.000000000001 kWh out."""
+    intervals(folder)
+    (folder / "steps.csv").write_text("id,kwh\npackaging,1\n")
+    (folder / "processed.csv").write_text(
+        table("processed.csv", *(f"{product},packaging,1," for product in "abc"))
+    )
+    done = footprint(folder)
+    said = json.loads(done.stdout)
+    assert by_product(said) == {"a": "0.333333333334", "b": "0.333333333333", "c": "0.333333333333"}
+    parts = [each["electricity_kgco2e"] for each in said["products"]["products"]]
+    assert sum(map(Decimal, parts)) == Decimal(said["e_electricity_kgco2e"]) == Decimal("0.5777")
+
+
 def refused(folder: Path) -> list[str]:
     done = footprint(folder)
     assert (done.exit_code, done.stdout) == (2, "")
