@@ -20,7 +20,7 @@ from pymodbus.framer import FramerSocket
 from pymodbus.pdu import DecodePDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 
-from agent.adapters.sockets import connected_socket
+from agent.adapters.sockets import connected_socket, why_not_connected
 from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings
@@ -67,8 +67,10 @@ class ModbusTcpLine:
             async with asyncio.timeout(CONNECT_SECONDS):
                 connected = await connected_socket(host, port)
         except (OSError, TimeoutError) as fault:
+            reason = why_not_connected(fault, CONNECT_SECONDS)
             raise LineDown(
-                f"line {self._line.id}: cannot connect to {host}:{port}; check address, port and power of the gateway"
+                f"line {self._line.id}: cannot connect to {host}:{port} ({reason}); check address, port and power of "
+                "the gateway"
             ) from fault
         self._socket = connected
         self._master.connected()

@@ -22,7 +22,7 @@ from typing import Protocol
 import serial
 
 from agent.adapters.alarm import Alarm, make_alarm
-from agent.adapters.sockets import connected_socket
+from agent.adapters.sockets import connected_socket, why_not_connected
 from agent.errors import LineDown
 from agent.metering import plant
 from agent.metering.plant import SerialSettings, Transport
@@ -327,9 +327,10 @@ async def _connect(line: plant.Line) -> Channel:
         async with asyncio.timeout(CONNECT_SECONDS):
             return _SocketChannel(await connected_socket(host, port))
     except (OSError, TimeoutError) as fault:
-        reason = str(fault) or f"no answer in {CONNECT_SECONDS} s"
+        reason = why_not_connected(fault, CONNECT_SECONDS)
         raise LineDown(
-            f"line {line.id}: cannot connect to {host}:{port}: {reason}; check address and power of the server"
+            f"line {line.id}: cannot connect to {host}:{port} ({reason}); check address, port and power of the "
+            "terminal server"
         ) from fault
 
 

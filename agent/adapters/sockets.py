@@ -1,6 +1,7 @@
 """TCP connections for lines: made without blocking the loop, and watched by the kernel."""
 
 import asyncio
+import os
 import socket
 from typing import Any
 
@@ -35,6 +36,15 @@ async def _addresses(host: str, port: int) -> list[Any]:
         return socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)
     except socket.gaierror:
         return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+
+
+def why_not_connected(fault: OSError | TimeoutError, seconds: int) -> str:
+    """Why nobody answered there, in words."""
+    if isinstance(fault, TimeoutError) and not fault.errno:
+        return f"nobody answered in {seconds} s"
+    if isinstance(fault, socket.gaierror):
+        return "nobody knows this name"
+    return os.strerror(fault.errno).lower() if fault.errno else str(fault)
 
 
 def _tune(connected: socket.socket) -> None:

@@ -16,7 +16,7 @@ import click
 from agent.cli.exits import NO
 from agent.cli.lines import Place, explained, find_line
 from agent.cli.options import json_option, site_option
-from agent.errors import LineDown
+from agent.errors import ConfigError, Fault, LineDown
 from agent.metering.plant import Line, Meter, Transport
 from agent.protocol.doctor import Diagnosis, Tally, diagnose, spoken
 from agent.service import ports
@@ -40,20 +40,25 @@ def doctor(ctx: click.Context, site_file: Path, line_id: str | None, frames: int
     """Say what is likely wrong with a LINE: wires, speed, parity, addresses, termination, a second master.
 
     Reads every meter many times; nothing is written to any meter. The agent must not run at the same time. Exit code 0:
-    nothing is wrong with the line. 1: something is.
+    nothing is wrong with the line. 1: something is, or no meter answered at all.
     """
     from agent.settings.site import load_site
     from agent.wiring import open_line
 
     line = find_line(Place(site_file, None, None, None), line_id)
     meters = load_site(site_file).plant.meters_on(line.id)
+    if not meters:
+        reason, remedy = f"line {line.id} has no meters", "the doctor reads meters; add those that are wired"
+        raise ConfigError([Fault(str(site_file), None, "meters", reason, remedy)])
+    if sys.stderr.isatty():
+        click.echo(duration_text(line, meters, frames), err=True)
     try:
         tallies = asyncio.run(examine_line(open_line(line), line, meters, frames))
     except LineDown as error:
         raise explained(error) from error
     found = diagnose(tallies)
     click.echo(json.dumps(json_of(line, tallies, found)) if as_json else text_of(line, tallies, found))
-    ctx.exit(NO if found else 0)
+    ctx.exit(NO if found or nobody_answered(tallies) else 0)
 
 
 async def examine_line(
@@ -71,6 +76,20 @@ async def examine_line(
         await port.close()
         if sys.stderr.isatty():
             click.echo("\r\033[K", nl=False, err=True)
+
+
+def duration_text(line: Line, meters: Sequence[Meter], frames: int) -> str:
+    """How long it is going to take if all answer, before the installer walks away."""
+    from agent.settings.forecast import expected_reads_ns
+
+    seconds = -(-frames * expected_reads_ns(line, meters) // 1_000_000_000)
+    about = f"{seconds} s" if seconds < 120 else f"{-(-seconds // 60)} min"
+    return f"{frames} reads of each of {len(meters)} meters take about {about}; fewer with --frames"
+
+
+def nobody_answered(tallies: Sequence[Tally]) -> bool:
+    """Whether no meter of the line said anything sound: then nothing is known of the line."""
+    return not any(tally.answered for tally in tallies)
 
 
 def _progress(meter: str, done: int, frames: int) -> None:
@@ -138,6 +157,11 @@ def text_of(line: Line, tallies: Sequence[Tally], found: Sequence[Diagnosis]) ->
 def _conclusion(line: Line, tallies: Sequence[Tally], found: Sequence[Diagnosis]) -> list[str]:
     if found:
         return []
+    if nobody_answered(tallies):
+        return [
+            "no meter answered, so that nothing can be said of the line; check that this is its adapter, the cable and "
+            "both wires at it, and the power of the meters"
+        ]
     silent = [tally.meter for tally in tallies if not tally.answered]
     said = ["nothing is wrong with the line itself"]
     if silent:

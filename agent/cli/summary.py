@@ -169,8 +169,8 @@ def _time_notes(line: LineForecast, interval_ms: int) -> list[str]:
     busy = line.busy_permille(interval_ms)
     if line.switches:
         notes.append(
-            f"line {name}: its meters have {line.switches + 1} speeds or parities; it changes {line.switches} times in "
-            "each round, which costs time and is hard on cheap adapters"
+            f"line {name}: its meters have {line.switches + 1} speeds or parities; it changes "
+            f"{_count(line.switches, 'time')} in each round, which costs time and is hard on cheap adapters"
         )
     if line.round_ns <= line.line.poll_ms * 1_000_000 and busy > _BUSY_PERMILLE:
         notes.append(

@@ -8,6 +8,7 @@ the agent needs beyond the limit was measured (`make bench`): a quarter of a mil
 Comes after the plant was made; what is read, and how it is cut into requests, is what `agent.service.poll` does.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from agent.metering.plan import Block, BusCost, plan_for
@@ -66,6 +67,13 @@ class LineForecast:
 def forecast(plant: Plant) -> tuple[LineForecast, ...]:
     """One forecast for each line, in the order of the site file."""
     return tuple(_forecast(line, plant.meters_on(line.id)) for line in plant.lines)
+
+
+def expected_reads_ns(line: Line, meters: Sequence[Meter]) -> int:
+    """What it takes to read the energy register of each of these meters once, if all answer."""
+    costs = [(meter, _cost(line, meter)) for meter in meters]
+    reads = sum(len(_energy_blocks(meter, cost)) for meter, cost in costs)
+    return sum(_energy_ns(meter, cost) for meter, cost in costs) + reads * BEYOND_LIMIT_NS
 
 
 def format_s(time_ns: int) -> str:

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from agent.adapters.rtu_line import RtuLine
-from agent.cli.doctor import examine_line, json_of, text_of
+from agent.cli.doctor import duration_text, examine_line, json_of, nobody_answered, text_of
 from agent.cli.group import main
 from agent.errors import LineDown
 from agent.metering.plant import SerialSettings
@@ -16,6 +16,7 @@ from simulators.line.pump import PtyLine
 from simulators.line.station import on_one_pair
 from simulators.meters.faults import Fault, Kind
 from simulators.meters.meter import FixedEnergy, SimulatedMeter
+from tests.settings import example_site
 from tests.support.plants import FAST, line, meter
 
 SLOW = SerialSettings(9600, "none", 1)
@@ -53,6 +54,44 @@ async def test_a_port_that_is_not_there_is_said(tmp_path: Path) -> None:
     wired = line(device=str(tmp_path / "nothing"))
     with pytest.raises(LineDown):
         await examine_line(RtuLine(wired), wired, [meter("heater", 7)], 20)
+
+
+def test_a_line_on_which_nobody_answers_is_not_called_well(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a real line it takes half a minute to try all settings."""
+    silent = (Tally("heater", 7, SLOW, silent=50), Tally("oven", 9, SLOW, silent=50))
+    assert nobody_answered(silent) and diagnose(silent) == ()
+
+    async def examined(*_: object) -> tuple[Tally, ...]:
+        return silent
+
+    monkeypatch.setattr("agent.cli.doctor.examine_line", examined)
+    lines = [example_site.serial_line("hall-a", "/dev/nothing")]
+    site = example_site.write_site(tmp_path, lines=lines, meters=[example_site.meter("heater", 7)])
+    result = CliRunner().invoke(main, ["doctor", "--site", str(site)])
+    assert result.exit_code == 1
+    assert "nothing can be said of the line" in result.output and "nothing is wrong" not in result.output
+    result = CliRunner().invoke(main, ["doctor", "--site", str(site), "--json"])
+    assert result.exit_code == 1 and json.loads(result.stdout)["diagnoses"] == []
+
+
+def test_a_line_without_meters_is_no_line_for_the_doctor(tmp_path: Path) -> None:
+    lines = [
+        example_site.serial_line("hall-a", "/dev/nothing"),
+        example_site.serial_line("spare", "/dev/nobody"),
+    ]
+    site = example_site.write_site(tmp_path, lines=lines, meters=[example_site.meter("heater", 7)])
+    result = CliRunner().invoke(main, ["doctor", "spare", "--site", str(site)])
+    assert result.exit_code == 2 and "line spare has no meters" in result.output
+
+
+def test_the_installer_is_told_how_long_it_takes() -> None:
+    meters = [meter(f"m{unit}", unit) for unit in range(1, 27)]
+    assert duration_text(line(serial=SLOW), meters, 1000).startswith(
+        "1000 reads of each of 26 meters take about 14 min"
+    )
+    assert "about 1 s" in duration_text(line(serial=SLOW), meters[:1], 20)
 
 
 def test_help_says_what_it_does() -> None:

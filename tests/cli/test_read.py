@@ -309,7 +309,7 @@ def test_a_gateway_that_is_not_there(tmp_path: Path) -> None:
     done = _process(write_site(tmp_path, lines=[line(port=1)]), "reflow-1")
     assert done.returncode == 75
     assert (
-        "line hall-a: cannot connect to 127.0.0.1:1; check address, port and power of the gateway"
+        "line hall-a: cannot connect to 127.0.0.1:1 (connection refused); check address, port and power of the gateway"
         in done.stderr
     )
 
