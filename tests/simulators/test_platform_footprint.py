@@ -2,9 +2,11 @@
 
 import json
 import random
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ from simulators.platform.maps import Correction
 from simulators.platform.quarters import QUARTER_MS, Quarters, split_by_quarter
 from simulators.platform.question import Question
 from simulators.platform.reporting import read_series
-from simulators.platform.store import Store
+from simulators.platform.store import SCHEMA_VERSION, SCHEMAS, Store
 from tests.simulators.bench import Bench
 from tests.simulators.chains import MINUTE_MS, ORG, START_MS, Gateway, described, signer
 
@@ -392,20 +394,30 @@ def test_a_memory_that_cannot_be_written_is_done_without(tmp_path: Path) -> None
     assert asked(bench, quarters).document == asked(bench).document
 
 
+def of_the_first_version(path: Path, new: Path) -> None:
+    """A store as the first release would have written it: its own tables, with the rows of a new one."""
+    schema = resources.files("simulators.platform").joinpath(SCHEMAS[0]).read_text("utf-8")
+    connection = sqlite3.connect(path)
+    connection.executescript(f"{schema};PRAGMA user_version=1;ATTACH '{new}' AS new")
+    tables = connection.execute("SELECT name FROM main.sqlite_schema WHERE type = 'table'").fetchall()
+    for (name,) in tables:
+        columns = ", ".join(f'"{row[1]}"' for row in connection.execute(f'PRAGMA main.table_info("{name}")'))
+        connection.execute(f'DELETE FROM main."{name}"')
+        connection.execute(f'INSERT INTO main."{name}" ({columns}) SELECT {columns} FROM new."{name}"')
+    connection.commit()
+    connection.close()
+
+
 def test_a_store_of_the_first_version_is_brought_forward(tmp_path: Path) -> None:
-    """As it was before stamps: the tables of version 1, with energy in them."""
-    path = tmp_path / "platform.db"
+    """As it was before stamps, with energy in it."""
     gateway = Gateway(meters=(step_meter("a", "fct_test"),))
-    bench = Bench((gateway,), path)
+    bench = Bench((gateway,), tmp_path / "new.db")
     bench.send(*(gateway.interval(KWH) for _ in range(3)))
     expected = asked(bench).document
-    for name in ("inserted", "deleted", "updated"):
-        bench.store.run(f"DROP TRIGGER booked_{name}")
-    bench.store.run("DROP TABLE booked_stamps")
-    bench.store.run("DROP INDEX booked_by_start")
-    bench.store.run("PRAGMA user_version=1")
     bench.store.close()
-    with pytest.raises(ConfigError, match="is of version 1, not 2"):
+    path = tmp_path / "platform.db"
+    of_the_first_version(path, tmp_path / "new.db")
+    with pytest.raises(ConfigError, match=f"is of version 1, not {SCHEMA_VERSION}"):
         Store.read(path)
     store = Store.create(path)
     assert evaluate(store, Quarters(), question()).document == expected
