@@ -1,6 +1,6 @@
 """Which line a command works on: one of the site file, or one named on the command line before there is a site file."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -9,6 +9,7 @@ import click
 
 from agent.errors import ConfigError, Fault, LineDown
 from agent.metering.plant import Line, SerialSettings, Transport
+from agent.metering.profile import Profile
 
 C = TypeVar("C", bound=Callable[..., object])
 _PARITY = {"N": "none", "E": "even", "O": "odd"}
@@ -45,6 +46,33 @@ def line_options(command: C) -> C:
     ):
         command = option(command)
     return command
+
+
+def profiles_option(command: C) -> C:
+    """`--profiles FOLDER`, for meters that the agent does not bring and that no site file names yet."""
+    return click.option(
+        "--profiles",
+        "folder",
+        metavar="FOLDER",
+        type=click.Path(path_type=Path),
+        help="A folder with profiles of your own, as well as the shipped ones [that of the site].",
+    )(command)
+
+
+def known_profiles(place: Place, folder: Path | None) -> Mapping[str, Profile]:
+    """The shipped profiles, and over them those of the folder, or else of the site, as `run` and `check` take them.
+
+    Raises:
+        ConfigError: with every fault of those profiles.
+    """
+    from agent.resources import config_path
+    from agent.settings.profiles import ProfileShelf, load_profiles
+    from agent.settings.site import load_site_profiles
+
+    if folder is None and place.site_file is not None:
+        return load_site_profiles(place.site_file)
+    own = {} if folder is None else load_profiles(folder)
+    return ProfileShelf(config_path("profiles"), over=own)
 
 
 def find_line(place: Place, line_id: str | None) -> Line:

@@ -1,8 +1,9 @@
-"""`metering-agent meter-setup`: give one meter another address, speed or framing; new meters all arrive at address 1.
+"""`metering-agent meter-setup`: give one meter another address, speed, framing or language.
 
-The only command that writes to a meter, and apart from everything else: only documented settings of known models
-(`config/meter_setup.toml`), one setting of one meter, only where exactly one meter answers and nobody has the new
-address, after a question, read back, and logged.
+New meters all arrive at address 1, and those of Chint speaking DL/T 645. This is the only command that writes to a
+meter, and apart from everything else: only documented settings of known models (`config/meter_setup.toml`), one setting
+of one meter, only where exactly one meter answers, its register shows what it is set to now, and nobody has the new
+address; after a question, read back, and logged.
 """
 
 import asyncio
@@ -29,9 +30,10 @@ from agent.metering.plant import Line, SerialSettings, Transport
 from agent.metering.profile import Profile, Quantity
 from agent.protocol.dlt645 import DltRequest, address_bytes
 from agent.protocol.pdu import ReadRequest
-from agent.protocol.scan import SLOW, Presence, search
+from agent.protocol.scan import SLOW, Dialogue, Presence, search
 from agent.protocol.writing import Command, SwitchToModbus, Write
 from agent.service import ports
+from agent.settings.metersetup import Setting
 
 ATTEMPTS = 3
 REPLY_MS = 600
@@ -51,6 +53,18 @@ class Change:
     settings: SerialSettings
     after_address: int | str
     after_settings: SerialSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """How the change is told to the meter: a register of its own, or the frame that makes a Chint meter speak Modbus.
+
+    `advice` is what a person has to do before; it may be empty.
+    """
+
+    setting: Setting | None
+    switch: SwitchToModbus | None
+    advice: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +93,7 @@ class Witness:
 @click.option("--new-baud", metavar="BAUD", help="Give it this speed.")
 @click.option("--new-framing", metavar="8N1", help="Give it this framing.")
 @click.option("--to-modbus", is_flag=True, help="Make a Chint meter that speaks DL/T 645 speak Modbus.")
+@click.option("--to-dlt645", is_flag=True, help="Make a Chint meter that speaks Modbus speak DL/T 645 again.")
 @click.option(
     "--log", "log_file", type=click.Path(path_type=Path), default=Path("meter-setup.log"), show_default=True
 )
@@ -97,11 +112,12 @@ def meter_setup(
     new_baud: str | None,
     new_framing: str | None,
     to_modbus: bool,
+    to_dlt645: bool,
     log_file: Path,
     yes: bool,
     as_json: bool,
 ) -> None:
-    """Give the meter at --address of a LINE another address, speed or framing. This WRITES to the meter.
+    """Give the meter at --address of a LINE another address, speed, framing or language. This WRITES to the meter.
 
     One setting at a time, and only to models whose maker documents it. Connect only the meter that is to be changed,
     or be sure that no other one has its address. Every attempt is logged.
@@ -116,13 +132,17 @@ def meter_setup(
         (name, str(value))
         for name, value in (("address", new_address), ("baud", new_baud), ("framing", new_framing))
         if value is not None
-    ] + ([("protocol", "modbus")] if to_modbus else [])
+    ]
+    asked += [("protocol", "modbus")] if to_modbus else []
+    asked += [("protocol", "dlt645")] if to_dlt645 else []
     if len(asked) != 1:
-        raise click.UsageError("say one of --new-address, --new-baud, --new-framing and --to-modbus")
+        raise click.UsageError(
+            "say one of --new-address, --new-baud, --new-framing, --to-modbus and --to-dlt645"
+        )
     profile = None if to_modbus else _profile(profile_id)
-    change, command, advice = planned(line, where, own, profile, *asked[0])
+    change, order = planned(where, own, profile, *asked[0])
     try:
-        outcome = asyncio.run(carry_out(line, change, command, profile, advice, log_file, ask=not yes))
+        outcome = asyncio.run(carry_out(line, change, order, profile, log_file, ask=not yes))
     except LineDown as error:
         raise explained(error) from error
     told = {"parameter": change.parameter, "from": change.before, "to": change.value, "result": outcome}
@@ -142,15 +162,19 @@ def _profile(profile_id: str | None) -> Profile:
     known = load_settable()
     if profile_id is None or profile_id not in known:
         remedy = did_you_mean(profile_id or "", known) or f"known are {', '.join(known)}"
-        reason = "say --profile" if profile_id is None else f'nothing may be written to "{profile_id}"'
+        reason = (
+            "say which model it is with --profile"
+            if profile_id is None
+            else f'nothing may be written to "{profile_id}": no source says how; use its buttons'
+        )
         raise ConfigError([Fault("meter_setup.toml", None, "profiles", reason, remedy)])
     return load_profile(config_path("profiles") / f"{profile_id}.toml")
 
 
 def planned(
-    line: Line, where: str, own: SerialSettings, profile: Profile | None, parameter: str, value: str
-) -> tuple[Change, Command, str]:
-    """The change, its frame, and what a person has to do before."""
+    where: str, own: SerialSettings, profile: Profile | None, parameter: str, value: str
+) -> tuple[Change, Order]:
+    """The change, and how the meter is told. Raises a usage error where it cannot be told."""
     if profile is None:
         return _planned_switch(where, own)
     from agent.settings.metersetup import load_settable
@@ -160,26 +184,30 @@ def planned(
     unit, model = int(where), load_settable()[profile.id]
     setting = model.settings.get(parameter)
     if setting is None:
-        raise click.UsageError(f"no source says how to set the {parameter} of {profile.id}")
+        known = ", ".join(model.settings)
+        raise click.UsageError(
+            f"no source says how to set the {parameter} of {profile.id}; what can be set is {known}"
+        )
     try:
-        words = setting.words(value)
+        setting.number(value)
         change = _change(parameter, value, unit, own)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    advice = model.preparation
-    return change, Write(unit, setting.register.address, words), advice
+    return change, Order(setting, None, model.preparation)
 
 
 def _change(parameter: str, value: str, unit: int, own: SerialSettings) -> Change:
     now = Change(parameter, "", value, unit, own, unit, own)
     if parameter == "address":
         return replace(now, before=str(unit), after_address=int(value))
+    if parameter == "protocol":
+        return replace(now, before="modbus")
     if parameter == "baud":
         return replace(now, before=str(own.baud), after_settings=replace(own, baud=int(value)))
     return replace(now, before=spoken(own).split()[1], after_settings=settings_of(f"{own.baud}-{value}"))
 
 
-def _planned_switch(where: str, own: SerialSettings) -> tuple[Change, Command, str]:
+def _planned_switch(where: str, own: SerialSettings) -> tuple[Change, Order]:
     from agent.settings.metersetup import load_switch
 
     try:
@@ -190,11 +218,8 @@ def _planned_switch(where: str, own: SerialSettings) -> tuple[Change, Command, s
         raise click.UsageError("name the one meter by its 12 digits; a wildcard would mean all of them")
     switch = load_switch()
     command = SwitchToModbus(where, switch.identifier, switch.password, switch.operator, switch.data)
-    return (
-        Change("protocol", "dlt645", "modbus", where, own, where, own),
-        command,
-        "only Chint meters know this",
-    )
+    change = Change("protocol", "dlt645", "modbus", where, own, where, own)
+    return change, Order(None, command, "only Chint meters know this")
 
 
 # ------------------------------------------------------------------------------------------------------- doing it
@@ -203,9 +228,8 @@ def _planned_switch(where: str, own: SerialSettings) -> tuple[Change, Command, s
 async def carry_out(
     line: Line,
     change: Change,
-    command: Command,
+    order: Order,
     profile: Profile | None,
-    advice: str,
     log_file: Path,
     *,
     ask: bool,
@@ -213,9 +237,9 @@ async def carry_out(
     """Look, ask, write, read back, log. Raises what went wrong, after it is logged."""
     from agent.adapters.meter_writer import write_setting
 
-    before = await _look_first(line, change, profile)
+    before, command = await _look_first(line, change, order, profile)
     if ask:
-        click.echo(_question(line, change, before, advice), err=True)
+        click.echo(_question(line, change, before, order.advice), err=True)
         click.confirm("Write this to the meter?", abort=True, err=True)
     try:
         await write_setting(line, change.settings, command)
@@ -236,8 +260,13 @@ def _question(line: Line, change: Change, before: Witness, advice: str) -> str:
     return "\n".join([*lines, *([f"  first: {advice}"] if advice else [])])
 
 
-async def _look_first(line: Line, change: Change, profile: Profile | None) -> Witness:
-    """Exactly one meter is where it is said to be, it is that model, and nobody has its new address."""
+async def _look_first(
+    line: Line, change: Change, order: Order, profile: Profile | None
+) -> tuple[Witness, Command]:
+    """Exactly one meter is where it is said to be, it is that model, and nobody has its new address.
+
+    What it showed of itself, and the command to send.
+    """
     from agent.service.scanning import converse
     from agent.wiring import open_line
 
@@ -255,9 +284,40 @@ async def _look_first(line: Line, change: Change, profile: Profile | None) -> Wi
                     raise Refused(
                         f"address {change.after_address} is taken on line {line.id}; choose another"
                     )
-        return await _witness(port, change.address, change.settings, profile)
+        try:
+            before = await _witness(port, change.address, change.settings, profile)
+        except MeterRefused as error:
+            model = "Chint meter" if profile is None else profile.id
+            raise Refused(f"{error}, so it is probably no {model}; nothing was written") from None
+        return before, await _command(port, change, order)
     finally:
         await port.close()
+
+
+async def _command(port: ports.Line, change: Change, order: Order) -> Command:
+    """The frame to send. Refused where the register to be written does not show what the meter is set to now."""
+    if order.switch is not None:
+        return order.switch
+    setting = order.setting
+    if setting is None or not isinstance(change.address, int):
+        raise AssertionError("a register is written to a meter that speaks Modbus")
+    register, unit = setting.register, change.address
+    try:
+        request = ReadRequest(unit, register.function, register.address, register.words)
+        present = (await _patiently(port, request, change.settings)).words
+    except MeterRefused as error:
+        raise Refused(
+            f"the meter has no register {register.address} for its {change.parameter} ({error}), so it is probably "
+            "another model; nothing was written"
+        ) from None
+    expected = None if change.parameter == "protocol" else setting.number(change.before)
+    if expected is not None and setting.shown(present) != expected:
+        shown = " ".join(f"{word:04X}" for word in present)
+        raise Refused(
+            f"register {register.address} shows {shown} and not the {change.parameter} {change.before} at which the "
+            "meter answers, so it is probably another model; nothing was written"
+        )
+    return Write(unit, register.address, setting.words(change.value, present), setting.function)
 
 
 def _check_alone(there: list[Presence], change: Change) -> None:
@@ -274,12 +334,12 @@ async def _read_back(line: Line, change: Change, profile: Profile | None, before
     """Whether the meter is found where it should be now, and is the same."""
     from agent.wiring import open_line
 
-    if profile is None:
-        return "the meter confirms; it speaks Modbus now, usually after power off and on: run scan"
     await asyncio.sleep(SETTLE_S)
     port = open_line(line)
     await port.open()
     try:
+        if change.parameter == "protocol":
+            return await _read_back_protocol(port, change, profile)
         try:
             after = await _witness(port, change.after_address, change.after_settings, profile)
         except RetryLater:
@@ -291,6 +351,41 @@ async def _read_back(line: Line, change: Change, profile: Profile | None, before
             f"another meter answers at {change.after_address}: serial number {after.serial}, not {before.serial}"
         )
     return f"done: it answers at {change.after_address} with {spoken(change.after_settings)}"
+
+
+async def _read_back_protocol(port: ports.Line, change: Change, profile: Profile | None) -> str:
+    """Whether the meter is silent in its old language and answers in the new one."""
+    from agent.service.scanning import converse
+
+    told = "DL/T 645" if change.value == "dlt645" else "Modbus"
+    try:
+        await _witness(port, change.address, change.settings, profile)
+    except (RetryLater, Refused):
+        pass
+    else:
+        return "the meter confirms, and speaks its old language still: switch its power off and on, then run scan"
+    for place in _new_places(change):
+        found = await converse(place, port)
+        if len(found) == 1 and not found[0].shared:
+            return f"done: it speaks {told} at {found[0].address} with {spoken(found[0].settings)}"
+        if found:
+            break
+    return f"the meter confirms and is silent at its old place; it speaks {told} now: run scan to see where"
+
+
+def _new_places(change: Change) -> list[Dialogue[list[Presence]]]:
+    """Where a meter that changed its language is to be expected, the likeliest first.
+
+    For DL/T 645 anybody at its speed or at the factory's 2400 and 9600; for Modbus the last two digits of its number
+    (manual ZTY0.464.922) or address 1, at its own settings or the 9600 8N2 of that manual.
+    """
+    own = change.settings
+    if change.value == "dlt645":
+        even = [SerialSettings(baud, "even", 1) for baud in dict.fromkeys((own.baud, 2400, 9600))]
+        return [search([settings], SLOW, units=()) for settings in even]
+    units = sorted({1, int(str(change.address)[-2:])} - {0})
+    places = dict.fromkeys((own, SerialSettings(9600, "none", 2), SerialSettings(9600, "none", 1)))
+    return [search([settings], SLOW, units=units, dlt645=False) for settings in places]
 
 
 async def _witness(

@@ -14,7 +14,15 @@ from pathlib import Path
 
 import click
 
-from agent.cli.lines import Place, explained, find_line, line_options, settings_of
+from agent.cli.lines import (
+    Place,
+    explained,
+    find_line,
+    known_profiles,
+    line_options,
+    profiles_option,
+    settings_of,
+)
 from agent.cli.options import json_option
 from agent.cli.scan import Screen
 from agent.errors import LineDown, MeterSilent
@@ -54,6 +62,7 @@ class Result:
     "--display-kwh", metavar="KWH", help="What the meter's display shows now: decides the last power of ten."
 )
 @click.option("--quick", is_flag=True, help="Look only where known meters have registers.")
+@profiles_option
 @json_option
 def probe(
     place: tuple[str, ...],
@@ -65,6 +74,7 @@ def probe(
     seconds: int,
     display_kwh: str | None,
     quick: bool,
+    folder: Path | None,
     as_json: bool,
 ) -> None:
     """Find out what the registers of the unknown Modbus meter at ADDRESS of a LINE mean, and print a draft profile.
@@ -73,7 +83,9 @@ def probe(
     must not run at the same time.
     """
     line_id, address = _where(place)
-    line = find_line(Place(site_file, device, host, transport), line_id)
+    where = Place(site_file, device, host, transport)
+    line = find_line(where, line_id)
+    likely = likely_places(known_profiles(where, folder))
     own = line.serial if settings is None else settings_of(settings)
     from agent.wiring import open_line
 
@@ -84,6 +96,7 @@ def probe(
                 line,
                 address,
                 own,
+                likely,
                 pause_ms=seconds * 1000 // (MOMENTS - 1),
                 display_kwh=_kwh(display_kwh),
                 step=0 if quick else GRID,
@@ -105,17 +118,15 @@ async def probe_meter(
     line: Line,
     address: int,
     settings: SerialSettings,
+    likely: Sequence[tuple[int, int]],
     *,
     pause_ms: int,
     display_kwh: Fraction | None = None,
     step: int = GRID,
 ) -> Result:
-    """Probe one meter of an unopened line. Raises LineDown."""
-    from agent.resources import config_path
+    """Probe one meter of an unopened line; `likely` are the functions and addresses tried first. Raises LineDown."""
     from agent.service.scanning import converse
-    from agent.settings.profiles import load_profiles
 
-    likely = likely_places(load_profiles(config_path("profiles")))
     screen = Screen()
     await port.open()
     try:
@@ -124,6 +135,7 @@ async def probe_meter(
         snapshots = await converse(watching, port, tell=screen) if spans else []
     finally:
         await port.close()
+        screen.end()
     drafts = rank(snapshots, display_kwh=display_kwh) if len(snapshots) >= FEW_MOMENTS else ()
     return Result(line, address, settings, spans, drafts, snapshots[-1] if snapshots else None)
 

@@ -8,17 +8,27 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import click
 
-from agent.cli.lines import Place, explained, find_line, line_options, settings_of, spoken
+from agent.cli.lines import (
+    Place,
+    explained,
+    find_line,
+    known_profiles,
+    line_options,
+    profiles_option,
+    settings_of,
+    spoken,
+)
 from agent.cli.options import json_option
 from agent.errors import LineDown
 from agent.metering.plant import Line, SerialSettings, Transport
-from agent.protocol.scan import UNITS, USUAL_SETTINGS, Progress
+from agent.metering.profile import Profile
+from agent.protocol.scan import UNITS, USUAL_SETTINGS, Listed, Progress
 from agent.protocol.survey import Extent, Found, survey
 from agent.service import ports
 
@@ -30,18 +40,29 @@ _NOTHING = (
 
 
 @dataclass(frozen=True, slots=True)
+class Pass:
+    """What one pass came to: who answered that had not before, and when it ended, in seconds from the start."""
+
+    name: str
+    settings: SerialSettings | None
+    addresses: tuple[int | str, ...]
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Result:
     """What a scan came to, and how long it took, in seconds."""
 
     line: Line
     found: list[Found]
     seconds: int
+    passes: tuple[Pass, ...] = ()
 
 
 @click.command()
 @click.argument("line_id", metavar="[LINE]", required=False)
 @line_options
-@click.option("--fast", is_flag=True, help="Only the fast pass: meters that answer within 28 ms.")
+@click.option("--fast", is_flag=True, help="Only the fast pass: meters that answer within 26 ms.")
 @click.option(
     "--slow", is_flag=True, help="The slow pass with all settings, not only where something was found."
 )
@@ -50,6 +71,7 @@ class Result:
 )
 @click.option("--addresses", metavar="FIRST-LAST", help="Only these Modbus addresses [1-247].")
 @click.option("--no-dlt645", is_flag=True, help="Do not look for DL/T 645 meters.")
+@profiles_option
 @json_option
 def scan(
     line_id: str | None,
@@ -62,6 +84,7 @@ def scan(
     settings: tuple[str, ...],
     addresses: str | None,
     no_dlt645: bool,
+    folder: Path | None,
     as_json: bool,
 ) -> None:
     """Say which meters are on a LINE, with which settings, and what model they probably are.
@@ -71,7 +94,9 @@ def scan(
     """
     if fast and slow:
         raise click.UsageError("--fast and --slow exclude each other")
-    line = find_line(Place(site_file, device, host, transport), line_id)
+    place = Place(site_file, device, host, transport)
+    line = find_line(place, line_id)
+    profiles = known_profiles(place, folder)
     extent = Extent(
         settings=_settings(line, settings),
         units=_units(addresses),
@@ -82,26 +107,24 @@ def scan(
     from agent.wiring import open_line
 
     try:
-        result = asyncio.run(scan_line(open_line(line), line, extent))
+        result = asyncio.run(scan_line(open_line(line), line, extent, profiles))
     except LineDown as error:
         raise explained(error) from error
     click.echo(json.dumps(json_of(result)) if as_json else text_of(result))
 
 
-async def scan_line(port: ports.Line, line: Line, extent: Extent) -> Result:
+async def scan_line(port: ports.Line, line: Line, extent: Extent, profiles: Mapping[str, Profile]) -> Result:
     """Scan an unopened line. Raises LineDown."""
-    from agent.resources import config_path
     from agent.service.scanning import converse
-    from agent.settings.profiles import load_profiles
 
-    profiles = load_profiles(config_path("profiles"))
-    begun = time.monotonic()
     await port.open()
+    screen = Screen()
     try:
-        found = await converse(survey(extent, profiles), port, tell=Screen())
+        found = await converse(survey(extent, profiles), port, tell=screen)
     finally:
         await port.close()
-    return Result(line, found, round(time.monotonic() - begun))
+        screen.end()
+    return Result(line, found, round(screen.seconds()), tuple(screen.passes))
 
 
 def _settings(line: Line, given: Sequence[str]) -> tuple[SerialSettings, ...]:
@@ -128,13 +151,30 @@ def _units(text: str | None) -> Sequence[int]:
 
 
 class Screen:
-    """Progress on stderr: one line that is written over where there is a terminal, else one a stage."""
+    """Progress on stderr: one line that is written over where there is a terminal, else one a stage.
+
+    What a pass found is told as soon as it is over, and kept.
+    """
 
     def __init__(self) -> None:
+        self.passes: list[Pass] = []
         self._stage = ""
         self._over = sys.stderr.isatty()
+        self._begun = time.monotonic()
 
-    def __call__(self, progress: Progress) -> None:
+    def seconds(self) -> float:
+        """Since the search began."""
+        return time.monotonic() - self._begun
+
+    def end(self) -> None:
+        """Leave the line that is written over."""
+        if self._over and self._stage:
+            click.echo("\r\x1b[K", err=True, nl=False)
+
+    def __call__(self, progress: Progress | Listed) -> None:
+        if isinstance(progress, Listed):
+            self._list(Pass(progress.stage, progress.settings, progress.addresses, round(self.seconds(), 1)))
+            return
         stage = f"{progress.stage}, {spoken(progress.settings)}"
         if self._over:
             percent = 100 * progress.done // max(1, progress.total)
@@ -142,6 +182,13 @@ class Screen:
         elif stage != self._stage:
             click.echo(stage, err=True)
         self._stage = stage
+
+    def _list(self, over: Pass) -> None:
+        self.passes.append(over)
+        self.end()
+        who = ", ".join(map(str, over.addresses)) or "nobody"
+        stage = f"{over.name}, {spoken(over.settings)}"
+        click.echo(f"{stage}: over after {over.seconds} s; new addresses: {who}", err=True)
 
 
 # ----------------------------------------------------------------------------------------------------------- answering
@@ -152,6 +199,15 @@ def json_of(result: Result) -> dict[str, object]:
     return {
         "line": result.line.id,
         "seconds": result.seconds,
+        "passes": [
+            {
+                "pass": one.name,
+                "settings": spoken(one.settings),
+                "seconds": one.seconds,
+                "addresses": list(one.addresses),
+            }
+            for one in result.passes
+        ],
         "meters": [_json_of(found) for found in result.found],
     }
 

@@ -10,7 +10,18 @@ from dataclasses import dataclass
 from agent.metering.plant import SerialSettings
 from agent.metering.profile import Profile
 from agent.protocol.recognise import Recognised, recognise
-from agent.protocol.scan import FAST, NETWORK, SLOW, UNITS, Dialogue, Presence, Progress, search
+from agent.protocol.scan import (
+    FAST,
+    NETWORK,
+    SLOW,
+    UNITS,
+    Dialogue,
+    Presence,
+    Progress,
+    listed,
+    search,
+    settled,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +68,8 @@ def _passes(extent: Extent) -> Dialogue[list[Presence]]:
     units, dlt645 = extent.units, extent.dlt645
     if not extent.settings:
         return (yield from search([None], NETWORK, units=units, dlt645=dlt645))
-    found = yield from search(extent.settings, FAST, units=units, dlt645=dlt645)
+    found = yield from listed(extent.settings, FAST, units=units, dlt645=dlt645)
+    found = yield from settled(found)
     if extent.fast_only:
         return found
     speeds = {presence.settings.baud for presence in found if presence.settings is not None}

@@ -1,4 +1,4 @@
-"""The only frames of this project that change something in a meter: address, speed and framing, as bytes.
+"""The only frames of this project that change something in a meter: address, speed, framing and language, as bytes.
 
 Used by `metering-agent meter-setup` and by nothing else. The line that reads (`agent.service.ports.Line`) has no
 request that could become one of these; the writer is an adapter of its own (`agent.adapters.meter_writer`). What may
@@ -12,6 +12,7 @@ from agent.protocol.dlt645 import REPLY_FLAG, WAKE_UP, WRITE, DltFrame, address_
 from agent.protocol.pdu import EXCEPTION_FLAG, EXCEPTIONS
 from agent.protocol.rtu_frame import frame, is_sound
 
+WRITE_SINGLE = 6
 WRITE_MULTIPLE = 16
 REPLY_BYTES = 8
 EXCEPTION_BYTES = 5
@@ -19,15 +20,27 @@ EXCEPTION_BYTES = 5
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Write one setting, `words` long, to the holding register `address` of `unit` (function 16)."""
+    """Write one setting, `words` long, to the holding register `address` of `unit`.
+
+    With function 16, or with 6 where a meter knows no other and the setting is one word.
+    """
 
     unit: int
     address: int
     words: tuple[int, ...]
+    function: int = WRITE_MULTIPLE
+
+    def __post_init__(self) -> None:
+        if self.function not in (WRITE_SINGLE, WRITE_MULTIPLE):
+            raise ValueError(f"{self.function} is no function that sets a register")
+        if self.function == WRITE_SINGLE and len(self.words) != 1:
+            raise ValueError("function 6 writes one word")
 
     def encode(self) -> bytes:
         """The frame on the wire."""
         data = b"".join(word.to_bytes(2, "big") for word in self.words)
+        if self.function == WRITE_SINGLE:
+            return frame(self.unit, bytes((WRITE_SINGLE,)) + self.address.to_bytes(2, "big") + data)
         head = self.address.to_bytes(2, "big") + len(self.words).to_bytes(2, "big")
         return frame(self.unit, bytes((WRITE_MULTIPLE,)) + head + bytes((len(data),)) + data)
 
@@ -37,8 +50,8 @@ class Write:
         Raises:
             MeterRefused: it said no. FrameDamaged: what came is no answer to this.
         """
-        header = bytes((self.unit, WRITE_MULTIPLE))
-        refused = bytes((self.unit, WRITE_MULTIPLE | EXCEPTION_FLAG))
+        header = bytes((self.unit, self.function))
+        refused = bytes((self.unit, self.function | EXCEPTION_FLAG))
         for at in range(len(received)):
             exception = received[at : at + EXCEPTION_BYTES]
             if exception[:2] == refused and len(exception) == EXCEPTION_BYTES and is_sound(exception):

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Protocol, TypeVar, runtime_checkable
 
 from agent.errors import FrameDamaged, LineDown, MeterBusy, MeterRefused, MeterSilent
-from agent.protocol.scan import Ask, Dialogue, Heard, Kind, Listen, Progress, Question
+from agent.protocol.scan import Ask, Dialogue, Heard, Kind, Listed, Listen, Progress, Question
 from agent.service.ports import Line
 
 T = TypeVar("T")
 BUSY_CODE = 6
-Tell = Callable[[Progress], None]
+Tell = Callable[[Progress | Listed], None]
 Sleep = Callable[[float], Awaitable[None]]
 
 
@@ -46,7 +46,7 @@ async def converse(
 
 async def _answer(question: Question, line: Line, tell: Tell, sleep: Sleep) -> Heard:
     match question:
-        case Progress():
+        case Progress() | Listed():
             tell(question)
             return Heard(Kind.NOTHING)
         case Listen(duration_ms):

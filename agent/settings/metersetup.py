@@ -5,33 +5,53 @@ write somewhere new.
 """
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
 
-from agent.metering.decode import encode
+from agent.metering.decode import Decoded, decode, encode
 from agent.metering.profile import WORDS_OF_TYPE, Register, WordType
+from agent.protocol.writing import WRITE_MULTIPLE
 from agent.resources import config_path
 
-PARAMETERS = ("address", "baud", "framing")
+PARAMETERS = ("address", "baud", "framing", "protocol")
 
 
 @dataclass(frozen=True, slots=True)
 class Setting:
     """One setting: the holding register that keeps it, and the meter's numbers for what people write.
 
-    Without `codes` the number itself is written.
+    Without `codes` the number itself is written. `shift` is 8 where the setting is the high byte of its word, and 0
+    where it is the low one or the whole register; `is_byte` tells these apart. `function` is what writes it.
     """
 
     register: Register
     codes: Mapping[str, int]
+    is_byte: bool = False
+    shift: int = 0
+    function: int = WRITE_MULTIPLE
 
-    def words(self, value: str) -> tuple[int, ...]:
-        """The words to write. Raises ValueError where the meter has no such setting."""
+    def number(self, value: str) -> int:
+        """The meter's number for what a person writes. Raises ValueError where the meter has no such setting."""
         if self.codes and value not in self.codes:
             raise ValueError(f"{value} is not one of {', '.join(self.codes)}")
-        return encode(self.register, self.codes[value] if self.codes else int(value))
+        return self.codes[value] if self.codes else int(value)
+
+    def words(self, value: str, present: Sequence[int] = (0,)) -> tuple[int, ...]:
+        """The words to write, where these are there at present; the other half of a shared word is kept."""
+        number = self.number(value)
+        if not self.is_byte:
+            return encode(self.register, number)
+        kept = present[0] & (0xFF00 >> self.shift)
+        return (kept | number << self.shift,)
+
+    def shown(self, words: Sequence[int]) -> int | None:
+        """The number that these words of the meter show; None where they show none."""
+        if self.is_byte:
+            return words[0] >> self.shift & 0xFF
+        value = decode(self.register, words)
+        return value if isinstance(value, int) else _whole(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +90,12 @@ def load_switch() -> Dlt645Switch:
     return Dlt645Switch(int(given["identifier"], 16), password, operator, data)
 
 
+def _whole(value: Decoded) -> int | None:
+    if isinstance(value, Fraction) and value.denominator == 1:
+        return value.numerator
+    return None
+
+
 def _document() -> dict[str, Any]:
     return tomllib.loads(config_path("meter_setup.toml").read_text("utf-8"))
 
@@ -89,4 +115,10 @@ def _setting(name: str, given: Mapping[str, Any]) -> Setting:
         modulus_counts=None,
         invalid=frozenset(),
     )
-    return Setting(register, {str(key): code for key, code in given.get("codes", {}).items()})
+    return Setting(
+        register,
+        {str(key): code for key, code in given.get("codes", {}).items()},
+        is_byte="byte" in given,
+        shift=8 if given.get("byte") == "high" else 0,
+        function=given.get("function", WRITE_MULTIPLE),
+    )

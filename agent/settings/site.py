@@ -75,6 +75,20 @@ def load_site(path: Path, *, any_budget: bool = False) -> Site:
     return site
 
 
+def load_site_profiles(path: Path) -> Mapping[str, Profile]:
+    """The profiles that meters of this site may name: the shipped ones, and over them those of the site.
+
+    Raises:
+        ConfigError: with every fault of the site's own profiles, or where the file itself cannot be read.
+    """
+    document, lines = _parse(path, _read(path))
+    faults = FaultList(str(path), lines, _names(document))
+    profiles = _Reader(path, document, faults, any_budget=True).profiles()
+    if profiles is None or faults:
+        raise faults.error()
+    return profiles
+
+
 # ---------------------------------------------------------------------------------------------------- bytes and TOML
 
 
@@ -244,7 +258,7 @@ class _Reader:
         return Known(
             agent=gateway.value.agent,
             lines=self._lines_by_name(lines),
-            profiles=self._profiles(),
+            profiles=self.profiles(),
             steps=None if catalogue is None else catalogue.steps,
             materials=() if catalogue is None else catalogue.materials,
         )
@@ -270,7 +284,7 @@ class _Reader:
             self._faults.adopt(error)
             return None
 
-    def _profiles(self) -> Mapping[str, Profile] | None:
+    def profiles(self) -> Mapping[str, Profile] | None:
         """The shipped profiles, and over them those of the site; None where one of the site's is faulty.
 
         Those of the site are all read, because a person may have just written them; the shipped ones when named.

@@ -25,8 +25,19 @@ from simulators.meters.meter import FixedEnergy, SimulatedMeter
 from simulators.meters.settable import SettableMeter
 from tests.support.plants import PROFILES, line, meter
 
+
+@pytest.fixture(autouse=True)
+def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulated meters settle at once, and a pty has nothing old to deliver."""
+    monkeypatch.setattr("agent.cli.meter_setup.SETTLE_S", 0.05)
+    monkeypatch.setattr("agent.cli.meter_setup.REPLY_MS", 250)
+    monkeypatch.setattr("agent.adapters.meter_writer.LISTEN_S", 0.05)
+
+
 S9600 = SerialSettings(9600, "none", 1)
 SDM = "eastron-sdm120"
+ONE_OF_EACH_KIND = ("eastron-sdm230", "chint-dtsu666-2016", "hiking-dds238-v2", "peacefair-pzem-016")
+"""A float, a word, half a word, and a word that function 6 writes."""
 
 
 @dataclass
@@ -39,22 +50,31 @@ class Bench:
 
     async def change(self, where: str, parameter: str, value: str, profile: str | None = SDM) -> str:
         of = None if profile is None else PROFILES[profile]
-        change, command, advice = planned(self.line, where, S9600, of, parameter, value)
-        return await carry_out(self.line, change, command, of, advice, self.log, ask=False)
+        own = self.meters[0].settings
+        change, order = planned(where, own, of, parameter, value)
+        return await carry_out(self.line, change, order, of, self.log, ask=False)
 
     def logged(self) -> list[dict[str, str]]:
         return [json.loads(row) for row in self.log.read_text().splitlines()] if self.log.exists() else []
 
 
 def settable(unit: int, profile: str = SDM, *, at_once: bool = True) -> SettableMeter:
-    settings = load_settable()[profile].settings
     return SettableMeter(
         SimulatedMeter(meter(f"m{unit}", unit, profile), FixedEnergy(987_654_321), answers_holes=True),
         S9600,
-        {name: setting.register for name, setting in settings.items()},
-        {name: setting.codes for name, setting in settings.items()},
+        load_settable()[profile].settings,
         needs_power_cycle=not at_once,
     )
+
+
+def chint(profile: str = "chint-ddsu666", *, speaks: str = "modbus", at_once: bool = True) -> SettableMeter:
+    """A meter of both languages: address 61 in Modbus, as its number 000000000161 ends."""
+    found = settable(61, profile, at_once=at_once)
+    number = replace(meter("d", 1, "dlt645-2007-single-phase"), address="000000000161")
+    found.other = SimulatedMeter(number, FixedEnergy(1))
+    if speaks == "dlt645":
+        found.meter, found.other = found.other, found.meter
+    return found
 
 
 def together(meters: list[SettableMeter]) -> Callable[[int], Hear]:
@@ -102,12 +122,58 @@ async def test_a_meter_that_wants_its_power_off_first_is_said_so(tmp_path: Path)
 
 
 async def test_a_chint_meter_is_switched_from_dl_t_645_to_modbus(tmp_path: Path) -> None:
-    chint = settable(1, "chint-ddsu666")
-    dlt = replace(meter("d", 1, "dlt645-2007-single-phase"), address="000000000161")
-    chint.meter, chint.switch_to = SimulatedMeter(dlt, FixedEnergy(1)), 1
-    async with bench(tmp_path, chint) as on:
-        assert "speaks Modbus now" in await on.change("000000000161", "protocol", "modbus", None)
-    assert chint.written == [("protocol", 1)]
+    found = chint(speaks="dlt645")
+    async with bench(tmp_path, found) as on:
+        told = await on.change("000000000161", "protocol", "modbus", None)
+        assert told == "done: it speaks Modbus at 61 with 9600 8N1"
+    assert found.written == [("protocol", 2)]
+
+
+async def test_a_chint_meter_that_waits_for_its_power_speaks_its_old_language_still(tmp_path: Path) -> None:
+    found = chint(speaks="dlt645", at_once=False)
+    async with bench(tmp_path, found) as on:
+        told = await on.change("000000000161", "protocol", "modbus", None)
+        assert "speaks its old language still: switch its power off and on" in told
+    assert found.written == [("protocol", 2)]
+
+
+@pytest.mark.parametrize("profile", ["chint-ddsu666", "chint-dtsu666-2019"])
+async def test_a_chint_meter_is_switched_back_from_modbus_to_dl_t_645(tmp_path: Path, profile: str) -> None:
+    found = chint(profile)
+    async with bench(tmp_path, found) as on:
+        told = await on.change("61", "protocol", "dlt645", profile)
+        (entry,) = on.logged()
+    assert told == "done: it speaks DL/T 645 at 000000000161 with 9600 8E1"
+    assert found.written == [("protocol", 1)]
+    assert (entry["from"], entry["to"]) == ("modbus", "dlt645")
+
+
+@pytest.mark.parametrize("profile", ONE_OF_EACH_KIND)
+async def test_every_kind_of_register_takes_a_new_address(tmp_path: Path, profile: str) -> None:
+    found = settable(1, profile)
+    async with bench(tmp_path, found) as on:
+        assert "done: it answers at 7" in await on.change("1", "address", "7", profile)
+        assert [entry["parameter"] for entry in on.logged()] == ["address"]
+    assert found.meter.unit == 7
+    assert found.written == [("address", 7)]
+
+
+@pytest.mark.parametrize("profile", ["hiking-dds238-v2", "orno-or-we-514"])
+async def test_a_speed_is_set_in_the_numbers_of_its_maker(tmp_path: Path, profile: str) -> None:
+    found = settable(1, profile)
+    async with bench(tmp_path, found) as on:
+        assert "done: it answers at 1 with 4800" in await on.change("1", "baud", "4800", profile)
+    assert (found.meter.unit, found.settings.baud) == (1, 4800)
+    assert found.written == [("baud", {"hiking-dds238-v2": 2, "orno-or-we-514": 3}[profile])]
+
+
+async def test_the_other_half_of_a_shared_register_is_kept(tmp_path: Path) -> None:
+    """Hiking keeps address and speed in one register."""
+    found = settable(1, "hiking-dds238-v2")
+    async with bench(tmp_path, found) as on:
+        await on.change("1", "address", "247", "hiking-dds238-v2")
+    assert found.written == [("address", 247)]
+    assert found.settings.baud == 9600
 
 
 # ------------------------------------------------------------------------------------------------- what it leaves alone
@@ -136,11 +202,40 @@ async def test_nobody_there_is_nobody_written_to(tmp_path: Path) -> None:
 
 async def test_a_meter_that_refuses_is_logged_too(tmp_path: Path) -> None:
     locked = settable(1)
-    locked.registers = {}
+    locked.is_locked = True
     async with bench(tmp_path, locked) as on:
         with pytest.raises(MeterRefused, match="refuses to have its setting changed"):
             await on.change("1", "address", "7")
         assert on.logged()[0]["result"].startswith("failed")
+
+
+async def test_a_register_that_shows_something_else_is_not_written_to(tmp_path: Path) -> None:
+    """As where one firmware keeps the speed in the register in which another keeps the address."""
+    found = settable(1, "chint-dtsu666-2019")
+    found.options = {"baud": replace(found.options["baud"], register=found.options["address"].register)}
+    async with bench(tmp_path, found) as on:
+        with pytest.raises(Refused, match=r"shows 0003 and not the address 1 .* nothing was written"):
+            await on.change("1", "address", "7", "chint-dtsu666-2019")
+        assert on.logged() == []
+    assert found.written == []
+
+
+async def test_another_firmware_is_not_written_to(tmp_path: Path) -> None:
+    found = settable(1, "chint-dtsu666-2016")
+    async with bench(tmp_path, found) as on:
+        with pytest.raises(Refused, match="probably no chint-dtsu666-2019; nothing was written"):
+            await on.change("1", "address", "7", "chint-dtsu666-2019")
+    assert found.written == []
+
+
+async def test_a_meter_without_the_register_is_not_written_to(tmp_path: Path) -> None:
+    found = settable(1)
+    found.options = {}
+    found.meter = SimulatedMeter(found.meter.meter, FixedEnergy(1))
+    async with bench(tmp_path, found) as on:
+        with pytest.raises(Refused, match=r"no register 20 for its address"):
+            await on.change("1", "address", "7")
+    assert found.written == []
 
 
 async def test_a_lost_answer_is_not_asked_for_again(tmp_path: Path) -> None:
@@ -161,10 +256,13 @@ async def test_a_lost_answer_is_not_asked_for_again(tmp_path: Path) -> None:
     [
         ([], "say one of --new-address"),
         (["--new-address", "7", "--new-baud", "9600"], "say one of --new-address"),
-        (["--new-address", "7"], "say --profile"),
+        (["--new-address", "7"], "say which model it is with --profile"),
+        (["--to-dlt645", "--profile", SDM], "what can be set is address, baud, framing"),
+        (["--to-dlt645", "--to-modbus"], "say one of --new-address"),
         (["--new-address", "7", "--profile", "abb-b23"], "nothing may be written"),
         (["--new-baud", "31250", "--profile", SDM], "is not one of"),
-        (["--new-baud", "9600", "--profile", "chint-ddsu666"], "no source says how"),
+        (["--new-baud", "9600", "--profile", "chint-dtsu666-2016"], "no source says how"),
+        (["--new-framing", "8O1", "--profile", "chint-dtsu666-2019"], "is not one of"),
         (["--to-modbus"], "not a DL/T 645 address"),
     ],
 )

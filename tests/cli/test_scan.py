@@ -18,7 +18,7 @@ from agent.protocol.scan import USUAL_SETTINGS
 from agent.protocol.survey import Extent
 from simulators.meters.meter import FixedEnergy
 from simulators.serving import Served, serve_plant
-from tests.support.plants import SLOW, line, meter, plant
+from tests.support.plants import PROFILES, SLOW, line, meter, plant
 
 EVEN = SerialSettings(9600, "even", 1)
 
@@ -39,7 +39,7 @@ async def scanned() -> Result:
     (wired,) = site.plant_as_served().lines
     extent = Extent(settings=(SLOW, EVEN), units=range(1, 12), fast_only=True)
     try:
-        return await scan_line(RtuLine(wired, listen_ms=20), wired, extent)
+        return await scan_line(RtuLine(wired, listen_ms=20), wired, extent, PROFILES)
     finally:
         await site.aclose()
 
@@ -64,7 +64,16 @@ async def test_meters_of_both_languages_are_shown_with_lines_for_the_site_file(
         ("000012345678", "dlt645-2007"),
     ]
     assert "abb-b23" in [profile["id"] for profile in meters[0]["profiles"]]
-    assert "fast pass, 9600 8N1" in capsys.readouterr().err
+    progress = capsys.readouterr().err
+    assert "fast pass, 9600 8N1" in progress
+    assert "new addresses: 3, 7, 000012345678" in progress
+    passes = told["passes"]
+    assert isinstance(passes, list)
+    assert [(one["pass"], one["settings"]) for one in passes] == [
+        ("fast pass", "9600 8N1"),
+        ("fast pass", "9600 8E1"),
+    ]
+    assert passes[0]["addresses"] == [3, 7, "000012345678"]
 
 
 def test_nobody_there_is_said_with_a_remedy() -> None:

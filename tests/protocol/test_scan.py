@@ -47,7 +47,7 @@ def test_all_eight_settings_in_the_fast_pass_take_less_than_3_minutes() -> None:
     assert world.seconds < 180
 
 
-@pytest.mark.parametrize("turnaround_ms", [3, 10, 25])
+@pytest.mark.parametrize("turnaround_ms", [3, 15])
 def test_the_fast_pass_lists_26_meters_among_247_addresses_within_10_s(turnaround_ms: int) -> None:
     world = full_line(turnaround_ms)
     found = world.play(listed([S9600], FAST))
