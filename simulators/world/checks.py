@@ -7,20 +7,25 @@ all rows together must reach from the first register read to the last one (I1, I
 set must have been said (I11).
 """
 
+import base64
+import hashlib
+import json
 import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from agent.metering.interval import DAY_MS
+from agent.reporting import topics
 from agent.reporting.descriptor import MeterDescription
 from agent.service.close import Closed
 from simulators.platform.dossier import stored_descriptor
 from simulators.platform.queries import broken_books
 from simulators.platform.store import Row, Store
 from simulators.world.gateway import KEEP_DAYS, Gateway
-from simulators.world.site import Site
+from simulators.world.line import Pair
+from simulators.world.site import AGENT, ORG, Site
 from simulators.world.time import Time
 from simulators.world.truth import Place, Shown
 
@@ -30,6 +35,10 @@ _ROWS = (
 )
 JOURNAL_BYTES_MAX = 20_000_000
 """No world is long enough for more."""
+TURNS_PER_S_MAX = 60
+"""Of the event loop, on the average of minutes; a quiet agent makes two."""
+UNASKED_NS_MAX = 360 * 1_000_000_000
+"""Three intervals without a question to a meter that nothing ails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,8 @@ class Auditor:
         """False where the first readings may have been lost before the platform heard of them."""
         self.retold = False
         """A chain was opened behind the platform's head: what was said in the old one need not be said again."""
+        self.said_by_platform: set[bytes] = set()
+        """Everything that was signed with the platform's key."""
         self.accepted_ms: dict[str, int] = {}
         """When the platform, of any generation, first had each batch."""
         self._time = time
@@ -79,14 +90,25 @@ class Auditor:
         for row in store.rows(_ROWS, (self._rows_up_to,)):
             self._rows_up_to = row[0]
             self._judge(store, row)
-        for batch_id, chain, seq, hash_ in store.rows(
-            "SELECT batch_id, chain, seq, hash FROM batches WHERE batch_id > ? ORDER BY batch_id",
+        for batch_id, chain, seq, hash_, jws in store.rows(
+            "SELECT batch_id, chain, seq, hash, jws FROM batches WHERE batch_id > ? ORDER BY batch_id",
             (self._batches_up_to,),
         ):
             self._batches_up_to = batch_id
+            self._judge_link(store, chain, seq, hash_, jws)
             if hash_ not in self.accepted_ms:
                 self.accepted_ms[hash_] = self._time.wall_ms()
                 self._trace(f"batch {chain}/{seq} {hash_}")
+
+    def _judge_link(self, store: Store, chain: str, seq: int, hash_: str, jws: bytes) -> None:
+        """Each batch names the one before by the hash of what was signed, which anybody can work out (I4)."""
+        header, payload, _ = jws.split(b".")
+        if hash_ != _text64(hashlib.sha256(header + b"." + payload).digest()):
+            self._alarm(f"I4: {chain}/{seq} is kept under a hash that is not its own")
+        before = store.first("SELECT hash FROM batches WHERE chain = ? AND seq = ?", (chain, seq - 1))
+        prev = json.loads(base64.urlsafe_b64decode(payload + b"=="))["prev"]
+        if seq > 1 and (before is None or before[0] != prev):
+            self._alarm(f"I4: {chain}/{seq} does not name the batch before it")
 
     def _judge(self, store: Store, row: Row) -> None:
         _, meter, epoch, n, _, reg_start, reg_end, roll, energy, q, descriptor_id, _ = row
@@ -144,6 +166,30 @@ class Auditor:
         if topic.endswith("/batch") and not gateway.disk.is_durable():
             self._alarm("I3: a batch is published while the journal's log is not on the disk")
 
+    def look_at_agent(self, gateway: Gateway, pairs: Mapping[str, Pair], turns: int, since_s: int) -> None:
+        """It asks every meter that nothing ails, it rests while there is nothing to do, and it obeys nobody.
+
+        Args:
+            gateway: the box.
+            pairs: what it is wired to.
+            turns: how often the event loop came round since the last look.
+            since_s: seconds since then.
+        """
+        if turns > TURNS_PER_S_MAX * since_s:
+            self._alarm(f"I8: {turns} turns of the event loop in {since_s} s")
+        if gateway.stages is None or gateway.disk.dead:
+            return
+        if gateway.uplink is not None and gateway.uplink.topics != (topics.acknowledgement(ORG, AGENT),):
+            self._alarm(f"I12: the agent listens to {gateway.uplink.topics}")
+        for pair in pairs.values():
+            if pair.unplugged is not None:
+                continue
+            for device in pair.devices:
+                since_ns = max(device.asked_ns, pair.plugged_ns, gateway.started_ns)
+                if self._time.ns - since_ns > UNASKED_NS_MAX:
+                    silent_s = (self._time.ns - since_ns) // 1_000_000_000
+                    self._alarm(f"I10: nobody has asked {device.meter.id} for {silent_s} s")
+
     def look_at_journal(self, gateway: Gateway) -> None:
         """What the journal takes for acknowledged was accepted; what it has purged was so for long enough."""
         if gateway.journal is None or gateway.disk.dead:
@@ -159,6 +205,9 @@ class Auditor:
                 self._alarm(f"I3: {place!s} counts as acknowledged, and the platform never had it")
             elif purged and now_ms - accepted_ms < KEEP_DAYS * DAY_MS - 60_000:
                 self._alarm(f"I3: {place!s} was purged {now_ms - accepted_ms} ms after it was accepted")
+        for (jws,) in gateway.journal._db.execute("SELECT jws FROM acknowledgements"):
+            if jws not in self.said_by_platform:
+                self._alarm("I12: a receipt in the journal is not by the platform")
         if gateway.disk.size() > JOURNAL_BYTES_MAX:
             self._alarm(f"I8: {gateway.disk.size()} bytes on the disk")
 
@@ -225,10 +274,10 @@ class Auditor:
             hole = 0 if at is None else min(openings) - at
             if hole:
                 holes += 1
-                if bound is not None and hole * per_count > bound:
-                    self._alarm(
-                        f"I1: {meter}/{epoch}: a hole of {hole * per_count}, declared at most {bound}"
-                    )
+                # A ratio that somebody entered wrongly makes more of it than the circuit can draw; the hole stays.
+                used = hole * place.per_count_milliwh
+                if bound is not None and used > bound:
+                    self._alarm(f"I1: {meter}/{epoch}: a hole of {used}, declared at most {bound}")
             at = max(lasts)
         if holes > place.breaks:
             self._alarm(f"I1: {meter} has {holes} holes, and a person made {place.breaks}")
@@ -256,6 +305,10 @@ class Auditor:
             per_count = Fraction(described.num, described.den)
             found.append((epoch, opening, row[0], per_count, None if bound is None else bound[0]))
         return found
+
+
+def _text64(data: bytes) -> str:
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
 def _without_figures(reason: str) -> str:

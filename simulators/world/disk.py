@@ -68,7 +68,7 @@ class DiskFile:
     seen: bytearray = field(default_factory=bytearray)
     unsynced: list[_Write] = field(default_factory=list)
     left_over: int = 0
-    """So many unsynced writes are of a process that ended in the middle of them."""
+    """So many unsynced writes are of a transaction that came to nothing, or of a process that ended in one."""
     lost: bool = False
     """A sync failed: something that is seen will never be durable by itself."""
 
@@ -259,6 +259,7 @@ class _Open:
         if trouble is Trouble.EIO:
             raise apsw.IOError("a write failed")
         if self._disk.full and offset + len(data) > len(self._file.seen):
+            self._file.left_over = len(self._file.unsynced)  # of a transaction that is taken back now
             raise apsw.FullError("no space left on the disk")
         self._file.write(offset, bytes(data))
 

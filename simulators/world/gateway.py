@@ -104,6 +104,8 @@ class Gateway:
         self.uplink: WorldUplink | None = None
         self.storage: InlineStorage | None = None
         self.starts = 0
+        self.started_ns = 0
+        """When the agent was started last."""
         self.delay_s = 0.0
         self.restart_s: float = RESTART_S
         self._around = around
@@ -199,6 +201,7 @@ class Gateway:
 
     async def _run(self) -> None:
         self.starts += 1
+        self.started_ns = self.clock.monotonic_ns()
         site = self.site
         self.journal = self._open()
         standing = mark_started(

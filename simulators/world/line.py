@@ -7,6 +7,7 @@ from agent.errors import LineDown
 from agent.metering.plant import SerialSettings
 from agent.protocol.events import Failed
 from agent.protocol.pair import PairMaster, Request
+from agent.protocol.pdu import ReadRequest
 from agent.service.ports import Reply
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair
@@ -24,27 +25,50 @@ class Pair:
 
     def __init__(self, devices: list[Device], seed: int) -> None:
         self.line = Rs485Line(SETTINGS, on_one_pair(devices), seed=seed)
+        self.devices = devices
         self.unplugged: str | None = None
+        self.plugged_ns = 0
+        """When it was plugged in last."""
 
     def rewire(self, devices: list[Device]) -> None:
         """Other devices hang on it from now on."""
+        self.devices = devices
         self.line.retune(SETTINGS, on_one_pair(devices))
+
+    def judge(self, request: Request, words: tuple[int, ...]) -> str | None:
+        """Why these words are no answer to the request: a wrong length, or the answer to another question (I5).
+
+        A late answer to the same question is an older register of the same meter, which is true energy. What noise
+        made of an answer has a right checksum once in 65,536 times; that is for the gates to find.
+        """
+        assert isinstance(request, ReadRequest)
+        if len(words) != request.count:
+            return f"{len(words)} words for {request} of unit {request.unit}"
+        told = b"".join(word.to_bytes(2, "big") for word in words)
+        told_to = {(d.unit, pdu) for d in self.devices for pdu, data in d.said if data == told}
+        if not told_to or (request.unit, request.pdu()) in told_to:
+            return None
+        return f"the answer to another question for {request} of unit {request.unit}"
 
 
 class WorldLine:
     """`agent.service.ports.Line`: a transaction is played at once to its end, and then the time it took passes."""
 
-    def __init__(self, pair: Pair, time: Time, on_bus: Callable[[], None]) -> None:
+    def __init__(
+        self, pair: Pair, time: Time, on_bus: Callable[[], None], alarm: Callable[[str], None]
+    ) -> None:
         """`on_bus` is called before each transaction, so that the world knows who is asking."""
         self._pair = pair
         self._on_bus = on_bus
+        self._alarm = alarm
         self._time = time
         self._bus = VirtualBus(PairMaster(SETTINGS), pair.line, now_ns=time.ns, chunk=CHUNK, hold_ns=HOLD_NS)
         self.open_count = 0
 
     async def open(self) -> None:
-        """Claim the port."""
+        """Claim the port; what came while nobody had it is gone."""
         self._check()
+        self._pair.line.advance(self._time.ns)
         self.open_count += 1
 
     async def read(
@@ -62,6 +86,10 @@ class WorldLine:
         self._on_bus()
         end = self._bus.read(request, timeout_ms=timeout_ms, quiet_ms=quiet_ms, settings=settings or SETTINGS)
         self._bus.trace.clear()
+        if not isinstance(end, Failed):
+            wrong = self._pair.judge(request, end.words)
+            if wrong is not None:
+                self._alarm(f"I5: took {wrong}")
         await asyncio.sleep(max(0, self._bus.now_ns - begun_ns) / 1_000_000_000)
         self._check()
         if isinstance(end, Failed):

@@ -152,7 +152,8 @@ class WorldUplink:
         self._chance = chance
         self._watch = watch
         self._events: asyncio.Queue[UplinkEvent] = asyncio.Queue()
-        self._topics: tuple[str, ...] = ()
+        self.topics: tuple[str, ...] = ()
+        """What it has subscribed to."""
         self._will: Callable[[str], Will] | None = None
         self._last_will: Will | None = None
         self._task: asyncio.Task[None] | None = None
@@ -165,7 +166,7 @@ class WorldUplink:
 
     async def start(self, *, subscribe: tuple[str, ...], will: Callable[[str], Will]) -> None:
         """Begin to connect."""
-        self._topics, self._will = subscribe, will
+        self.topics, self._will = subscribe, will
         self._task = asyncio.get_running_loop().create_task(self._keep_connected(), name="uplink")
 
     async def events(self) -> AsyncIterator[UplinkEvent]:
@@ -230,7 +231,7 @@ class WorldUplink:
 
     def take(self, topic: str, payload: bytes, session: str | None) -> None:
         """A message arrives, if the connection it was meant for is still there."""
-        if not self._dead and self.session is not None and self.session == session and topic in self._topics:
+        if not self._dead and self.session is not None and self.session == session and topic in self.topics:
             self._events.put_nowait(Received(topic, payload, False))
 
     def _say_will(self) -> None:
@@ -272,7 +273,7 @@ class WorldUplink:
         self._broker.attach(self)
         self.session = session
         self._events.put_nowait(Connected(session))
-        for topic in self._topics:
+        for topic in self.topics:
             kept = self._broker.retained_of(topic)
             if kept is not None:
                 self._events.put_nowait(Received(topic, kept, True))

@@ -16,7 +16,7 @@ BACKUPS_MAX = 4
 
 
 class Office:
-    """Runs the platform. `booked` is called after every commit."""
+    """Runs the platform. `booked` is called after every commit, `said` is given every acknowledgement."""
 
     def __init__(
         self,
@@ -25,6 +25,7 @@ class Office:
         agent_key: Ed25519Signer,
         time: Time,
         booked: Callable[[], None],
+        said: Callable[[bytes], None],
     ) -> None:
         self.gen = 0
         self.restores = 0
@@ -37,6 +38,7 @@ class Office:
         self._agent_key = agent_key
         self._time = time
         self._booked = booked
+        self._said = said
         self._tick: asyncio.TimerHandle | None = None
         self.platform = self._start()
         broker.platform_returns(self._receive)
@@ -65,6 +67,7 @@ class Office:
     def _say(self, answers: list[Outgoing]) -> None:
         for each in answers:
             self.answers.append(each)
+            self._said(each.payload)
             del self.answers[:-32]
             self._broker.route_down(each.topic, each.payload)
 

@@ -2,7 +2,7 @@
 
 Swarm testing: each seed uses a random part of the kinds, so that some seeds are about few things and others about
 everything. Every fault draws its details from its own name and the seed, so that a part of the list is a fair smaller
-world: this is what makes a failure small.
+world: this is what makes a failure small. Each kind is drawn by itself, so that a new kind changes no other one.
 """
 
 import random
@@ -12,6 +12,8 @@ from dataclasses import dataclass
 CALM_S = 600
 """Until then nothing happens: what was used before the platform has heard of a meter at all, nobody can prove."""
 EACH_MAX = 3
+SHARES = (0.15, 0.3, 0.5)
+"""So many of the kinds a seed may use."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ class Planned:
 
 def draw(seed: int, kinds: Collection[str], end_s: int) -> tuple[Planned, ...]:
     """The plan of a seed; all of it is over at `end_s`."""
-    chance = random.Random(f"{seed}/plan")
-    share = chance.choice((0.15, 0.3, 0.5))
+    share = random.Random(f"{seed}/plan").choice(SHARES)
     found = []
     for kind in sorted(kinds):
+        chance = random.Random(f"{seed}/plan/{kind}")
         if chance.random() >= share:
             continue
         for number in range(1, chance.randint(1, EACH_MAX) + 1):

@@ -9,12 +9,14 @@ import hashlib
 import random
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import cache
 
 from agent.metering.plant import Line, Meter, Role, SerialSettings, Share, Transport
 from agent.metering.profile import WORDS_OF_TYPE, Profile, Register, SerialDefaults, WordType
 
 RATED_W = 40_000
 SETTINGS = SerialSettings(9600, "even", 1)
+PLANNED_LINE = "c"
 POLL_MS = 900_000
 """Live reads are not what the world is about; they keep to themselves."""
 STEPS = ("reflow_soldering", "wave_soldering", "burn_in", "conformal_coating", "smt_placement")
@@ -85,7 +87,14 @@ class Site:
     """One version of the site file."""
 
     version: int
-    meters: tuple[Meter, ...]
+    wired: tuple[Meter, ...]
+    spare: int = 0
+    """Meters that are planned on a line which does not exist yet."""
+
+    @property
+    def meters(self) -> tuple[Meter, ...]:
+        """All that the file names."""
+        return (*self.wired, *(_planned(number) for number in range(self.spare)))
 
     @property
     def sha256(self) -> str:
@@ -94,35 +103,39 @@ class Site:
 
     @property
     def lines(self) -> tuple[Line, ...]:
-        """Two RS485 pairs."""
-        return tuple(
-            Line(id_, Transport.RS485, f"/dev/{id_}", None, None, SETTINGS, POLL_MS) for id_ in ("a", "b")
-        )
+        """Two RS485 pairs, and perhaps one that is planned."""
+        ids = ("a", "b", PLANNED_LINE) if self.spare else ("a", "b")
+        return tuple(Line(id_, Transport.RS485, f"/dev/{id_}", None, None, SETTINGS, POLL_MS) for id_ in ids)
 
     def meter(self, id_: str) -> Meter:
         """One of its meters."""
-        return next(each for each in self.meters if each.id == id_)
+        return next(each for each in self.wired if each.id == id_)
 
     def changed(self, changed: Meter) -> "Site":
         """The next version, with one meter described otherwise."""
-        meters = tuple(changed if each.id == changed.id else each for each in self.meters)
-        return Site(self.version + 1, meters)
+        wired = tuple(changed if each.id == changed.id else each for each in self.wired)
+        return replace(self, version=self.version + 1, wired=wired)
+
+
+def _wired(id_: str, line: str, address: int, profile: Profile, step: str, **more: object) -> Meter:
+    plain = Meter(id_, line, address, profile, Role.STEP, (Share(step, Fraction(1)),), rated_w=RATED_W)
+    return replace(plain, **more)  # type: ignore[arg-type]
+
+
+@cache
+def _planned(number: int) -> Meter:
+    return _wired(f"planned-{number}", PLANNED_LINE, 1 + number, LONG, STEPS[number % len(STEPS)])
 
 
 def first_site() -> Site:
     """As the installer left it."""
-
-    def wired(id_: str, line: str, address: int, profile: Profile, step: str, **more: object) -> Meter:
-        plain = Meter(id_, line, address, profile, Role.STEP, (Share(step, Fraction(1)),), rated_w=RATED_W)
-        return replace(plain, **more)  # type: ignore[arg-type]
-
     return Site(
         1,
         (
-            wired("m1", "a", 1, SMALL_MODULUS, STEPS[0]),
-            wired("m2", "a", 2, NAMELESS, STEPS[1], serial="2002"),
-            wired("m3", "b", 1, SECONDARY, STEPS[2], ct_ratio=Fraction(40)),
-            wired("m4", "b", 2, LONG, STEPS[3]),
+            _wired("m1", "a", 1, SMALL_MODULUS, STEPS[0]),
+            _wired("m2", "a", 2, NAMELESS, STEPS[1], serial="2002"),
+            _wired("m3", "b", 1, SECONDARY, STEPS[2], ct_ratio=Fraction(40)),
+            _wired("m4", "b", 2, LONG, STEPS[3]),
         ),
     )
 

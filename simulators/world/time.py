@@ -27,6 +27,8 @@ class _Jump(selectors.BaseSelector):
 
     def __init__(self) -> None:
         self.now_ns = FIRST_NS
+        self.turns = 0
+        """How often the loop came round."""
         self._keys: dict[int, selectors.SelectorKey] = {}
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
@@ -44,6 +46,7 @@ class _Jump(selectors.BaseSelector):
         """Jump to the next timer."""
         if timeout is None:
             raise RuntimeError("nobody in the world has anything to do any more")
+        self.turns += 1
         if timeout > 0:
             self.now_ns += -int(-timeout * 1_000_000_000 // 1)
         return []
@@ -100,6 +103,11 @@ class Time:
     def ns(self) -> int:
         """Nanoseconds that the loop has run, from `FIRST_NS`."""
         return self._jump.now_ns
+
+    @property
+    def turns(self) -> int:
+        """How often the event loop has come round."""
+        return self._jump.turns
 
     @property
     def seconds(self) -> int:

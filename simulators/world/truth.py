@@ -7,6 +7,7 @@ been shown, and the energy between them must be what the place used in between.
 """
 
 import zlib
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -14,11 +15,17 @@ from fractions import Fraction
 from agent.metering.decode import encode
 from agent.metering.plant import Meter
 from agent.metering.profile import Quantity, Register
+from simulators.meters.faults import Kind
 from simulators.meters.meter import SimulatedMeter
 from simulators.world.time import Time
 
 MINUTE_MS = 60_000
 MS_PER_HOUR = 3_600_000
+SAID_MAX = 8
+ABSENT_MAX = 3
+"""Exceptions up to this number say that there is no such register."""
+LEFT_ALONE_NS = 700 * 1_000_000_000
+"""A meter that says so may be left alone for a while."""
 
 
 class Load:
@@ -61,6 +68,8 @@ class Place:
 
     id: str
     load: Load
+    per_count_milliwh: Fraction
+    """What a count of its meters is worth, whatever the site file says of their transformers."""
     shown: dict[int, list[Shown]] = field(default_factory=dict)
     first_position: int | None = None
     breaks: int = 0
@@ -102,6 +111,9 @@ class Device(SimulatedMeter):
         self.wrong: Callable[[int], int] | None = None
         self.wrong_for = 0
         self.back = 0
+        self.said: deque[tuple[bytes, bytes]] = deque(maxlen=SAID_MAX)
+        """Its last answers: to which question, and their data."""
+        self.asked_ns = time.ns
         self._time = time
         self._version = version
         self._opening = opening
@@ -137,7 +149,7 @@ class Device(SimulatedMeter):
     def replaced(self, serial: str, opening: int) -> "Device":
         """The meter that takes its place."""
         self.place.breaks += 1
-        return Device(
+        new = Device(
             replace(self.meter, serial=serial),
             self.place,
             self._time,
@@ -146,6 +158,17 @@ class Device(SimulatedMeter):
             counted_before=self.position,
             turnaround_ms=self.turnaround_ms,
         )
+        new.said, new.asked_ns = self.said, self.asked_ns
+        return new
+
+    def answer(self, pdu: bytes) -> bytes:
+        """Its reply, before anything happens to it on the way."""
+        reply = super().answer(pdu)
+        self.said.append((pdu, reply[2:]))
+        self.asked_ns = self._time.ns
+        if any(fault.kind is Kind.EXCEPTION and fault.code <= ABSENT_MAX for fault in self.faults):
+            self.asked_ns += LEFT_ALONE_NS
+        return reply
 
     def _energy_words(self, energy: Quantity) -> tuple[int, ...]:
         assert isinstance(energy, Register)

@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -16,7 +16,7 @@ from simulators.world.line import Pair, WorldLine
 from simulators.world.network import Broker
 from simulators.world.office import Office
 from simulators.world.plan import CALM_S, Planned, draw, only
-from simulators.world.site import RATED_W, Site, first_site, opening_counts
+from simulators.world.site import PLANNED_LINE, RATED_W, Site, first_site, opening_counts
 from simulators.world.time import START_MS, GatewayClock, Time, run_in_world
 from simulators.world.truth import Device, Load, Place
 
@@ -64,7 +64,14 @@ class World:
             self._put_up(meter.id)
         self.pairs = self.new_pairs("pairs")
         self.auditor = Auditor(self.time, self.places, self.sites, self.alarm, self.trace)
-        self.office = Office(self.broker, self.platform_key, self.agent_key, self.time, self._booked)
+        self.office = Office(
+            self.broker,
+            self.platform_key,
+            self.agent_key,
+            self.time,
+            self._booked,
+            self.auditor.said_by_platform.add,
+        )
         self.gateway = self.new_gateway("gateway", self.pairs)
 
     def chance(self, name: str) -> random.Random:
@@ -81,10 +88,10 @@ class World:
     def _put_up(self, id_: str) -> None:
         chance, meter = self.chance(f"meter {id_}"), self.site.meter(id_)
         load = Load(f"{self.seed}/{id_}", RATED_W, START_MS)
-        place = self.places[id_] = Place(id_, load)
+        place = self.places[id_] = Place(id_, load, meter.per_count_milliwh)
         serial = meter.serial or str(1000 * int(id_[1:]) + 1)
         self.devices[id_] = Device(
-            nemesis.with_serial(meter, serial),
+            replace(meter, serial=serial),
             place,
             self.time,
             lambda: self.version_on_bus,
@@ -94,10 +101,12 @@ class World:
 
     def new_pairs(self, name: str) -> dict[str, Pair]:
         """The two pairs with their devices."""
-        return {
-            line.id: Pair(self.devices_on(line.id), self.chance(f"{name} {line.id}").randrange(1 << 30))
-            for line in self.site.lines
+        pairs = {
+            id_: Pair(self.devices_on(id_), self.chance(f"{name} {id_}").randrange(1 << 30))
+            for id_ in ("a", "b", PLANNED_LINE)
         }
+        pairs[PLANNED_LINE].unplugged = "there is no such line yet"
+        return pairs
 
     def devices_on(self, line: str) -> list[Device]:
         """What hangs there at present."""
@@ -116,7 +125,7 @@ class World:
             def on_bus() -> None:
                 self.version_on_bus = site.version
 
-            return {id_: WorldLine(pair, self.time, on_bus) for id_, pair in pairs.items()}
+            return {id_: WorldLine(pair, self.time, on_bus, self.alarm) for id_, pair in pairs.items()}
 
         around = Surroundings(
             interval_ms=self.interval_ms,
@@ -191,9 +200,12 @@ class World:
         await nemesis.KINDS[planned.kind](self, self.chance(planned.name), planned.for_s)
 
     async def _look_now_and_then(self) -> None:
+        turns = self.time.turns
         while True:
             await asyncio.sleep(LOOK_S)
             self.auditor.look_at_journal(self.gateway)
+            before, turns = turns, self.time.turns
+            self.auditor.look_at_agent(self.gateway, self.pairs, turns - before, LOOK_S)
 
     async def _converge(self) -> None:
         """Give it time; what is still missing then is a violation."""

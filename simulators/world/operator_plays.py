@@ -1,0 +1,84 @@
+"""What people do: exchange and reset meters, change the site file, clone a gateway."""
+
+import asyncio
+import random
+from dataclasses import replace
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+from agent.metering.plant import Share
+from simulators.meters.faults import Fault, Kind
+from simulators.world.box_plays import any_cut
+from simulators.world.bus_plays import FAR_COUNTS, far_from_rollover
+from simulators.world.site import STEPS, Site
+
+if TYPE_CHECKING:
+    from simulators.world.world import World
+
+SPARE_METERS = 160
+"""Their descriptions are more than one batch of 48 KiB can carry."""
+
+
+async def exchanged(world: "World", chance: random.Random, for_s: int) -> None:
+    """F18, F19: another meter in the same place."""
+    id_ = chance.choice(sorted(world.devices))
+    old = world.devices[id_]
+    silence = Fault(Kind.SILENT)
+    old.faults.append(silence)  # nobody exchanges a meter in less time, nor while it answers
+    await asyncio.sleep(300)
+    old.faults.remove(silence)
+    if world.devices[id_] is not old:
+        return
+    has_number = old.meter.profile.identity is not None
+    opening = chance.randrange(10**6) if has_number else chance.randrange(1000, 5000)
+    serial = str(chance.randrange(10**6, 10**7))
+    new = world.devices[id_] = old.replaced(serial, opening)
+    new.faults = old.faults
+    world.rewire()
+    world.tell(f"{id_} was exchanged; the new one begins at {opening}")
+
+
+async def reset(world: "World", chance: random.Random, for_s: int) -> None:
+    """F16: somebody sets a register back; not to zero, where a misread of the same moment would look like it."""
+    device = far_from_rollover(world, chance)
+    if device.raw() >= FAR_COUNTS:
+        device.reset(chance.randrange(1000, 5000))
+
+
+async def change_site(world: "World", site: Site, chance: random.Random) -> None:
+    """F81: another site file, applied by a restart: in good order, or by the plug."""
+    world.site = world.gateway.site = world.new_site(site)
+    if chance.random() < 0.7:
+        await world.gateway.stop()
+    else:
+        await world.gateway.cut_power(any_cut(chance))
+
+
+async def other_step(world: "World", chance: random.Random, for_s: int) -> None:
+    """F81: a meter counts for another step from now on."""
+    meter = world.site.meter(chance.choice(sorted(world.devices)))
+    step = chance.choice([each for each in STEPS if each != meter.step])
+    await change_site(world, world.site.changed(replace(meter, shares=(Share(step, Fraction(1)),))), chance)
+
+
+async def other_ratio(world: "World", chance: random.Random, for_s: int) -> None:
+    """F27: the current transformers of a meter are entered anew."""
+    meter = world.site.meter("m3")
+    ratio = Fraction(chance.choice([each for each in (20, 40, 60, 80) if each != meter.ct_ratio]))
+    world.places["m3"].breaks += 1
+    await change_site(world, world.site.changed(replace(meter, ct_ratio=ratio)), chance)
+
+
+async def big_map(world: "World", chance: random.Random, for_s: int) -> None:
+    """Meters are planned in advance on a line that is not there yet: the descriptor needs several batches."""
+    await change_site(world, replace(world.site, version=world.site.version + 1, spare=SPARE_METERS), chance)
+
+
+async def cloned(world: "World", chance: random.Random, for_s: int) -> None:
+    """F85: a copy of the disk runs in a second box beside the first, for a while."""
+    clone = world.new_gateway(f"clone {chance.randrange(1000)}", world.new_pairs("clone"))
+    clone.site, clone.applied = world.gateway.site, world.gateway.applied
+    clone.disk.replace(world.gateway.disk.image())
+    clone.switch_on()
+    await asyncio.sleep(max(300, for_s))
+    await clone.switch_off()
