@@ -34,6 +34,7 @@ from agent.errors import ConfigError, Fault
 from agent.metering import plant
 from agent.metering.plant import Transport
 from agent.service.assemble import Ports, Task, assemble
+from agent.service.courier import Courier
 from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
 from agent.service.logline import pairs
@@ -113,6 +114,7 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
         web = _web(site)
         overview = _overview(site, signers.first, stages, lambda: web.problem if web is not None else None)
         tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
+        courier = _courier(site, signers, stages)
         control = ControlSocket(
             site.control_socket,
             {
@@ -120,7 +122,11 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
                 "trace": tracer.answer,
                 "preview": Previewer(storage).answer,
             },
-            {"export": lambda arguments: lines_of(storage, Period.from_arguments(arguments))},
+            {
+                "export": lambda arguments: lines_of(storage, Period.from_arguments(arguments)),
+                "courier": courier.export,
+                "courier-ingest": courier.ingest,
+            },
         )
         await control.open()
         try:
@@ -214,11 +220,8 @@ async def _settle_keys(site: Site, signers: Signers, storage: JournalThread) -> 
 def _wire(
     site: Site, signers: Signers, platform_keys: PublicKeys, storage: JournalThread, clock: Clock
 ) -> Stages:
-    who = Identity(
-        site.plant.org, site.plant.agent, site.platform.audience, __version__, site.platform.topic_root
-    )
     task = Task(
-        identity=who,
+        identity=_identity(site),
         lines=site.plant.lines,
         meters=site.plant.meters,
         interval_ms=site.interval_ms,
@@ -239,6 +242,16 @@ def _wire(
         notifier=Notifier(),
     )
     return assemble(task, ports)
+
+
+def _identity(site: Site) -> Identity:
+    link = site.platform
+    return Identity(site.plant.org, site.plant.agent, link.audience, __version__, link.topic_root)
+
+
+def _courier(site: Site, signers: Signers, stages: Stages) -> Courier:
+    entropy = SystemEntropy()
+    return Courier(_identity(site), signers, stages.storage, stages.dialogue, stages.clock, entropy)
 
 
 def _web(site: Site) -> "Endpoints | None":

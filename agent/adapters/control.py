@@ -2,7 +2,8 @@
 
 A Unix socket beside the journal, readable by its owner only. One question a connection: a line with the name of what
 is wanted and, where it needs any, its arguments as a JSON object. The answer is one JSON document, or, for a question
-about more than fits into memory, a stream of lines. It can ask and never change anything (promise I12).
+about more than fits into memory, a stream of lines. It can ask, and hand over a signed acknowledgement that came by
+stick; nothing else changes anything (promise I12).
 
 A stream is written no faster than it is read. One that is not read for a while is ended: it must not keep the agent
 from stopping. How a stream says that it is complete is a matter of what is in it (`agent.service.export`).
@@ -20,7 +21,8 @@ from agent.service.logline import pairs
 
 log = logging.getLogger(__name__)
 
-QUESTION_BYTES_MAX = 1024
+QUESTION_BYTES_MAX = 320 * 1024
+"""The longest question brings an acknowledgement that came by stick."""
 PATIENCE_S = 5.0
 STREAM_PATIENCE_S = 60.0
 """How long either side of a stream waits for the other: a slow medium, or a journal that is busy with its disk."""

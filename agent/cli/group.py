@@ -52,6 +52,9 @@ COMMANDS: Mapping[str, Entry] = {
     "export": Entry(
         "agent.cli.export:export", "Write the evidence of a period, with everything to check it."
     ),
+    "courier": Entry(
+        "agent.cli.courier:courier", "Carry batches and receipts on a stick, where there is no network."
+    ),
     "trace": Entry(
         "agent.cli.trace:trace", "Show the whole life of one kWh: words, gates, delta, batch, receipt."
     ),

@@ -7,6 +7,7 @@ signed acknowledgement on its own topic (promise I12); anything else is counted 
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.errors import JournalFull, Refused, UplinkDown
@@ -15,7 +16,6 @@ from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
 from agent.reporting.status import Backlog, Oldest, Status
-from agent.reporting.wire import WireError
 from agent.service.acknowledge import Acknowledger, Outcome
 from agent.service.journal import Backlog as KeptBacklog
 from agent.service.journal import Journal, KeptBatch, KeptDescriptor, Standing, State, Storage
@@ -215,6 +215,18 @@ class Dialogue:
         former = None if keys.acknowledged else self._signers.by_kid(keys.former)
         return former or self._signers.by_kid(keys.kid) or self._signers.first
 
+    def statements(self, position: Position, session: str) -> list[bytes]:
+        """What is said by stick: the status, by each of our keys where only the platform knows which is in force.
+
+        That is while heads are asked for, and while the batch that ends a key may lie on the same stick.
+        """
+        signer = self._signer(position)
+        said = [self._status(position, session, "online", signer)]
+        if position.state.standing is not Standing.NORMAL or not position.keys.acknowledged:
+            others = [each for each in self._signers if each is not signer]
+            said += [self._status(position, session_of(session, each), "online", each) for each in others]
+        return said
+
     def _statement(self, position: Position, session: str, state: str) -> bytes:
         """A status; one that asks for heads is signed by one of our keys after the other."""
         signer = self._signer(position)
@@ -250,21 +262,52 @@ class Dialogue:
     # -- what we hear
 
     async def _take(self, topic: str, payload: bytes) -> None:
-        said = self._verified(topic, payload)
-        if said is None:
-            return
-        (session, kid), now_ms = self._question_of(said), self._clock.wall_ms()
         try:
-            outcome = await self._storage.run(
-                lambda journal: self._acknowledger.take(
-                    journal, said, payload, session=session, now_ms=now_ms, kid=kid
-                )
-            )
+            said = self._verified(topic, payload)
+        except ValueError as error:
+            self._reject(topic, str(error))
+            return
+        session, kid = self._question_of(said)
+        try:
+            await self._apply(said, payload, lambda _: (session, kid))
         except JournalFull as error:
             # Nothing was changed, and the platform answers every status again.
             log.error("an acknowledgement could not be kept", extra=pairs("M1405", reason=error))  # noqa: TRY400
-            return
+
+    async def take_by_stick(self, payload: bytes) -> tuple[Outcome, Acknowledgement]:
+        """Take an acknowledgement that somebody carried here; believed no more and no less than one from the network.
+
+        Raises Refused with the reason where it is not genuine or not for us, JournalFull.
+        """
+        try:
+            said = self._verified(self._identity.acknowledgement_topic, payload)
+        except ValueError as error:
+            self._reject("by stick", str(error))
+            raise Refused(str(error)) from None
+        base = (said.session or "").partition(".")[0]
+        kid = next((each.kid for each in self._signers if said.session == session_of(base, each)), None)
+
+        def question(journal: Journal) -> tuple[str | None, str | None]:
+            return (said.session, kid) if journal.has_courier_session(base) else (None, None)
+
+        return await self._apply(said, payload, question), said
+
+    async def _apply(
+        self,
+        said: Acknowledgement,
+        payload: bytes,
+        question: Callable[[Journal], tuple[str | None, str | None]],
+    ) -> Outcome:
+        """Take an acknowledgement into the journal; `question` says which of our questions it may answer."""
+        now_ms = self._clock.wall_ms()
+
+        def work(journal: Journal) -> Outcome:
+            session, kid = question(journal)
+            return self._acknowledger.take(journal, said, payload, session=session, now_ms=now_ms, kid=kid)
+
+        outcome = await self._storage.run(work)
         await self._follow_up(outcome, said)
+        return outcome
 
     def _question_of(self, said: Acknowledgement) -> tuple[str | None, str | None]:
         """The session that an acknowledgement may answer, and the key that asked, where it was not the usual one."""
@@ -274,18 +317,13 @@ class Dialogue:
                     return said.session, signer.kid
         return self._session, None
 
-    def _verified(self, topic: str, payload: bytes) -> Acknowledgement | None:
-        """An acknowledgement for us with the platform's signature, or None."""
+    def _verified(self, topic: str, payload: bytes) -> Acknowledgement:
+        """An acknowledgement for us with the platform's signature. Raises ValueError with what is wrong."""
         who = self._identity
-        try:
-            opened = envelope.open_sealed(payload, envelope.ACKNOWLEDGEMENT, self._platform_keys)
-            said = Acknowledgement.from_payload(opened.payload)
-        except (envelope.EnvelopeError, WireError) as error:
-            self._reject(topic, str(error))
-            return None
+        opened = envelope.open_sealed(payload, envelope.ACKNOWLEDGEMENT, self._platform_keys)
+        said = Acknowledgement.from_payload(opened.payload)
         if (said.org, said.agent) != (who.org, who.agent) or topic != who.acknowledgement_topic:
-            self._reject(topic, f"speaks to {said.org}/{said.agent}")
-            return None
+            raise ValueError(f"speaks to {said.org}/{said.agent}")
         return said
 
     def _note_backwards(self, head: ChainHead | None) -> None:

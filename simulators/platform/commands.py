@@ -20,6 +20,7 @@ from agent.reporting.chain import ChainHead
 from simulators.platform import report
 from simulators.platform.alarms import Alarms
 from simulators.platform.booking import Booking, Release
+from simulators.platform.courier import as_lines, visit
 from simulators.platform.dossier import Dossier
 from simulators.platform.ingest import Name, Platform
 from simulators.platform.registry import Registry, UnknownKey
@@ -315,3 +316,48 @@ def revoke(store_path: Path, agent: str, thumbprint: str, chain: str | None, seq
             f"{beyond} batches beyond that are booked; see the alarms in: metering-sim platform report"
         )
     click.echo(f"for an auditor: metering-agent verify --revoked {kid}={end.chain}/{end.seq}")
+
+
+@platform.command("courier")
+@_STORE
+@_JSON
+@click.option(
+    "--key", "key_path", required=True, type=_FILE, help="Private acknowledgement key, PKCS#8 PEM, mode 0600."
+)
+@click.option("--audience", required=True, help="Name of this platform.")
+@click.option("--trust", multiple=True, metavar="ORG/AGENT=FILE", help="As for serve.")
+@click.option(
+    "--trust-dir", type=click.Path(path_type=Path, file_okay=False, exists=True), help="As for serve."
+)
+@click.option("--gen", type=click.IntRange(0), help="As for serve.")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False, exists=True))
+def courier(
+    store_path: Path,
+    as_json: bool,
+    key_path: Path,
+    audience: str,
+    trust: tuple[str, ...],
+    trust_dir: Path | None,
+    gen: int | None,
+    folder: Path,
+) -> None:
+    """Take in what gateways sent on a stick and write their receipts onto it, while the platform is stopped.
+
+    DIR is the top of the stick. The same stick twice changes nothing. Exit code 1 where something on it was not
+    whole or not admitted.
+    """
+    try:
+        keys, signer = _trusted(trust, trust_dir), load_signer(key_path)
+        store = Store.create(store_path)
+        core = Platform(store, audience=audience, signer=signer, keys=keys, clock=SystemClock(), gen=gen)
+        visits = visit(core, folder)
+        store.close()
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    except OSError as error:
+        raise click.ClickException(
+            f"{folder}: {error}; what was read is booked, take the stick again"
+        ) from None
+    click.echo("\n".join(as_lines(visits, as_json=as_json)))
+    if not visits or any(each.problems for each in visits):
+        raise SystemExit(1)

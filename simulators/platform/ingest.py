@@ -225,6 +225,11 @@ class Platform:
         self._dossiers.pop((org, agent), None)
         return ends[0]
 
+    def head_of(self, org: str, agent: str) -> str | None:
+        """Up to where an agent is booked, as `CHAIN/SEQ`; None where nothing is."""
+        head = self._dossier((org, agent)).head if (org, agent) in self._ids else None
+        return None if head is None else f"{head.chain}/{head.seq}"
+
     def release(self, org: str, agent: str, meter: str, epoch: int, n: int) -> Release:
         """An operator lets a held delta go. Raises KeyError for an agent that is not registered."""
         now_ms = self._clock.wall_ms()

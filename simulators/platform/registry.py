@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from agent.adapters.keys import PublicKey, PublicKeys, public_key_of_jwk
 from agent.reporting.chain import ChainHead
+from agent.reporting.courier import SESSION_PREFIX
 from agent.reporting.enrolment import Enrolment, short_form
 from agent.reporting.envelope import ENROLMENT, SIZE_MAX, EnvelopeError, base64url_decode, open_sealed
 from agent.reporting.strictjson import loads
@@ -213,6 +214,8 @@ class Clones:
 
     def look(self, name: tuple[str, str], session: str, at_ms: int, text: str) -> str | None:
         """Note a status said at `at_ms` by its own clock; a sentence that names both where there are two."""
+        if session.startswith(SESSION_PREFIX):
+            return None  # asked by stick, beside a connection
         connection = session.partition(".")[0]
         seen = self._seen.setdefault(name, {})
         latest = next(reversed(seen), None)
