@@ -34,7 +34,9 @@ from agent.errors import ConfigError, Fault
 from agent.metering import plant
 from agent.metering.plant import Transport
 from agent.service.assemble import Ports, Task, assemble
+from agent.service.balancing import Balancer
 from agent.service.courier import Courier
+from agent.service.exchanging import Exchanges
 from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
 from agent.service.logline import pairs
@@ -121,6 +123,8 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
                 "status": lambda _: overview.now(),
                 "trace": tracer.answer,
                 "preview": Previewer(storage).answer,
+                "balance": Balancer(storage).answer,
+                "exchange": Exchanges(site.plant.meters, stages.workers, storage, clock).answer,
             },
             {
                 "export": lambda arguments: lines_of(storage, Period.from_arguments(arguments)),

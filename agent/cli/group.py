@@ -43,8 +43,14 @@ COMMANDS: Mapping[str, Entry] = {
     "doctor": Entry(
         "agent.cli.doctor:doctor", "Say what is likely wrong with a line, and by what one can tell."
     ),
+    "exchange": Entry(
+        "agent.cli.exchange:exchange", "Tell the running agent that a meter was exchanged; it guides you."
+    ),
     "status": Entry(
         "agent.cli.status:status", "Say how the running agent is, and what to do about what is not well."
+    ),
+    "balance": Entry(
+        "agent.cli.balance:balance", "Compare each meter with the sum of the meters behind it, over a period."
     ),
     "preview": Entry(
         "agent.cli.preview:preview", "Show today's kWh and kgCO2e by step, marked as a preview."

@@ -57,6 +57,7 @@ LABELS: Mapping[str, str] = {
     "waiting for": "waiting",
     "silent": "silent",
     "late": "late",
+    "dark": "circuit off",
     "held": "held",
     "refused": "refused",
     "identity": "other meter",

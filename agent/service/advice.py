@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from agent.reporting.utc import text_of_ms
+
 ERROR, WARNING, NOTICE = "error", "warning", "notice"
 GRAVITIES = (ERROR, WARNING, NOTICE)
 
@@ -76,6 +78,14 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "meter-suspect": (
         "meter {subject}: its last interval is marked {flags}",
         "compare the meter's display with its load; the energy is booked, the platform shows it as suspect",
+    ),
+    "meter-returned": (
+        "meter {subject} came back {since} after a long silence or at another address, and cannot say who it is",
+        "look at it, then confirm: metering-agent exchange {subject} --same --by NAME --site SITE",
+    ),
+    "meter-order": (
+        "an exchange of meter {subject} was noted by {by} and is not confirmed",
+        "confirm it with: metering-agent exchange {subject} --yes --site SITE, or take it back with --undo",
     ),
     "intervals-stopped": (
         "no interval was closed for {age}",
@@ -204,6 +214,7 @@ def advise(said: Mapping[str, Any]) -> list[Problem]:
         *_of_the_journal(said["journal"]),
         *(problem for line in said["lines"] for problem in _of_a_line(line)),
         *(problem for meter in said["meters"] for problem in _of_a_meter(meter)),
+        *(problem for meter in said["meters"] for problem in _of_what_a_person_has_to_say(meter)),
         *_of_the_platform(said),
         *_of_the_clock(said["clock"]),
         *(problem for entry in said["certificates"] for problem in _of_a_certificate(entry, said["at_ms"])),
@@ -286,6 +297,15 @@ def _of_a_meter(meter: Mapping[str, Any]) -> Iterator[Problem]:
             yield Problem("meter-identity", WARNING, meter["meter"], {"reason": kept_out["reason"]})
         case "suspect":
             yield Problem("meter-suspect", WARNING, meter["meter"], {"flags": _listed(meter["flags"])})
+
+
+def _of_what_a_person_has_to_say(meter: Mapping[str, Any]) -> Iterator[Problem]:
+    """Doubts that only a person can end."""
+    if meter["returned_ms"] is not None:
+        since = text_of_ms(meter["returned_ms"])[:16] + "Z"
+        yield Problem("meter-returned", WARNING, meter["meter"], {"since": since})
+    if meter["order"] is not None and not meter["order"]["confirmed"]:
+        yield Problem("meter-order", WARNING, meter["meter"], {"by": meter["order"]["by"]})
 
 
 def _of_the_platform(said: Mapping[str, Any]) -> Iterator[Problem]:

@@ -284,7 +284,7 @@ class Decider:
 
     def _accepted(self, meter: Meter, head: Head, latest: Sound, *, elsewhere: bool) -> Decision:
         """A reading that goes on from the position; what is not sure about it is flagged, and remembered."""
-        memory = self._memories.get(meter.id, Memory())
+        memory = self._found.memories.get(meter.id) or self._memories.get(meter.id, Memory())
         point = latest.on(head.basis)
         is_unchanged = point.register_milliwh == head.register_milliwh
         silent_ms = abs(point.at_ms - head.at_ms)
@@ -476,10 +476,11 @@ class Decider:
         ):
             reason = "exchange: ordered, but the meter still shows the old serial number"
             return Refusal(latest.sample, "held", reason, latest.point.register_milliwh)
+        is_known = order.serial is not None and order.serial == head.basis.serial
         self._found.done.append(order)
         self._found.events.extend(display_events(meter, order))
         memory = self._memories.get(meter.id, Memory()).confirmed()
-        if order.kind != "exchange":
+        if order.kind != "exchange" or is_known:  # the ledger stands on the new meter already
             self._keep(meter, memory)
             return None
         self._forget_doubt(meter)

@@ -7,10 +7,11 @@ web endpoints make metrics of it, and `advice` says what in it needs attention. 
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 
 from agent.metering.decode import NoValue
 from agent.metering.ledger import Head
+from agent.metering.memory import Memory, Order
 from agent.metering.plant import Line, Meter, Transport
 from agent.metering.quantity import format_kwh
 from agent.service.advice import advise
@@ -27,6 +28,25 @@ from agent.service.watch import TOLERATED_FAILURES, LiveValue, Mark, Watch
 LATE_MS = 30_000
 """So much longer than two intervals may the last reading be ago before a meter counts as late."""
 HOUR_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Gates:
+    """What the gates remember and what persons have said, by meter."""
+
+    memories: Mapping[str, Memory]
+    orders: Mapping[str, Order]
+
+    def returned_ms(self, meter: str) -> int | None:
+        """Since when it is not proved that it is the same meter; None where nothing is in doubt."""
+        return self.memories.get(meter, Memory()).returned_ms
+
+    def order(self, meter: str) -> dict[str, object] | None:
+        """What a person has noted and no boundary has carried out."""
+        order = self.orders.get(meter)
+        if order is None:
+            return None
+        return {"kind": order.kind, "by": order.by, "noted_ms": order.noted_ms, "confirmed": order.confirmed}
 
 
 class Overview:
@@ -55,13 +75,13 @@ class Overview:
 
     async def now(self) -> dict[str, object]:
         """Everything at this moment, with what needs attention as `problems`, the gravest first."""
-        position, heads, around = await self._storage.run(self._gather)
+        position, heads, gates, around = await self._storage.run(self._gather)
         said = {
             **self._of_the_agent(),
             "clock": self._of_the_clock(),
             "lines": [_line(worker) for worker in self._workers],
             "meters": [
-                self._meter(worker, watch, heads.get(watch.meter.id))
+                self._meter(worker, watch, heads.get(watch.meter.id), gates)
                 for worker in self._workers
                 for watch in worker.watches.values()
             ],
@@ -78,8 +98,9 @@ class Overview:
         said["problems"] = [problem.as_json() for problem in advise(said)]
         return said
 
-    def _gather(self, journal: Journal) -> tuple[Position, Mapping[str, Head], Surroundings]:
-        return position_of(journal), journal.heads(), self._look()
+    def _gather(self, journal: Journal) -> tuple[Position, Mapping[str, Head], "_Gates", Surroundings]:
+        gates = _Gates(journal.memories(), journal.orders())
+        return position_of(journal), journal.heads(), gates, self._look()
 
     def _of_the_agent(self) -> dict[str, object]:
         about = self._about
@@ -149,7 +170,9 @@ class Overview:
             "rejected_recently": rejected_ns is not None and self._age_ms(rejected_ns) <= HOUR_MS,
         }
 
-    def _meter(self, worker: LineWorker, watch: Watch, head: Head | None) -> dict[str, object]:
+    def _meter(
+        self, worker: LineWorker, watch: Watch, head: Head | None, gates: "_Gates"
+    ) -> dict[str, object]:
         meter = watch.meter
         kept_out = self._boundary.not_booked.get(meter.id)
         age_ms = None if watch.sampled_ns is None else self._age_ms(watch.sampled_ns)
@@ -166,6 +189,8 @@ class Overview:
             "age_ms": age_ms,
             "booked": None if head is None else _booked(head),
             "not_booked": None if kept_out is None else _not_booked(kept_out),
+            "returned_ms": gates.returned_ms(meter.id),
+            "order": gates.order(meter.id),
             "reads": watch.reads,
             "failed_reads": watch.failed_reads,
             "errors": dict(watch.errors),
@@ -189,11 +214,11 @@ class Overview:
         if not worker.health.open:
             return "line down"
         if watch.failures >= TOLERATED_FAILURES:
-            return "silent"
+            return "dark" if watch.meter.powered_by_circuit else "silent"
         if age_ms is None:
             return "silent" if self._age_ms(self._about.started_ns) > patience_ms else "waiting"
         if age_ms > patience_ms:
-            return "late"
+            return "dark" if watch.meter.powered_by_circuit else "late"
         return "suspect" if "suspect" in flags or "rate" in flags else "good"
 
     def _age_ms(self, since_ns: int) -> int:

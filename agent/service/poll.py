@@ -20,6 +20,7 @@ A sick line costs other lines nothing, because each has its own worker; it is op
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TypeGuard
@@ -97,6 +98,7 @@ class LineWorker:
         self._port = port
         self._clock = clock
         self._sweep: Sweep | None = None
+        self._looks: deque[Sweep] = deque()
         self._wake = asyncio.Event()
         self._groups = _groups(self.watches.values())
         self._tuned = line.serial
@@ -128,6 +130,21 @@ class LineWorker:
         self._sweep = sweep
         self._wake.set()
         return sweep
+
+    async def look(self, meter: str, patience_s: float) -> Sample | None:
+        """Read one meter for a person, who it is first; sweeps go before. None where it gives no reading in time."""
+        if meter not in self.watches or self.health.last_error is not None:
+            return None
+        self.identify_again(meter)
+        look = Sweep((meter,))
+        self._looks.append(look)
+        self._wake.set()
+        try:
+            async with asyncio.timeout(patience_s):
+                await look.done.wait()
+        except TimeoutError:
+            look.finish()
+        return look.samples[-1] if look.samples else None
 
     def identify_again(self, meter: str) -> None:
         """What the meter says does not go on from what it said: the next read asks first who it is."""
@@ -191,6 +208,9 @@ class LineWorker:
             if self._sweep is not None:
                 await self._make(self._sweep)
                 await self._probe()
+                continue
+            if self._looks:
+                await self._make_look(self._looks.popleft())
                 continue
             if self._patience.has_dead and await self._probe():
                 continue
@@ -257,6 +277,12 @@ class LineWorker:
         if self._sweep is sweep:
             self._sweep = None
 
+    async def _make_look(self, look: Sweep) -> None:
+        for id in look.only or ():
+            if not await self._take_sample(look, self.watches[id], retried=False):
+                await self._take_sample(look, self.watches[id], retried=True)
+        look.finish()
+
     def _deserves_retry(self, watch: Watch) -> bool:
         """One failure is nothing yet, if there is time for another."""
         one = watch.failures == 1 or watch.refusals == 1
@@ -283,6 +309,7 @@ class LineWorker:
                     watch.serial,
                     retried,
                     watch.fingerprint,
+                    power_w=watch.power_w(self._clock.monotonic_ns() - 2 * self.line.poll_ms * 1_000_000),
                 )
             )
         return True

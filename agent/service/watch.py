@@ -5,8 +5,9 @@ Values only; `poll` fills them, `overview` reads them.
 
 from collections import Counter, deque
 from dataclasses import dataclass, field
+from fractions import Fraction
 
-from agent.metering.decode import Decoded, decode
+from agent.metering.decode import Decoded, NoValue, decode
 from agent.metering.plan import Block, BusCost, plan_for
 from agent.metering.plant import Line, Meter, SerialSettings, Transport
 from agent.metering.profile import ENERGY_IMPORT, Quantity
@@ -14,7 +15,9 @@ from agent.metering.reads import Reads
 from agent.protocol.pace import Pace
 from agent.protocol.silence import character_ns
 
-LIVE_REGISTERS = (ENERGY_IMPORT, "power_active_total", "voltage_l1", "current_l1")
+ACTIVE_POWER = "power_active_total"
+_WATTS = {"W": 1, "kW": 1000}
+LIVE_REGISTERS = (ENERGY_IMPORT, ACTIVE_POWER, "voltage_l1", "current_l1")
 """What is read between boundaries, as far as the profile has it."""
 REPLY_MS = {Transport.RS485: 500, Transport.RS485_OVER_TCP: 1000, Transport.MODBUS_TCP: 1000}
 """Longest wait for the beginning of an answer: of a meter that is not known yet, or slow."""
@@ -92,6 +95,17 @@ class Watch:
     def wire_ns(self, block: Block) -> int:
         """How long the characters of a read take; on TCP nothing that counts."""
         return BusCost(self.character_ns, 0, 0).block_ns(block) if self.character_ns else 0
+
+    def power_w(self, since_ns: int) -> Fraction | None:
+        """What flows through the meter, W, primary side; None where it did not say so since a time (monotonic)."""
+        live = self.live.get(ACTIVE_POWER)
+        if live is None or live.at_ns < since_ns or live.register.unit not in _WATTS:
+            return None
+        value = live.value
+        if isinstance(value, str | NoValue):
+            return None
+        ratio = self.meter.transformer_ratio(live.register)
+        return value * live.register.per_count * _WATTS[live.register.unit] * ratio
 
     def owes(self, block: Block, now_ns: int) -> bool:
         """Whether a late answer could be taken for the answer to this block."""

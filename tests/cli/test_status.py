@@ -106,6 +106,12 @@ KEPT_OUT = {
             "meter-suspect",
             "warning",
         ),
+        (changed("meters", 3, to=a_meter(4, returned_ms=1_795_388_000_000)), "meter-returned", "warning"),
+        (
+            changed("meters", 3, to=a_meter(4, order={"by": "Li Wei", "confirmed": False})),
+            "meter-order",
+            "warning",
+        ),
         (changed("boundary", "age_ms", to=160_000), "intervals-stopped", "error"),
         (changed("boundary", "problem", to="no room for a write"), "journal-full", "error"),
         (changed("boundary", "skipped_recently", to=True), "intervals-skipped", "warning"),

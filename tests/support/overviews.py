@@ -26,6 +26,8 @@ def a_meter(number: int, **more: Any) -> dict[str, Any]:
             "n": 4,
         },
         "not_booked": None,
+        "returned_ms": None,
+        "order": None,
         "reads": 180,
         "failed_reads": 0,
         "errors": {},

@@ -161,9 +161,8 @@ def _fingerprint_text(fingerprint: Fingerprint) -> str:
 
 
 def _fingerprint(value: str) -> Fingerprint:
-    found = []
+    found: list[tuple[str, tuple[int, ...] | None]] = []
     for item in value.split():
         name, _, digits = item.partition("=")
-        words = tuple(int(digits[at : at + 4], 16) for at in range(0, len(digits), 4))
-        found.append((name, None if digits == _ABSENT else words))
+        found.append((name, None if digits == _ABSENT else split_words(bytes.fromhex(digits))))
     return tuple(found)

@@ -1,0 +1,490 @@
+"""Every gate between a reading and the ledger, with the real journal; and across a restart, which must not open one."""
+
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from agent.metering.decode import encode
+from agent.metering.memory import Order
+from agent.metering.plant import Meter
+from agent.metering.profile import WordType
+from agent.reporting.batch import Delta
+from agent.reporting.event import Event
+from agent.service.close import Closed
+from tests.metering.examples import meter, profile, register
+from tests.service.bench import MINUTE_MS, Bench, two_meters
+
+HOUR_MS = 60 * MINUTE_MS
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+def nameless(**changes: object) -> Meter:
+    """A meter that cannot say who it is, and of which the site file does not say it either."""
+    return replace(two_meters()[0], serial=None, **changes)  # type: ignore[arg-type]
+
+
+def events(bench: Bench, kind: str) -> list[Event]:
+    return [event for _, batch in bench.batches() for event in batch.events if event.type == kind]
+
+
+def epochs(bench: Bench) -> list[tuple[object, object, object]]:
+    """Reason and both registers of each change of epoch."""
+    return [
+        (event.body["reason"], event.body["last"], event.body["first"]) for event in events(bench, "epoch")
+    ]
+
+
+def newest(bench: Bench, meter_id: str = "reflow-1") -> Delta:
+    return [delta for _, batch in bench.batches() for delta in batch.deltas if delta.meter == meter_id][-1]
+
+
+def restart(bench: Bench) -> None:
+    """A new process: the journal is opened anew, and nothing else is left."""
+    bench.restart()
+    bench.wire(bench.meters)
+
+
+def read(bench: Bench, count: int, *, times: int = 1, **sample: object) -> Closed:
+    """One boundary later: read one meter, with more of a sample than its words."""
+    cut = bench.cut_of({bench.meters[0].id: count}, times=times)
+    samples = tuple(replace(each, **sample) for each in cut.samples)  # type: ignore[arg-type]
+    return bench.closer.close(bench.journal, replace(cut, samples=samples))
+
+
+# ----------------------------------------------------------------------------------------------------- never energy
+
+
+def test_a_position_that_never_counted_turns_no_jump_into_energy(bench: Bench) -> None:
+    """A meter that is read before it is ready shows zero, and then its life's total."""
+    read(bench, 0)
+    read(bench, 0)
+    read(bench, 700_000, times=3)
+    assert sum(bench.deltas("reflow-1")) == 0
+    assert epochs(bench) == [("reset", 0, 7_000_000_000)]
+    assert events(bench, "epoch")[0].body["bound"] == 7_000_000_000
+    read(bench, 700_003)
+    assert newest(bench).delta == 30_000 and "rate" not in newest(bench).q
+
+
+def test_a_meter_whose_address_changed_books_no_jump(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000)
+    read(bench, 1001)
+    bench.wire((nameless(address=9),))
+    read(bench, 600_000, times=3)
+    assert bench.deltas("reflow-1") == [10_000]
+    assert epochs(bench) == [("exchange", 10_010_000, 6_000_000_000)]
+
+
+def test_a_meter_whose_line_changed_books_no_jump_after_a_restart_either(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000)
+    bench.restart()
+    bench.wire((nameless(line="hall-b"),))
+    read(bench, 600_000, times=3)
+    assert bench.deltas("reflow-1") == [] and epochs(bench)[0][0] == "exchange"
+
+
+def test_a_meter_that_proves_who_it_is_may_move_and_jump(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000, serial="7")
+    bench.wire((nameless(address=9),))
+    read(bench, 600_000, times=3, serial="7")
+    assert "rate" in newest(bench).q and epochs(bench) == []
+
+
+def test_a_meter_that_moved_and_goes_on_is_the_same_but_has_to_be_confirmed(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000)
+    bench.wire((nameless(address=9),))
+    read(bench, 1002)
+    assert newest(bench).delta == 20_000 and "suspect" in newest(bench).q
+    assert bench.journal.memories()["reflow-1"].returned_ms is not None
+
+
+# -------------------------------------------------------------------------------------------------------- after silence
+
+
+def after_silence(bench: Bench, count: int) -> None:
+    bench.clock.now_ms += 2 * HOUR_MS
+    read(bench, count)
+
+
+def test_a_nameless_meter_after_an_hour_is_suspect_until_three_readings_confirm_it(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000)
+    after_silence(bench, 1500)
+    flags = [newest(bench).q]
+    for turn in range(3):
+        restart(bench)
+        read(bench, 1501 + turn)
+        flags.append(newest(bench).q)
+    assert ["suspect" in each for each in flags] == [True, True, False, False]
+    assert sum(bench.deltas("reflow-1")) == 503 * 10_000
+    assert bench.journal.memories()["reflow-1"].returned_ms is not None
+
+
+def test_a_person_confirms_it_and_the_chain_has_the_display(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000)
+    after_silence(bench, 1500)
+    order = Order("reflow-1", "same", bench.clock.now_ms, "Li Wei", first_kwh="15.0", confirmed=True)
+    with bench.journal.transaction():
+        bench.journal.save_order(order)
+    restart(bench)
+    read(bench, 1501)
+    assert bench.journal.memories()["reflow-1"].returned_ms is None and bench.journal.orders() == {}
+    witness = events(bench, "witness")[0].body
+    assert (witness["display_kwh"], witness["by"]) == ("15.0", "Li Wei")
+    read(bench, 1502)
+    assert "suspect" not in newest(bench).q
+
+
+@pytest.mark.parametrize("proof", ["serial", "short"])
+def test_who_proves_itself_or_was_away_for_less_than_an_hour_is_not_suspect(
+    tmp_path: Path, proof: str
+) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    said = "7" if proof == "serial" else None
+    read(bench, 1000, serial=said)
+    bench.clock.now_ms += 58 * MINUTE_MS if proof == "short" else 3 * HOUR_MS
+    read(bench, 1100, serial=said)
+    assert "suspect" not in newest(bench).q
+    assert bench.journal.memories()["reflow-1"].returned_ms is None
+
+
+def test_a_meter_that_goes_dark_with_its_circuit_has_a_confirmed_zero_and_no_gap(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(powered_by_circuit=True),))
+    read(bench, 1000)
+    read(bench, 1001)
+    bench.clock.now_ms += 10 * HOUR_MS
+    read(bench, 1001)
+    assert (newest(bench).delta, newest(bench).q) == (0, ())
+    assert events(bench, "gap") == []
+    assert bench.journal.memories()["reflow-1"].returned_ms is None
+    bench.clock.now_ms += 10 * HOUR_MS
+    read(bench, 1011)
+    assert newest(bench).q == ("gap",) and len(events(bench, "gap")) == 1
+
+
+def test_without_that_key_the_same_silence_is_a_gap(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000)
+    read(bench, 1001)
+    bench.clock.now_ms += 10 * HOUR_MS
+    read(bench, 1001)
+    assert set(newest(bench).q) == {"gap", "suspect"}
+
+
+# --------------------------------------------------------------------------------------------------------- rollover
+
+
+@pytest.mark.fault("F15")
+def test_several_turns_in_a_long_silence_are_no_rollover(bench: Bench) -> None:
+    """40 kW need 250 h for one turn of 10 000 kWh: after a month nobody knows how many there were."""
+    read(bench, 999_990)
+    bench.clock.now_ms += 31 * 24 * HOUR_MS
+    closed = read(bench, 5)
+    assert "more than once" in closed.held["reflow-1"] and bench.deltas("reflow-1") == []
+
+
+@pytest.mark.fault("F15")
+@pytest.mark.parametrize("before", [999_000, 500_000])
+def test_a_fall_from_far_below_the_modulus_is_no_rollover(bench: Bench, before: int) -> None:
+    read(bench, before)
+    assert "not near its modulus" in read(bench, 3).held["reflow-1"]
+
+
+# ----------------------------------------------------------------------------------------------- glitches, and jitter
+
+
+@pytest.mark.fault("F17")
+@pytest.mark.parametrize("glitch", [0, 7, 499_000])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_glitch_down_and_back_books_the_energy_once(bench: Bench, glitch: int, times: int) -> None:
+    read(bench, 500_000)
+    for _ in range(times):
+        read(bench, glitch)
+        restart(bench)
+    read(bench, 500_009)
+    assert bench.deltas("reflow-1") == [90_000] and epochs(bench) == []
+    assert "suspect" in newest(bench).q and events(bench, "refused")
+
+
+@pytest.mark.fault("F17")
+@pytest.mark.parametrize("times", [1, 2, 5])
+def test_a_glitch_up_and_back_books_the_energy_once(bench: Bench, times: int) -> None:
+    """However often: at each boundary it is read again at once, and is gone."""
+    read(bench, 500_000)
+    for turn in range(times):
+        cut = bench.cut_of({"reflow-1": 900_000})
+        assert bench.closer.to_read_again(bench.journal, cut) == {"reflow-1"}
+        sound = encode(bench.meters[0].profile.energy, 500_001 + turn)
+        again = [replace(cut.samples[0], words=sound, at_ms=cut.cut_ms + 80 * n) for n in (1, 2)]
+        bench.closer.close(bench.journal, replace(cut, samples=(*cut.samples, *again)))
+    assert sum(bench.deltas("reflow-1")) == times * 10_000
+    assert not any("rate" in d.q for _, b in bench.batches() for d in b.deltas)
+
+
+@pytest.mark.fault("F20")
+def test_backward_jitter_emits_nothing_until_the_register_is_back_and_opens_no_epoch(bench: Bench) -> None:
+    read(bench, 500_000)
+    for count in (499_999, 499_998, 499_999, 499_999, 499_999):
+        assert read(bench, count).held["reflow-1"].startswith("jitter")
+    read(bench, 500_001)
+    assert bench.deltas("reflow-1") == [10_000] and epochs(bench) == []
+
+
+def test_a_register_that_falls_to_zero_is_no_jitter_however_low_it_was(bench: Bench) -> None:
+    read(bench, 2)
+    for _ in range(3):
+        read(bench, 0)
+    assert [reason for reason, _, _ in epochs(bench)] == ["reset"]
+
+
+# --------------------------------------------------------------------------------------------- across a restart
+
+
+@pytest.mark.fault("F16")
+def test_three_boundaries_of_a_reset_count_also_where_the_agent_is_restarted_between_them(
+    bench: Bench,
+) -> None:
+    read(bench, 500_000)
+    for count in (3, 5, 9):
+        restart(bench)
+        read(bench, count)
+    assert epochs(bench) == [("reset", 5_000_000_000, 30_000)]
+    assert bench.deltas("reflow-1") == [20_000, 40_000] and bench.journal.doubts() == {}
+
+
+def test_a_restart_makes_one_reading_no_evidence(bench: Bench) -> None:
+    read(bench, 500_000)
+    restart(bench)
+    assert "reflow-1" in read(bench, 3).held
+    restart(bench)
+    assert "reflow-1" in read(bench, 900_000).held
+    assert bench.deltas("reflow-1") == [] and epochs(bench) == []
+
+
+def test_readings_in_doubt_are_forgotten_where_the_site_file_gives_them_another_meaning(bench: Bench) -> None:
+    read(bench, 500_000)
+    read(bench, 3)
+    read(bench, 4)
+    other = replace(bench.meters[0], profile=profile(register(per_count=Fraction(1, 10))))
+    bench.wire((other, bench.meters[1]))
+    assert bench.journal.doubts()
+    read(bench, 5)
+    assert not any(reason == "reset" for reason, _, _ in epochs(bench))
+
+
+# ------------------------------------------------------------------------------------------------------ fingerprint
+
+
+def with_fingerprint(ratio: int) -> dict[str, Any]:
+    return {"fingerprint": (("ct_ratio", (ratio,)), ("mode", None))}
+
+
+@pytest.mark.parametrize("after_restart", [False, True])
+def test_a_ratio_changed_at_the_meter_opens_an_epoch_after_three_readings(
+    bench: Bench, after_restart: bool
+) -> None:
+    read(bench, 1000, **with_fingerprint(30))
+    read(bench, 1001, **with_fingerprint(30))
+    for turn in range(3):
+        if after_restart:
+            restart(bench)
+        closed = read(bench, 1002 + turn, **with_fingerprint(60))
+        assert ("reflow-1" in closed.held) is (turn < 2)
+    assert [reason for reason, _, _ in epochs(bench)] == ["fingerprint"]
+    assert "001E" in events(bench, "refused")[0].text("reason")
+    read(bench, 1005, **with_fingerprint(60))
+    assert newest(bench).epoch == 2 and newest(bench).delta == 10_000
+
+
+def test_a_setting_that_was_misread_once_opens_nothing(bench: Bench) -> None:
+    read(bench, 1000, **with_fingerprint(30))
+    read(bench, 1001, **with_fingerprint(31))
+    read(bench, 1002, **with_fingerprint(30))
+    assert epochs(bench) == [] and bench.deltas("reflow-1") == [20_000]
+
+
+def test_a_setting_that_the_meter_refuses_to_show_is_not_a_changed_one(bench: Bench) -> None:
+    read(bench, 1000, **with_fingerprint(30))
+    read(bench, 1001, fingerprint=(("ct_ratio", None), ("mode", None)))
+    assert bench.deltas("reflow-1") == [10_000]
+    assert "reflow-1" in read(bench, 1002, **with_fingerprint(60)).held
+
+
+# ---------------------------------------------------------------------------------------------------------- torn words
+
+
+@pytest.mark.fault("F22")
+def test_a_rise_of_about_one_turn_of_a_word_is_read_again_though_nobody_knows_the_power(
+    tmp_path: Path,
+) -> None:
+    bench = Bench(tmp_path, (meter(register(), serial="1"),))
+    read(bench, 65_530)
+    torn = bench.cut_of({"reflow-1": 65_530 + 65_541})
+    assert bench.closer.to_read_again(bench.journal, torn) == {"reflow-1"}
+    assert bench.closer.close(bench.journal, torn).held["reflow-1"].startswith("rise")
+    read(bench, 65_541)
+    assert bench.deltas("reflow-1") == [110_000]
+
+
+@pytest.mark.fault("F22")
+def test_such_a_rise_that_stays_is_energy(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, (meter(register(), serial="1"),))
+    read(bench, 1000)
+    read(bench, 1000 + 65_600, times=3)
+    assert bench.deltas("reflow-1") == [656_000_000] and "rate" not in newest(bench).q
+
+
+@pytest.mark.fault("F22")
+@pytest.mark.parametrize(("type", "turn"), [(WordType.BCD32, 10_000), (WordType.U32, 65_536)])
+def test_words_of_digits_turn_at_ten_thousand(tmp_path: Path, type: WordType, turn: int) -> None:
+    bench = Bench(tmp_path, (meter(register(type), serial="1"),))
+    read(bench, 1000)
+    cut = bench.cut_of({"reflow-1": 1003 + turn})
+    assert bench.closer.to_read_again(bench.journal, cut) == {"reflow-1"}
+    cut = bench.cut_of({"reflow-1": 1003 + 30_000})
+    assert bench.closer.to_read_again(bench.journal, cut) == frozenset()
+
+
+# ----------------------------------------------------------------------------------------------------------- stuck
+
+
+@pytest.mark.fault("F25")
+def test_a_register_that_stands_while_power_flows_is_named_and_nothing_is_invented(bench: Bench) -> None:
+    for _ in range(6):
+        read(bench, 1000, power_w=Fraction(3000))
+    assert sum(bench.deltas("reflow-1")) == 0 and "suspect" in newest(bench).q
+    assert events(bench, "refused")[0].text("reason").startswith("stuck")
+    read(bench, 1001, power_w=Fraction(3000))
+    assert "suspect" not in newest(bench).q
+
+
+@pytest.mark.fault("F25")
+@pytest.mark.parametrize("power_w", [Fraction(0), Fraction(-9000), Fraction(5), None])
+def test_a_register_that_stands_without_power_is_well(bench: Bench, power_w: Fraction | None) -> None:
+    for _ in range(10):
+        read(bench, 1000, power_w=power_w)
+    assert newest(bench).q == () and events(bench, "refused") == []
+
+
+# --------------------------------------------------------------------------------------------------- two meters swapped
+
+
+def test_two_meters_exchanged_on_the_bus_are_told_by_their_serial_numbers_and_nothing_is_booked(
+    tmp_path: Path,
+) -> None:
+    reflow, wave = (replace(each, serial=None) for each in two_meters())
+    bench = Bench(tmp_path, (reflow, wave))
+    own = {"reflow-1": "100", "wave-1": "200"}
+    bench.read({"reflow-1": 1000, "wave-1": 500_000}, serials=own)
+    bench.read({"reflow-1": 1001, "wave-1": 500_001}, serials=own)
+    for turn in range(5):
+        closed = bench.read(
+            {"reflow-1": 500_002 + turn, "wave-1": 1002 + turn},
+            serials={"reflow-1": "200", "wave-1": "100"},
+        )
+        assert "wave-1" in closed.held["reflow-1"] and "reflow-1" in closed.held["wave-1"]
+    bench.read({"reflow-1": 1010, "wave-1": 500_010}, serials=own)
+    assert bench.deltas("reflow-1") == bench.deltas("wave-1") == [10_000, 90_000]
+    assert epochs(bench) == []
+
+
+@pytest.mark.fault("F19")
+@pytest.mark.parametrize("rated_w", [40_000, None])
+def test_two_nameless_meters_exchanged_on_the_bus_are_told_by_their_registers(
+    tmp_path: Path, rated_w: int | None
+) -> None:
+    pair = tuple(replace(each, serial=None, rated_w=rated_w) for each in two_meters())
+    bench = Bench(tmp_path, (pair[0], pair[1]))
+    bench.read({"reflow-1": 1000, "wave-1": 500_000})
+    for turn in range(5):
+        counts = {"reflow-1": 500_001 + turn, "wave-1": 1001 + turn}
+        closed = bench.read(counts, times=3)
+        assert "wave-1" in closed.held["reflow-1"] and "reflow-1" in closed.held["wave-1"]
+        restart(bench)
+    bench.read({"reflow-1": 1010, "wave-1": 500_010})
+    assert bench.deltas("reflow-1") == bench.deltas("wave-1") == [100_000]
+    assert epochs(bench) == []
+
+
+@pytest.mark.fault("F18")
+def test_a_serial_number_that_differs_from_the_site_files_is_refused_and_said(bench: Bench) -> None:
+    read(bench, 1000, serial="100")
+    assert read(bench, 1001, serial="999").not_booked["reflow-1"].kind == "identity"
+    assert events(bench, "refused") and bench.deltas("reflow-1") == []
+
+
+# --------------------------------------------------------------------------------------------------- everything refused
+
+
+@pytest.mark.fault("F23")
+@pytest.mark.parametrize(
+    ("type", "words"),
+    [
+        (WordType.F32, (0x7FC0, 0x0000)),
+        (WordType.F32, (0x7F80, 0x0000)),
+        (WordType.F32, (0xFF80, 0x0000)),
+        (WordType.F32, (0xC2C8, 0x0000)),
+        (WordType.U32, (0xFFFF, 0xFFFF)),
+        (WordType.S32, (0x8000, 0x0000)),
+        (WordType.BCD32, (0x12AB, 0x0000)),
+    ],
+)
+def test_what_is_no_number_of_a_counter_is_refused_with_an_event(
+    tmp_path: Path, type: WordType, words: tuple[int, int]
+) -> None:
+    invalid = frozenset({0xFFFFFFFF, 0x80000000}) if type in (WordType.U32, WordType.S32) else frozenset()
+    bench = Bench(tmp_path, (meter(register(type, invalid=invalid), serial="1", rated_w=40_000),))
+    read(bench, 1000)
+    closed = read(bench, 1001, words=words)
+    assert closed.not_booked["reflow-1"].kind == "refused"
+    assert len(events(bench, "refused")) == 1
+    read(bench, 1002)
+    assert bench.deltas("reflow-1") == [20_000] and "suspect" in newest(bench).q
+
+
+def test_a_cut_that_cannot_be_written_leaves_the_gates_as_they_were(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from agent.errors import JournalFull
+
+    read(bench, 500_000)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, "append_batch", _full)
+        with pytest.raises(JournalFull):
+            read(bench, 3)
+    assert bench.journal.doubts() == {}
+    for count in (5, 6):
+        read(bench, count)
+    assert epochs(bench) == []
+
+
+def _full(*_: object) -> None:
+    from agent.errors import JournalFull
+
+    raise JournalFull("no room")
+
+
+def test_nothing_is_written_of_a_meter_about_which_nothing_changes(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read(bench, 1000)
+
+    def no_write(*_: object) -> None:
+        raise AssertionError("the flash is worn for nothing")
+
+    monkeypatch.setattr(bench.journal, "save_memory", no_write)
+    monkeypatch.setattr(bench.journal, "save_doubts", no_write)
+    read(bench, 1001)
+    assert bench.deltas("reflow-1") == [10_000]
