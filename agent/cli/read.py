@@ -6,7 +6,8 @@ booked. The port is claimed alone: while the service runs, the service has it.
 
 import asyncio
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -27,7 +28,7 @@ from agent.errors import (
 from agent.metering.decode import NoValue, decode
 from agent.metering.plan import Block, BusCost, bisect, plan_for
 from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
-from agent.metering.profile import Register, SerialDefaults
+from agent.metering.profile import Quantity, SerialDefaults, Sum
 from agent.service import ports
 from agent.service.requests import block_request
 
@@ -46,9 +47,9 @@ _DECIMALS_MAX = 9
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One register as it was read. `value` is None where the meter has no value, and `note` says why."""
+    """One register or sum as it was read. `value` is None where the meter has no value, and `note` says why."""
 
-    register: Register
+    register: Quantity
     words: tuple[int, ...]
     value: str | None
     note: str
@@ -95,7 +96,10 @@ def find_meter(plant: Plant, meter_id: str, site_file: Path) -> Meter:
 
 
 async def read_meter(port: ports.Line, line: Line, meter: Meter) -> list[Row]:
-    """Read every register of a meter, in the order of its profile; registers it does not have are said so."""
+    """Read every register of a meter, in the order of its profile, and add up its sums.
+
+    Registers it does not have are said so.
+    """
     await port.open()
     try:
         rows: dict[str, Row] = {}
@@ -104,7 +108,18 @@ async def read_meter(port: ports.Line, line: Line, meter: Meter) -> list[Row]:
                 rows[row.register.name] = row
     finally:
         await port.close()
-    return [rows[name] for name in meter.profile.registers]
+    totals = [_total(meter, total, rows) for total in meter.profile.sums.values()]
+    return [*(rows[name] for name in meter.profile.registers), *totals]
+
+
+def _total(meter: Meter, total: Sum, rows: Mapping[str, Row]) -> Row:
+    """The sum of registers that were read before."""
+    parts = [rows[part.name] for part in total.parts]
+    names = " + ".join(part.name for part in total.parts)
+    if not all(part.words for part in parts):
+        return Row(total, (), None, f"the meter does not have all of {names}")
+    row = _row(meter, total, tuple(word for part in parts for word in part.words))
+    return replace(row, words=(), note=f"{names}{f'; {row.note}' if row.note else ''}")
 
 
 def _blocks(line: Line, meter: Meter) -> tuple[Block, ...]:
@@ -144,7 +159,7 @@ async def _patiently(port: ports.Line, meter: Meter, block: Block) -> ports.Repl
     raise AssertionError("the last attempt returns or raises")
 
 
-def _row(meter: Meter, register: Register, words: tuple[int, ...]) -> Row:
+def _row(meter: Meter, register: Quantity, words: tuple[int, ...]) -> Row:
     decoded = decode(register, words)
     match decoded:
         case NoValue():
@@ -156,7 +171,7 @@ def _row(meter: Meter, register: Register, words: tuple[int, ...]) -> Row:
     return Row(register, words, decimal_text(decoded * register.per_count * ratio), note)
 
 
-def transformer_ratio(meter: Meter, register: Register) -> Fraction:
+def transformer_ratio(meter: Meter, register: Quantity) -> Fraction:
     """By how much a register that counts behind the transformers is to be multiplied."""
     if not register.secondary:
         return Fraction(1)
@@ -208,9 +223,14 @@ def _silence_advice(line: Line, meter: Meter) -> str:
             f"check that the gateway knows unit {meter.address}, and power and wires of the meter behind it"
         )
     settings, factory = meter.serial_settings or line.serial, meter.profile.serial_defaults
+    origin = (
+        f"it leaves its maker with {_spoken(factory)}"
+        if factory.stated
+        else "its factory setting is not stated"
+    )
     return (
         f"check the meter's power, the A/B wires, and that it is set to address {meter.address} and "
-        f"{_spoken(settings)} (it leaves its maker with {_spoken(factory)})"
+        f"{_spoken(settings)} ({origin}); scan finds what it is set to"
     )
 
 

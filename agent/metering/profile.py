@@ -283,8 +283,10 @@ class Profile:
         Raises:
             ValueError: the meter has no such circuit.
         """
-        if self.circuits is None:
+        if self.circuits is None and number == 1:
             return self
+        if self.circuits is None:
+            raise ValueError(f"circuit {number} of a meter with one, so that its kWh would count twice")
         if not 1 <= number <= self.circuits.count:
             raise ValueError(f"circuit {number} of a meter with {self.circuits.count}")
         offset, common = (number - 1) * self.circuits.stride, self.circuits.common

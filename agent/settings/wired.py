@@ -36,6 +36,8 @@ _SHOWN_MAX = 6
 
 _SERIAL_KEYS = ("baud", "parity", "stop_bits")
 _DLT645_ADDRESS = re.compile(r"[0-9]{12}")
+"""An address is 12 BCD digits (DL/T 645-2007); the AA of a wildcard is a way to ask, and the address of no meter."""
+_DLT645_BROADCAST = "999999999999"
 _ID = re.compile(grammar.ID_PATTERN)
 
 
@@ -214,8 +216,9 @@ def _of_circuit(profile: Profile, circuit: int, path: KeyPath, faults: FaultList
     try:
         return profile.of_circuit(circuit)
     except ValueError as error:
-        most = profile.circuits.count if profile.circuits is not None else 1
-        faults.add(path, f"{error}", f"it must be 1 to {most}")
+        circuits = profile.circuits
+        remedy = "leave circuit out" if circuits is None else f"it must be 1 to {circuits.count}"
+        faults.add(path, f"{error}", remedy)
         return profile
 
 
@@ -234,6 +237,9 @@ def _check_address(
         if not isinstance(address, str) or not _DLT645_ADDRESS.fullmatch(address):
             reason = f"{shown(address)} is not a DL/T 645 address"
             faults.add(path, reason, 'write its 12 digits as text, such as "000012345678"')
+        elif address == _DLT645_BROADCAST:
+            reason = "is what all DL/T 645 meters listen to and none answers"
+            faults.add(path, reason, "write the 12 digits of the meter itself")
     elif not isinstance(address, int):
         reason = f"{shown(address)} is text, but {table.value.profile or 'the meter'} speaks Modbus"
         faults.add(path, reason, "write a number from 1 to 247, without quotes")

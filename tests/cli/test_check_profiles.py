@@ -27,12 +27,3 @@ def test_a_doubtful_profile_and_what_it_says(tmp_path: Path) -> None:
 def test_a_look_at_the_display_ends_the_first_remark(tmp_path: Path) -> None:
     keys = {"profile": "eastron-sdm54", "display_checked": "2026-11-22 by N. N."}
     assert notes(write_site(tmp_path, meters=[meter("press", 1, **keys)])) == []
-
-
-def test_circuits_of_a_meter_that_has_one_are_called_a_double_count(tmp_path: Path) -> None:
-    file = write_site(tmp_path, meters=[meter("a", 5, circuit=1), meter("b", 5, circuit=2)])
-    (note,) = notes(file)
-    assert note == (
-        "meter b reads the same register as a, because profile eastron-sdm630-v2 knows only one circuit: its kWh are "
-        "counted twice"
-    )

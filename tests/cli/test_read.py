@@ -200,7 +200,7 @@ SERIAL = serial_line("hall-a", "/dev/x")
             75,
             "line hall-a, address 7 (m): no answer in 3 tries; check the meter's power, the A/B wires, and that it is "
             "set to address 7 and 9600 baud, parity none, 1 stop bit (it leaves its maker with 2400 baud, parity none, "
-            "1 stop bit)\n",
+            "1 stop bit); scan finds what it is set to\n",
         ),
         (
             line(),
@@ -348,6 +348,46 @@ def _with_open(port: Line, act: Callable[[], Done]) -> Done:
             await port.close()
 
     return asyncio.run(body())
+
+
+def test_a_factory_setting_that_no_source_states_is_not_told_as_one(
+    tmp_path: Path, use_line: UseLine
+) -> None:
+    use_line(PretendLine({}, [MeterSilent("unit 7")] * 3))
+    done = _read(
+        write_site(tmp_path, lines=[SERIAL], meters=[meter("m", 7, profile="abb-b23", serial=None)]), "m"
+    )
+    assert "1 stop bit (its factory setting is not stated); scan finds what it is set to" in done.stderr
+
+
+def test_the_total_of_a_meter_that_counts_in_tariffs_is_shown(tmp_path: Path) -> None:
+    pac = PROFILES["siemens-pac2200"]
+    shown = {"energy_import_t1": Fraction(1_234_500), "energy_import_t2": Fraction(500)}
+    with meter_server(words_of(pac, shown)) as port:
+        file = write_site(
+            tmp_path, lines=[line(port=port)], meters=[meter("reflow-1", 1, profile=pac.id, serial=None)]
+        )
+        told = json.loads(_read(file, "reflow-1", "--json").output)["registers"]
+        text = _read(file, "reflow-1").output
+    assert told["energy_import"] == {
+        "words": [],
+        "value": "1235000",
+        "unit": "Wh",
+        "note": "energy_import_t1 + energy_import_t2",
+    }
+    assert [told[f"energy_import_t{tariff}"]["value"] for tariff in (1, 2)] == ["1234500", "500"]
+    assert "1235000" in text
+
+
+def test_a_total_that_lacks_a_part_is_said_so(tmp_path: Path) -> None:
+    pac = PROFILES["siemens-pac2200"]
+    with meter_server(words_of(pac, {"energy_import_t1": Fraction(1_234_500)})) as port:
+        file = write_site(
+            tmp_path, lines=[line(port=port)], meters=[meter("reflow-1", 1, profile=pac.id, serial=None)]
+        )
+        total = json.loads(_read(file, "reflow-1", "--json").output)["registers"]["energy_import"]
+    assert total["value"] is None
+    assert "does not have all of energy_import_t1 + energy_import_t2" in total["note"]
 
 
 def _read(file: Path, *words: str) -> Result:

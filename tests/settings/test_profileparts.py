@@ -202,5 +202,12 @@ def test_a_circuit_of_a_site_is_one_the_meter_has(tmp_path: Path) -> None:
     assert (first.display_checked, first.is_proved) == ("2026-11-22 by N. N.", True)
     with pytest.raises(ConfigError, match=r"circuit: circuit 4 of a meter with 3; it must be 1 to 3"):
         load_site(write_site(tmp_path, meters=[meter("m4", 5, circuit=4, **keys)]))
+    (folder / "acme-m5.toml").write_text(GOOD, encoding="utf-8")
+    two_models = [
+        meter("m1", 5, circuit=1, **keys),
+        meter("m2", 5, circuit=2, **keys | {"profile": "acme-m5"}),
+    ]
+    with pytest.raises(ConfigError, match="circuits of one meter have one profile"):
+        load_site(write_site(tmp_path, meters=two_models))
     with pytest.raises(ConfigError, match="circuit: is missing; a M4 has 3 circuits"):
         load_site(write_site(tmp_path, meters=[meter("m5", 5, **keys)]))

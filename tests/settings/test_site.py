@@ -62,7 +62,7 @@ def test_every_key_of_a_meter_arrives(tmp_path: Path) -> None:
                 serial="2206001234",
                 ct_ratio="150/5",
                 pt_ratio="10000/100",
-                circuit=2,
+                circuit=1,
                 baud=2400,
                 rated_kw="7.5",
                 parent="gw01/incomer",
@@ -81,7 +81,7 @@ def test_every_key_of_a_meter_arrives(tmp_path: Path) -> None:
         Share("reflow_soldering", Fraction(2, 5)),
     )
     assert (meter_.serial, meter_.ct_ratio, meter_.pt_ratio) == ("2206001234", Fraction(30), Fraction(100))
-    assert (meter_.circuit, meter_.serial_settings) == (2, SerialSettings(2400, "even", 1))
+    assert (meter_.circuit, meter_.serial_settings) == (1, SerialSettings(2400, "even", 1))
     assert (meter_.rated_w, meter_.parent, meter_.production_line) == (7_500, "incomer", "smt-2")
     assert (meter_.powered_by_circuit, meter_.accuracy_class, meter_.ct_class) == (True, "0.5S", "0.5")
 
@@ -145,9 +145,13 @@ def test_a_credential_takes_the_place_of_the_key_file(tmp_path: Path) -> None:
     assert (site.signing.key_file, site.signing.credential) == (None, "signing-key")
 
 
-def test_circuits_of_one_meter_share_its_address(tmp_path: Path) -> None:
-    site = _site(tmp_path, meters=[meter("a", 5, circuit=1), meter("b", 5, circuit=2, serial=None)])
-    assert [one.circuit for one in site.plant.meters] == [1, 2]
+def test_a_meter_of_one_circuit_is_not_two(tmp_path: Path) -> None:
+    """Both would count the same register; circuits of a meter that has several are in test_profileparts."""
+    assert _site(tmp_path, meters=[meter("a", 5, circuit=1)]).plant.meters[0].circuit == 1
+    with pytest.raises(
+        ConfigError, match=r"circuit 2 of a meter with one, so that its kWh would count twice"
+    ):
+        _site(tmp_path, meters=[meter("a", 5, circuit=1), meter("b", 5, circuit=2, serial=None)])
 
 
 def test_a_step_below_another_step_is_no_double_count(tmp_path: Path) -> None:

@@ -292,9 +292,9 @@ SERIAL = [serial_line("hall-a", "/dev/ttyS0")]
         ),
         ({"meters": [M("a", 1, circuit=1), M("b", 1, circuit=1)]}, "meters.b.address", "is a (line"),
         (
-            {"meters": [M("a", 1, circuit=1), M("b", 1, circuit=2, profile="abb-b23")]},
-            "meters.b.profile",
-            "circuits of one meter have one profile",
+            {"meters": [M("a", 1, circuit=1), M("b", 1, circuit=2)]},
+            "meters.b.circuit",
+            "circuit 2 of a meter with one, so that its kWh would count twice",
         ),
         (
             {"meters": [M("a", 1, serial="1"), M("b", 2, serial="1")]},
