@@ -25,7 +25,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.service.ports import ClockQuality
+from agent.service.ports import ClockQuality, Uptime
 
 # 2026-11-22T00:00:00Z. No wall clock can be right and show less. Moved forward with every release.
 BUILD_DATE_MS = 1_795_305_600_000
@@ -84,6 +84,11 @@ def read_wall_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
+def read_boottime_ns() -> int:
+    """CLOCK_BOOTTIME: time since the machine was started, the time it slept included."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
 @dataclass(frozen=True, slots=True)
 class _Anchor:
     """The last moment at which the wall clock was known to be good."""
@@ -96,7 +101,7 @@ class _Anchor:
 class SystemClock:
     """`agent.service.ports.Clock` over the machine's own clocks.
 
-    The three sources are parameters for the tests only. `quality()` remembers the last good moment, so that it can
+    The four sources are parameters for the tests only. `quality()` remembers the last good moment, so that it can
     tell a clock that has lost its time service from one that never had any; ask it at least once an interval.
     """
 
@@ -106,10 +111,13 @@ class SystemClock:
         wall_ms: Callable[[], int] = read_wall_ms,
         monotonic_ns: Callable[[], int] = time.monotonic_ns,
         kernel_time: Callable[[], KernelTime | None] = read_kernel_time,
+        boottime_ns: Callable[[], int] = read_boottime_ns,
     ) -> None:
         self._wall_ms = wall_ms
         self._monotonic_ns = monotonic_ns
         self._kernel_time = kernel_time
+        self._boottime_ns = boottime_ns
+        self._boot = boot_id()
         self._anchor: _Anchor | None = None
 
     def wall_ms(self) -> int:
@@ -119,6 +127,10 @@ class SystemClock:
     def monotonic_ns(self) -> int:
         """CLOCK_MONOTONIC: never steps, and stands still while the machine sleeps."""
         return self._monotonic_ns()
+
+    def uptime(self) -> Uptime | None:
+        """CLOCK_BOOTTIME, which goes on while the machine sleeps, and the kernel's name of this boot."""
+        return None if self._boot is None else Uptime(self._boot, self._boottime_ns() // 1_000_000)
 
     async def sleep(self, seconds: float) -> None:
         """Wait in monotonic time; 0 and less only lets others run."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
+from agent.metering.interval import Timed
 from agent.metering.ledger import Basis, Head, Point
 from agent.metering.profile import Quantity, Register, WordType
 
@@ -30,8 +31,8 @@ _TEAR_WIDTH = 16
 _ALIKE = 100
 """Where nobody knows the power of a circuit, two registers are alike if they are so many times nearer than another."""
 
-Bound = Callable[[int, int], int | None]
-"""Most energy a circuit can have used between two times (UTC Unix ms), in 0.001 Wh; None where nobody knows."""
+Bound = Callable[[Timed, Timed], int | None]
+"""Most energy a circuit can have used between two times, in 0.001 Wh; None where nobody knows its power or the time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +51,13 @@ def runs_on(before: Point, after: Point, bound: Bound) -> bool:
     """Whether one reading can follow another of the same meter: it did not fall, nor rise more than it can."""
     if not same_meter(before.basis, after.basis) or after.register_milliwh < before.register_milliwh:
         return False
-    return not _exceeds(after.register_milliwh - before.register_milliwh, before.at_ms, after.at_ms, bound)
+    return not _exceeds(after.register_milliwh - before.register_milliwh, before, after, bound)
 
 
-def _exceeds(rise_milliwh: int, from_ms: int, to_ms: int, bound: Bound) -> bool:
-    """Whether a rise is more than can be; a clock that was set back says nothing of how long it really took."""
-    most = bound(from_ms, to_ms)
-    return to_ms >= from_ms and most is not None and rise_milliwh > most
+def _exceeds(rise_milliwh: int, before: Timed, after: Timed, bound: Bound) -> bool:
+    """Whether a rise is more than can be; no rise is where nobody knows how long it took."""
+    most = bound(before, after)
+    return most is not None and rise_milliwh > most
 
 
 def same_meter(one: Basis, other: Basis) -> bool:
@@ -66,7 +67,7 @@ def same_meter(one: Basis, other: Basis) -> bool:
 
 def rises_too_fast(head: Head, point: Point, bound: Bound) -> bool:
     """Whether the register rose by more than the circuit can have used since the ledger's position."""
-    return _exceeds(point.register_milliwh - head.register_milliwh, head.at_ms, point.at_ms, bound)
+    return _exceeds(point.register_milliwh - head.register_milliwh, head, point, bound)
 
 
 def is_confirmed(reads: Sequence[Point], bound: Bound) -> bool:
@@ -110,19 +111,19 @@ def _is_torn(register: Register, rise_milliwh: int, step_milliwh: Fraction | int
     return any(abs(rise_milliwh - turn) * _TEAR_WIDTH < turn for turn in turns)
 
 
-def is_nearer_to(other: Head, register_milliwh: int, at_ms: int, own: Head, bound: Bound) -> bool:
+def is_nearer_to(other: Head, register_milliwh: int, at: Timed, own: Head, bound: Bound) -> bool:
     """Whether a reading that is nobody's proof goes on from another meter's position instead of its own.
 
     Args:
         other: the other meter's position.
         register_milliwh: the reading as the other meter's scale would have it.
-        at_ms: when it was read.
+        at: when it was read.
         own: the position of the meter it was read for.
         bound: of the other meter's circuit; where it is unknown, the register has to be very much nearer.
     """
     rise = register_milliwh - other.register_milliwh
     if rise < 0:
         return False
-    if bound(other.at_ms, at_ms) is not None:
-        return not _exceeds(rise, other.at_ms, at_ms, bound)
+    if bound(other, at) is not None:
+        return not _exceeds(rise, other, at, bound)
     return rise * _ALIKE <= abs(register_milliwh - own.register_milliwh)

@@ -93,7 +93,7 @@ def compare(
     if modulus_milliwh is None:
         return Held("fall: register fell, its modulus is unknown")
     if rise_max_milliwh is None:
-        return Held("fall: register fell, the power of its circuit is unknown")
+        return Held("fall: register fell, how much its circuit can have used is unknown")
     if rise_max_milliwh >= modulus_milliwh:
         return Held("fall: register fell, it may have gone round more than once")
     if modulus_milliwh - before_milliwh > rise_max_milliwh:

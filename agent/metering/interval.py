@@ -1,9 +1,69 @@
 """Intervals: stretches (start, end] of equal length, named by their end, aligned to the UTC day.
 
 Boundaries only say *when to read*. Energy never depends on them: a delta carries the real times of its two readings.
+
+How long it was between two readings is a question of its own. The labels of a wall clock do not answer it where
+somebody has set that clock; the time since the machine was started does, for as long as it runs (decision 0016).
 """
 
+from dataclasses import dataclass
+from typing import Protocol
+
 DAY_MS = 86_400_000
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What is known of a time beside its label.
+
+    `boot` names a start of the machine and `up_ms` is the time since then, in ms, sleep included; both None where the
+    kernel would not say. `err_ms` is how wrong the label may be, None where the clock did not know the time.
+    """
+
+    boot: str | None
+    up_ms: int | None
+    err_ms: int | None
+
+
+class Timed(Protocol):
+    """Something that happened at a time: `at_ms` is its label, `when` what is known beside it (None: the label is)."""
+
+    @property
+    def at_ms(self) -> int:
+        """Label of the wall clock, UTC Unix ms."""
+
+    @property
+    def when(self) -> Moment | None:
+        """What is known beside the label."""
+
+
+def has_trusted_label(one: Timed) -> bool:
+    """Whether the clock knew the time when it labelled this."""
+    return one.when is None or one.when.err_ms is not None
+
+
+def elapsed_ms(before: Timed, after: Timed) -> int | None:
+    """The longest that it can have been between two times, ms, >= 0; None where nobody knows.
+
+    Within one start of the machine that is measured. Across a restart it is the difference of the labels, with their
+    errors, if the clock knew the time at both and the difference is one of a clock that goes forward.
+    """
+    measured = _measured_ms(before.when, after.when)
+    if measured is not None:
+        return measured
+    if not (has_trusted_label(before) and has_trusted_label(after)) or after.at_ms < before.at_ms:
+        return None
+    errors = [when.err_ms or 0 for when in (before.when, after.when) if when is not None]
+    return after.at_ms - before.at_ms + sum(errors)
+
+
+def _measured_ms(before: Moment | None, after: Moment | None) -> int | None:
+    """The time between two moments of one start of the machine; None for any other two."""
+    if before is None or after is None or before.boot is None or before.boot != after.boot:
+        return None
+    if before.up_ms is None or after.up_ms is None or after.up_ms < before.up_ms:
+        return None
+    return after.up_ms - before.up_ms
 
 
 def next_boundary(at_ms: int, length_ms: int) -> int:

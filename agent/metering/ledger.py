@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from agent.metering.gates import Held, compare
-from agent.metering.interval import DAY_MS
+from agent.metering.interval import DAY_MS, Moment
 from agent.metering.quantity import Counts, to_milliwh
 
 
@@ -53,7 +53,8 @@ class Point:
 
     `at_ms` is when it was read, `cut_ms` the boundary (or start, or stop) it was read for, both UTC Unix ms.
     `flags` are quality flags known so far (`comm`, `clock`). `opens` is why an epoch was once opened at this point,
-    None elsewhere; it is set by the ledger and kept with the reading.
+    None elsewhere; it is set by the ledger and kept with the reading. `when` is what is known of its time beside the
+    label, None where nothing more is.
     """
 
     meter: str
@@ -63,6 +64,7 @@ class Point:
     basis: Basis
     flags: frozenset[str] = frozenset()
     opens: str | None = None
+    when: Moment | None = None
 
 
 def point_of(
@@ -94,7 +96,8 @@ class Head:
     `n` is 0 until the epoch's first delta. `cfg` is the hash of the descriptor the register was read under.
     `restored` says that this position was taken over from the platform and not yet continued: then only a proven
     basis continues the epoch. `run` is None where no delta was booked since the last balance.
-    `suspect` says that a reading after this one was refused: the delta that spans it says so.
+    `suspect` says that a reading after this one was refused: the delta that spans it says so. `when` is what is known
+    of the time of the register beside its label.
     """
 
     meter: str
@@ -108,6 +111,7 @@ class Head:
     restored: bool = False
     run: Run | None = None
     suspect: bool = False
+    when: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,45 +189,14 @@ def _break(head: Head, point: Point) -> str | None:
 
 
 def _head_at(point: Point, *, epoch: int, n: int, cfg: str) -> Head:
-    return Head(point.meter, epoch, n, point.register_milliwh, point.at_ms, point.cut_ms, point.basis, cfg)
-
-
-def since(points: list[Point], theirs: Head) -> list[Point]:
-    """The own points that a new chain has to report after the position the platform confirmed.
-
-    Args:
-        points: points of the meter, oldest first: all, or those from the position on.
-        theirs: the platform's position, `restored` set.
-
-    Returns:
-        The points after the one that is this position, in the order in which they were read; where there is no such
-        point (another journal reported it), those read later. Points under another basis that precede the first one
-        agreeing with it are left out: a journal rolled back to before a ratio change read them under a descriptor
-        that was no longer true. Where the first one left agrees with the position, its old `opens` mark is dropped,
-        because the platform has already seen that epoch open (wire format, section 6, "What a restored chain
-        contains").
-    """
-    own = next((i for i in reversed(range(len(points))) if _is_at(points[i], theirs)), None)
-    later = _read_after(points, theirs) if own is None else points[own + 1 :]
-    agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), 0)
-    later = later[agreeing:]
-    if later and later[0].opens in ("ratio", "first") and later[0].basis.proves(theirs.basis):
-        later[0] = replace(later[0], opens=None)
-    return later
-
-
-def _is_at(point: Point, head: Head) -> bool:
-    """Whether the point is the reading that a position stands for."""
-    scales = [(basis.per_count_milliwh, basis.modulus_milliwh) for basis in (point.basis, head.basis)]
-    return (point.at_ms, point.register_milliwh) == (head.at_ms, head.register_milliwh) and scales[
-        0
-    ] == scales[1]
-
-
-def _read_after(points: list[Point], theirs: Head) -> list[Point]:
-    return [
-        point
-        for point in points
-        if point.at_ms > theirs.at_ms
-        or (point.at_ms == theirs.at_ms and point.opens is not None and not point.basis.proves(theirs.basis))
-    ]
+    return Head(
+        point.meter,
+        epoch,
+        n,
+        point.register_milliwh,
+        point.at_ms,
+        point.cut_ms,
+        point.basis,
+        cfg,
+        when=point.when,
+    )

@@ -105,7 +105,7 @@ class Acknowledger:
         assert said.heads is not None
         if kid is not None:
             self._restorer.go_on_with(journal, kid)
-        self._restorer.open_chain(journal, said.head, said.heads, reason, now_ms, said.rev)
+        self._restorer.open_chain(journal, said.head, said.heads, reason, now_ms, said.stored_at_ms, said.rev)
         state = replace(
             journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=said.stored_at_ms
         )

@@ -16,7 +16,7 @@ from agent.metering.gates import Held
 from agent.metering.ledger import Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.metering.standstill import Standstill
-from agent.reporting.event import Event
+from agent.service.clocking import Look, Said, Stretch, next_stretch, say
 from agent.service.deciding import (
     Beginning,
     Cut,
@@ -138,6 +138,17 @@ class _Maps:
         return None if described is None else described.profile_hash
 
 
+@dataclass(frozen=True, slots=True)
+class _Clock:
+    """The clock before anything of a cut is sealed: what the journal kept of it, what is said, and the own head."""
+
+    look: Look
+    kept: tuple[Stretch, ...]
+    said: Said
+    chain: str | None
+    seq: int
+
+
 class _Closing:
     """One cut on its way through the ledger: every meter is decided about, then the map is known, then it is booked."""
 
@@ -171,7 +182,8 @@ class _Closing:
         current = self._portions[self._map.hash]
         if self._journal.state().chain is None:
             self._map_events = self._sealer.map_events(self._map.kept)
-        current.events.extend([*self._map_events, *self._clock_events(), *self._found.events])
+        clock = self._look_at_clock()
+        current.events.extend([*self._map_events, *clock.said.events, *self._found.events])
         for meter, decision in self._found.decisions.items():
             self._carry_out(meter, decision)
         for meter, remark in self._found.remarks.items():
@@ -181,15 +193,29 @@ class _Closing:
         former = [cfg for cfg in self._portions if cfg != self._map.hash]
         batches = sum(self._seal(cfg) for cfg in [*former, self._map.hash])
         batches += self._sealer.rotate_if_due(self._journal, self._map.hash)
+        self._keep_clock(clock)
         deltas = sum(len(portion.deltas) for portion in self._portions.values())
         held = {meter: reading.reason for meter, reading in self._not_booked.items()}
         flags = {delta.meter: delta.q for portion in self._portions.values() for delta in portion.deltas}
         return Closed(batches, deltas, map_changed, held, self._not_booked, flags)
 
-    def _clock_events(self) -> list[Event]:
-        """Steps of the wall clock are declared; what they mean for batches already sealed is not known here."""
-        last_seq = max(1, self._journal.state().seq)
-        return [self._sealer.clock_stepped(self._cut.cut_ms, last_seq) for _ in self._cut.clock_steps_ms]
+    def _look_at_clock(self) -> "_Clock":
+        """What is to be said of the clock; where it was set, sealed batches may be relabelled."""
+        state, look, kept = (
+            self._journal.state(),
+            self._sealer.look_at_clock(),
+            self._journal.clock_stretches(),
+        )
+        steps = len(self._cut.clock_steps_ms)
+        said = say(kept, look, state.chain, state.seq, steps, self._sealer.boot)
+        return _Clock(look, kept, said, state.chain, state.seq)
+
+    def _keep_clock(self, clock: "_Clock") -> None:
+        stretches, chain = clock.said.keep, self._journal.state().chain
+        if clock.said.begins and chain is not None:
+            stretches += (next_stretch(clock.look, clock.chain, chain, clock.seq),)
+        if stretches != clock.kept:
+            self._journal.save_clock_stretches(stretches)
 
     def _seal(self, cfg: str) -> int:
         portion = self._portions[cfg]
@@ -274,7 +300,7 @@ class _Closing:
         """`by` says that an epoch opens here; `declared` is the most the hole before it can hide, if known."""
         bound = None
         if head is not None:
-            bound = bound_of(self._meters[point.meter], reading.counts)(head.at_ms, point.at_ms)
+            bound = bound_of(self._meters[point.meter], reading.counts)(head, point)
         outcome = advance(head, point, cfg=under.hash, rise_max_milliwh=bound)
         if isinstance(outcome, Held):
             self._refuse(Refusal(reading.sample, "held", outcome.reason, point.register_milliwh))

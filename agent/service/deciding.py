@@ -33,6 +33,7 @@ from agent.metering.gates import (
     rise_max,
     step_milliwh,
 )
+from agent.metering.interval import Moment, Timed, elapsed_ms
 from agent.metering.ledger import Basis, Head, Point
 from agent.metering.memory import SILENT_MS, Fingerprint, Memory, Order, Pending, changed_setting, merged
 from agent.metering.plant import Meter
@@ -55,7 +56,7 @@ class Sample:
     `serial` is the number the meter gave on this connection, None where it cannot be read. `retried` says that the
     first try failed. `fingerprint` are the words of the registers that change what the energy register means, as they
     were read since the last event of the line; None for one that the meter does not have. `power_w` is what it last
-    said flows through it, None where it was not asked of late.
+    said flows through it, None where it was not asked of late. `when` is what is known of the time beside `at_ms`.
     """
 
     meter: str
@@ -65,6 +66,7 @@ class Sample:
     retried: bool
     fingerprint: Fingerprint = ()
     power_w: Fraction | None = None
+    when: Moment | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,7 +242,7 @@ class Decider:
             head.register_milliwh,
             point.register_milliwh,
             modulus_milliwh=head.basis.modulus_milliwh,
-            rise_max_milliwh=bound(head.at_ms, point.at_ms),
+            rise_max_milliwh=bound(head, point),
         )
         if not isinstance(move, Held):
             move = self._fallen_part(meter, head, latest, bound) or move
@@ -273,7 +275,7 @@ class Decider:
         its life's total. What may be another register, or another meter, is no evidence either.
         """
         rise = point.register_milliwh - head.register_milliwh
-        most = max(rise, bound(head.at_ms, point.at_ms) or 0)
+        most = max(rise, bound(head, point) or 0)
         if may_be_another:
             return Beginning((latest,), "fingerprint")
         if elsewhere:
@@ -287,10 +289,12 @@ class Decider:
         memory = self._found.memories.get(meter.id) or self._memories.get(meter.id, Memory())
         point = latest.on(head.basis)
         is_unchanged = point.register_milliwh == head.register_milliwh
-        silent_ms = abs(point.at_ms - head.at_ms)
+        silent_ms = elapsed_ms(head, point)
         if _is_proved(head, latest.sample):
             memory = memory.confirmed()
-        elif (elsewhere or silent_ms > SILENT_MS) and not self._was_dark(meter, head, point):
+        elif (elsewhere or (silent_ms is not None and silent_ms > SILENT_MS)) and not self._was_dark(
+            meter, head, point
+        ):
             if not self._cut.clock_steps_ms or elsewhere:  # a clock that was set says nothing of silence
                 memory = memory.returned(point.at_ms)
         elif memory.returned_ms is not None:
@@ -338,7 +342,7 @@ class Decider:
             kept.words,
             reading.sample.words,
             per_count_milliwh=head.basis.per_count_milliwh,
-            rise_max_milliwh=bound(head.at_ms, reading.point.at_ms),
+            rise_max_milliwh=bound(head, reading.point),
         )
 
     def _doubt(self, reading: Sound, bound: Bound, what: str, reason: str) -> Decision:
@@ -368,7 +372,9 @@ class Decider:
                 or to_milliwh(counts, meter.per_count_milliwh) != point.register_milliwh
             ):
                 return ()
-            sample = Sample(meter.id, pending.words, point.at_ms, point.basis.serial, retried=False)
+            sample = Sample(
+                meter.id, pending.words, point.at_ms, point.basis.serial, retried=False, when=point.when
+            )
             found.append(Sound(sample, counts, point))
         return tuple(found)
 
@@ -450,7 +456,7 @@ class Decider:
         if isinstance(counts, str | NoValue):
             return False
         register = to_milliwh(counts, theirs.basis.per_count_milliwh)
-        return is_nearer_to(theirs, register, sample.at_ms, own, bound_of(self._meters[other], counts))
+        return is_nearer_to(theirs, register, sample, own, bound_of(self._meters[other], counts))
 
     def _hold_swapped(self, id: str, other: str) -> None:
         sample = _sample_of(self._found.decisions[id])
@@ -513,7 +519,7 @@ class Decider:
             flags |= {"quant"}
         if not meter.is_proved:
             flags |= {"suspect"}
-        point = Point(meter.id, sample.at_ms, self._cut.cut_ms, admitted, basis, flags)
+        point = Point(meter.id, sample.at_ms, self._cut.cut_ms, admitted, basis, flags, when=sample.when)
         return Sound(sample, value, point)
 
     def _flags_of(self, sample: Sample) -> frozenset[str]:
@@ -565,7 +571,12 @@ def place_of(meter: Meter) -> str:
 def bound_of(meter: Meter, counts: int | Fraction) -> Bound:
     """Most energy the meter's circuit can have used between two times, None where nobody knows its power."""
     power_w, step = power_max_w(meter), step_milliwh(meter, counts)
-    return lambda from_ms, to_ms: rise_max(power_w, step, max(0, to_ms - from_ms))
+
+    def bound(before: Timed, after: Timed) -> int | None:
+        silent_ms = elapsed_ms(before, after)
+        return None if silent_ms is None else rise_max(power_w, step, silent_ms)
+
+    return bound
 
 
 def _rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: int | Fraction) -> bool:

@@ -14,6 +14,7 @@ from typing import Protocol, TypeVar
 
 from agent.metering.ledger import Head, Point
 from agent.reporting.chain import ChainHead
+from agent.service.clocking import ClockRecords
 from agent.service.gatekeeping import GateRecords
 
 T = TypeVar("T")
@@ -140,7 +141,7 @@ class Backlog:
     since_ms: int | None
 
 
-class Journal(GateRecords, Protocol):
+class Journal(GateRecords, ClockRecords, Protocol):
     """The SQLite file, or something that keeps its promises. Not thread-safe: one owner.
 
     Any method may raise JournalFull (nothing was changed; the next interval spans this one) or JournalDamaged (the
@@ -168,8 +169,14 @@ class Journal(GateRecords, Protocol):
     def readings(self, meter: str, *, after: Head | None) -> list[Reading]:
         """The meter's readings from a position on, oldest first; all of them for None.
 
-        They begin with the reading of just this time and register where it is kept; else they are those read at or
-        after the position's time, which is all that can be said of another journal's position.
+        They begin with the reading of just this time and register; none where there is no such reading.
+        """
+
+    def readings_unacknowledged(self, meter: str) -> tuple[Reading | None, list[Reading]]:
+        """The meter's last reading that is in a batch the platform has acknowledged, and those after it, oldest first.
+
+        By the numbers of readings and batches, never by time. Where a platform was put back to before a batch that was
+        purged here, that batch still counts as acknowledged.
         """
 
     def readings_around(self, meter: str, at_ms: int) -> tuple[Reading | None, Reading | None]:

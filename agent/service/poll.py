@@ -41,6 +41,7 @@ from agent.metering.plant import Meter
 from agent.metering.reads import reshape
 from agent.protocol.rtu import SLACK_NS
 from agent.service import identifying
+from agent.service.clocking import moment_of
 from agent.service.close import Sample
 from agent.service.hearing import Hearing
 from agent.service.logline import pairs
@@ -310,6 +311,7 @@ class LineWorker:
                     retried,
                     watch.fingerprint,
                     power_w=watch.power_w(self._clock.monotonic_ns() - 2 * self.line.poll_ms * 1_000_000),
+                    when=moment_of(self._clock, self._age_ms(reply)),
                 )
             )
         return True
@@ -482,7 +484,10 @@ class LineWorker:
 
     def _wall_ms(self, reply: Reply) -> int:
         """When the last byte of a reply had arrived, by the wall clock."""
-        return self._clock.wall_ms() - (self._clock.monotonic_ns() - reply.received_ns) // 1_000_000
+        return self._clock.wall_ms() - self._age_ms(reply)
+
+    def _age_ms(self, reply: Reply) -> int:
+        return (self._clock.monotonic_ns() - reply.received_ns) // 1_000_000
 
 
 def kind_of(error: MeteringError) -> str:

@@ -17,7 +17,9 @@ from dataclasses import replace
 from fractions import Fraction
 
 from agent.metering.gates import Held, power_max_w, rise_max
-from agent.metering.ledger import Basis, Head, Opened, Point, advance, since
+from agent.metering.interval import Moment, elapsed_ms
+from agent.metering.later import since
+from agent.metering.ledger import Basis, Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.reporting.acknowledgement import MeterHead
 from agent.reporting.chain import ChainHead
@@ -26,6 +28,9 @@ from agent.reporting.event import restart_event
 from agent.service.journal import Journal, Reading
 from agent.service.seal import Map, Sealer, read_map
 from agent.service.telling import Portion, tell
+
+EARLIEST_MS = 1_735_689_600_000
+"""2025: this agent read nothing before; a position labelled so was labelled by a clock that knew no time."""
 
 
 class Restorer:
@@ -47,6 +52,7 @@ class Restorer:
         theirs: Mapping[str, MeterHead],
         reason: str,
         now_ms: int,
+        said_at_ms: int,
         rev: int | None = None,
     ) -> None:
         """Seal the new chain, in the caller's transaction.
@@ -57,6 +63,7 @@ class Restorer:
             theirs: the platform's position of every meter it ever saw.
             reason: for the `restart` event.
             now_ms: wall time of the event.
+            said_at_ms: when the platform said it, by its clock.
             rev: revision of the newest descriptor the platform knows; a new journal's first one has to be higher.
         """
         journal.supersede_after(head)
@@ -65,7 +72,7 @@ class Restorer:
         serials |= {meter.id: meter.serial for meter in self._meters.values() if meter.serial is not None}
         in_force, _ = self._sealer.map_in_force(journal, self._meters.values(), serials, rev_above=rev or 0)
         self._sealer.open_chain(journal)
-        tale = _Tale(journal, self._meters, in_force, self._interval_ms)
+        tale = _Tale(journal, self._meters, in_force, self._interval_ms, said_at_ms)
         for meter in {**self._meters, **kept}:
             position = tale.tell(meter, theirs.get(meter))
             if position is not None:
@@ -82,12 +89,13 @@ class _Tale:
     """What the new chain has to say, by the descriptor it is said under."""
 
     def __init__(
-        self, journal: Journal, meters: Mapping[str, Meter], in_force: Map, interval_ms: int
+        self, journal: Journal, meters: Mapping[str, Meter], in_force: Map, interval_ms: int, said_at_ms: int
     ) -> None:
         self._journal = journal
         self._meters = meters
         self._in_force = in_force
         self._interval_ms = interval_ms
+        self._said_at_ms = said_at_ms
         self._maps = {in_force.hash: in_force}
         self._portions: defaultdict[str, Portion] = defaultdict(Portion)
 
@@ -99,15 +107,29 @@ class _Tale:
 
     def tell(self, meter: str, said: MeterHead | None) -> Head | None:
         """Tell one meter's own points after the platform's position; gives the last of them, None without any."""
-        position = None if said is None else _position(meter, said, self._in_force.hash)
-        readings = self._journal.readings(meter, after=position)
+        position = None if said is None else self._place(meter, said)
+        readings, is_anchored = self._readings(meter, position)
         points = [reading.point for reading in readings]
         if position is not None:
-            points = since(points, position)
+            points = since(points, position, is_anchored=is_anchored)
         told = readings[len(readings) - len(points) :]
         for point, cfg in zip(points, self._told_under(meter, told), strict=True):
             position = self._tell(position, point, cfg)
         return position
+
+    def _place(self, meter: str, said: MeterHead) -> Head:
+        """The platform's position; where it is one of our own readings, with what we know of its time."""
+        position = _position(meter, said, self._in_force.hash)
+        own = [reading.point for reading in self._journal.readings(meter, after=position)[:1]]
+        return replace(position, when=own[0].when) if own else _doubted(position, self._said_at_ms)
+
+    def _readings(self, meter: str, position: Head | None) -> tuple[list[Reading], bool]:
+        """The readings among which the position lies, and whether the first of them is surely not later."""
+        readings = self._journal.readings(meter, after=position)
+        if readings or position is None:
+            return readings, False
+        anchor, rest = self._journal.readings_unacknowledged(meter)
+        return ([*([] if anchor is None else [anchor]), *rest], anchor is not None)
 
     def _told_under(self, meter: str, readings: Sequence[Reading]) -> list[str]:
         """The descriptor of each reading: its own; the one in force where that says the same from there to the end."""
@@ -149,9 +171,8 @@ class _Tale:
         """Most energy the circuit can have used in between; of a meter that has left the site by its rated power."""
         meter = self._meters.get(point.meter)
         power_w = description.rated_w if meter is None else power_max_w(meter)
-        if point.at_ms < position.at_ms:
-            return None  # the clock was set back: nobody knows how long it really was
-        return rise_max(power_w, point.basis.per_count_milliwh, point.at_ms - position.at_ms)
+        silent_ms = elapsed_ms(position, point)
+        return None if silent_ms is None else rise_max(power_w, point.basis.per_count_milliwh, silent_ms)
 
 
 def reopen(position: Head, point: Point, cfg: str) -> Opened:
@@ -165,6 +186,7 @@ def reopen(position: Head, point: Point, cfg: str) -> Opened:
         point.cut_ms,
         point.basis,
         cfg,
+        when=point.when,
     )
     return Opened(position, after, "restore")
 
@@ -172,3 +194,10 @@ def reopen(position: Head, point: Point, cfg: str) -> Opened:
 def _position(meter: str, said: MeterHead, cfg: str) -> Head:
     basis = Basis(Fraction(said.num, said.den), said.modulus, said.serial)
     return Head(meter, said.epoch, said.n, said.register, said.end_ms, said.end_ms, basis, cfg, restored=True)
+
+
+def _doubted(position: Head, said_at_ms: int) -> Head:
+    """The position with what is known of its label: before this agent was made, or after the answer, is no time."""
+    if EARLIEST_MS <= position.at_ms <= said_at_ms:
+        return position
+    return replace(position, when=Moment(None, None, None))

@@ -16,7 +16,8 @@ from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor, MeterDescription, describe, in_parts
 from agent.reporting.enrolment import Enrolment
-from agent.reporting.event import Event, clock_event, key_rotate_event
+from agent.reporting.event import Event, key_rotate_event
+from agent.service.clocking import Look, look_at
 from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
 from agent.service.ports import Clock, Entropy
 from agent.service.signing import Signers, is_rotation_due, use_key
@@ -95,7 +96,7 @@ class Sealer:
     ) -> None:
         """`boot` identifies this start of the machine, for `clock` events."""
         self.identity = identity
-        self._boot = boot
+        self.boot = boot
         self._signers = signers
         self._entropy = entropy
         self._clock = clock
@@ -104,19 +105,9 @@ class Sealer:
         """Whether times of readings may be believed without a flag."""
         return self._clock.quality().sync != "U"
 
-    def clock_stepped(self, at_ms: int, last_seq: int) -> Event:
-        """Declare that somebody set the wall clock after batch `last_seq` was sealed."""
-        quality = self._clock.quality()
-        return clock_event(
-            at_ms,
-            boot=self._boot,
-            seq_from=last_seq,
-            seq_to=last_seq,
-            offset_ms=None,
-            err_ms=quality.err_ms,
-            state_from=quality.sync,
-            state_to=quality.sync,
-        )
+    def look_at_clock(self) -> Look:
+        """The clock as it is now."""
+        return look_at(self._clock)
 
     def map_in_force(
         self, journal: Journal, meters: Iterable[Meter], serials: Mapping[str, str], *, rev_above: int = 0

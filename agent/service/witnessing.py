@@ -7,6 +7,7 @@ last figure of the old meter and the first of the new one tell how much the hole
 from fractions import Fraction
 
 from agent.metering.gates import Rise, compare, power_max_w, rise_max
+from agent.metering.interval import elapsed_ms
 from agent.metering.ledger import Head, Point
 from agent.metering.memory import Order
 from agent.metering.plant import Meter
@@ -48,7 +49,10 @@ def bound_by_displays(meter: Meter, order: Order, head: Head, first: Point) -> i
     With both displays it is what the two meters counted themselves, plus one unit of each display's last digit; else
     what the circuit can have used; None where nobody knows that either.
     """
-    power = rise_max(power_max_w(meter), head.basis.per_count_milliwh, max(0, first.at_ms - head.at_ms))
+    silent_ms = elapsed_ms(head, first)
+    power = (
+        None if silent_ms is None else rise_max(power_max_w(meter), head.basis.per_count_milliwh, silent_ms)
+    )
     if order.last_kwh is None or order.first_kwh is None:
         return power
     last = display_milliwh(meter, order.last_kwh) + display_step_milliwh(meter, order.last_kwh)

@@ -140,6 +140,7 @@ class Gateway:
         """The plug is pulled, and put in again after a pause."""
         self.restart_s = pause_s
         self.disk.cut_power(cut)
+        self.clock.boots += 1
         await self._end_agent()
 
     async def stop(self) -> None:

@@ -9,7 +9,7 @@ import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
-from agent.service.ports import ClockQuality
+from agent.service.ports import ClockQuality, Uptime
 
 T = TypeVar("T")
 START_MS = 1_796_040_000_000
@@ -20,6 +20,8 @@ STEP_MIN_MS = 500
 """A smaller change of the wall clock is drift and not a step."""
 WATCH_MS = 1000
 UNKNOWN_ERR_MS = 2**31 - 1
+S_ERR_MS = 2_000
+"""What a steered clock states; the drift of two hours stays below it."""
 
 
 class _Jump(selectors.BaseSelector):
@@ -130,6 +132,8 @@ class GatewayClock:
         self._time = time
         self._error_ms = 0
         self.drift_ppm = 0
+        self.boots = 1
+        """How often the machine was started."""
         self.sync = "S"
         self.on_set: list[Callable[[], None]] = []
         """Called when somebody has set it, or the machine has slept."""
@@ -169,9 +173,14 @@ class GatewayClock:
         """Never set by anybody."""
         return self._time.ns
 
+    def uptime(self) -> Uptime | None:
+        """True time since the power came, sleep included."""
+        return Uptime(f"boot-{self.boots}", self._time.ns // 1_000_000 + self._time.slept_ms)
+
     def quality(self) -> ClockQuality:
-        """State and bound of the error."""
-        return ClockQuality(self.sync, UNKNOWN_ERR_MS if self.sync == "U" else 10)
+        """State and bound of the error; a clock that somebody has set is no longer steered by the time service."""
+        sync = "U" if self._error_ms else self.sync
+        return ClockQuality(sync, UNKNOWN_ERR_MS if sync == "U" else S_ERR_MS)
 
     async def sleep(self, seconds: float) -> None:
         """Wait in monotonic time."""

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.metering.gates import Held
-from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance, since
+from agent.metering.later import since
+from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
 
 BASIS = Basis(Fraction(10_000), 10_000_000, "2206001234")
 CFG = "c" * 43

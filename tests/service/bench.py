@@ -13,8 +13,9 @@ from agent.reporting.acknowledgement import Acknowledgement, MeterHead
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
 from agent.service.acknowledge import Acknowledger, Outcome
+from agent.service.clocking import moment_of
 from agent.service.close import Closed, Closer, Cut, Sample
-from agent.service.ports import ClockQuality, Signer
+from agent.service.ports import ClockQuality, Signer, Uptime
 from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
 from agent.service.signing import Signers
@@ -28,16 +29,21 @@ KWH_REGISTER = register(modulus_counts=10**6)
 
 @dataclass(slots=True)
 class HandClock:
-    """A clock that stands still until it is set."""
+    """A clock that stands still until it is set. Its machine has a name for each start only where a test gives one."""
 
     now_ms: int = NOON_MS
     sync: str = "S"
+    boot: str | None = None
+    up_ms: int = 0
 
     def wall_ms(self) -> int:
         return self.now_ms
 
     def monotonic_ns(self) -> int:
         return self.now_ms * 1_000_000
+
+    def uptime(self) -> Uptime | None:
+        return None if self.boot is None else Uptime(self.boot, self.up_ms)
 
     def quality(self) -> ClockQuality:
         return ClockQuality(self.sync, 10)
@@ -107,6 +113,7 @@ class Bench:
     def cut_of(self, counts: dict[str, int], *, serials: dict[str, str] | None = None, times: int = 1) -> Cut:
         """The readings of the next boundary."""
         self.clock.now_ms += MINUTE_MS
+        self.clock.up_ms += MINUTE_MS
         by_id = {each.id: each for each in self.meters}
         samples = tuple(
             Sample(
@@ -115,6 +122,7 @@ class Bench:
                 self.clock.now_ms + 40 * (turn + 1),
                 (serials or {}).get(id),
                 False,
+                when=None if self.clock.boot is None else moment_of(self.clock),
             )
             for turn in range(times)
             for id, count in counts.items()

@@ -8,7 +8,7 @@ import selectors
 from collections.abc import Coroutine
 from typing import Any, TypeVar
 
-from agent.service.ports import ClockQuality
+from agent.service.ports import ClockQuality, Uptime
 
 T = TypeVar("T")
 NOON_MS = 1_763_812_800_000
@@ -50,6 +50,9 @@ class VirtualClock:
 
     def monotonic_ns(self) -> int:
         return int(asyncio.get_running_loop().time() * 1_000_000_000)
+
+    def uptime(self) -> Uptime | None:
+        return Uptime("virtual", self.monotonic_ns() // 1_000_000)
 
     def quality(self) -> ClockQuality:
         return ClockQuality("S", 10)

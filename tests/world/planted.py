@@ -147,7 +147,7 @@ def float_sums(patch: pytest.MonkeyPatch) -> None:
 
 def everything_told_again(patch: pytest.MonkeyPatch) -> None:
     """A restored chain tells also what the platform has already booked."""
-    patch.setattr(restore, "since", lambda points, theirs: points)
+    patch.setattr(restore, "since", lambda points, theirs, is_anchored: points)
 
 
 def forgets_after_crash(patch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ SEEDS = 40
 def everything_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restored chain tells also what the platform has already booked."""
 
-    def all_of_them(points: list[Point], _: Head) -> list[Point]:
+    def all_of_them(points: list[Point], _: Head, *, is_anchored: bool) -> list[Point]:
         return points
 
     monkeypatch.setattr(restore, "since", all_of_them)
@@ -42,7 +42,7 @@ def follow_anything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def keep_the_old_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restore the own registers go on as if the platform had them."""
-    monkeypatch.setattr(restore, "_position", lambda meter, said, cfg: None)
+    monkeypatch.setattr(restore._Tale, "_place", lambda tale, meter, said: None)
 
 
 PLANTED = [everything_again, forget_on_sending, follow_anything, keep_the_old_chain]

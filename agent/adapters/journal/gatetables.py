@@ -10,10 +10,12 @@ from agent.adapters.journal.rows import (
     integer,
     integer_or_none,
     join_words,
+    moment_of,
     split_words,
     text,
     text_or_none,
 )
+from agent.metering.interval import Moment
 from agent.metering.ledger import Basis, Point
 from agent.metering.memory import Fingerprint, Memory, Order, Pending
 
@@ -35,6 +37,9 @@ class GateTables:
 
         def _basis_id(self, basis: Basis) -> int:
             """The row of a basis, made where it is new."""
+
+        def _moment_columns(self, when: Moment | None) -> tuple[int | None, int | None, int | None]:
+            """The columns `boot`, `up_ms` and `err_ms`."""
 
     def memories(self) -> dict[str, Memory]:
         rows = self._db.execute(
@@ -80,8 +85,8 @@ class GateTables:
         found: defaultdict[str, list[Pending]] = defaultdict(list)
         for row in self._db.execute(
             "SELECT m.name, d.at_ms, d.cut_ms, d.register_milliwh, d.words, d.flags, b.per_count, b.modulus_milliwh,"
-            " b.serial FROM doubts d JOIN meters m ON m.id = d.meter"
-            " JOIN bases b ON b.id = d.basis ORDER BY d.id"
+            " b.serial, s.name, d.up_ms, d.err_ms FROM doubts d JOIN meters m ON m.id = d.meter"
+            " JOIN bases b ON b.id = d.basis LEFT JOIN boots s ON s.id = d.boot ORDER BY d.id"
         ):
             meter = text(row[0])
             point = Point(
@@ -91,6 +96,7 @@ class GateTables:
                 integer(row[3]),
                 basis_of(row[6:9]),
                 frozenset(text(row[5]).split()),
+                when=moment_of(row[9:12]),
             )
             found[meter].append(Pending(point, split_words(row[4])))
         return {meter: tuple(readings) for meter, readings in found.items()}
@@ -101,8 +107,8 @@ class GateTables:
         for reading in readings:
             point = reading.point
             self._db.execute(
-                "INSERT INTO doubts (meter, at_ms, cut_ms, register_milliwh, words, basis, flags)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO doubts (meter, at_ms, cut_ms, register_milliwh, words, basis, flags, boot, up_ms, err_ms)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                 (
                     row,
                     point.at_ms,
@@ -111,6 +117,7 @@ class GateTables:
                     join_words(reading.words),
                     self._basis_id(point.basis),
                     " ".join(sorted(point.flags)),
+                    *self._moment_columns(point.when),
                 ),
             )
 

@@ -4,6 +4,7 @@ from fractions import Fraction
 
 from agent.adapters.journal.connection import Row
 from agent.errors import JournalDamaged
+from agent.metering.interval import Moment
 from agent.metering.ledger import Basis
 
 
@@ -41,6 +42,13 @@ def blob(value: object) -> bytes:
 def basis_of(row: Row) -> Basis:
     """The columns per_count, modulus_milliwh and serial."""
     return Basis(Fraction(text(row[0])), integer_or_none(row[1]), text_or_none(row[2]))
+
+
+def moment_of(row: Row) -> Moment | None:
+    """The name of the boot, up_ms and err_ms; None where nothing was kept."""
+    if row[0] is None and row[1] is None and row[2] is None:
+        return None
+    return Moment(text_or_none(row[0]), integer_or_none(row[1]), integer_or_none(row[2]))
 
 
 def join_words(words: tuple[int, ...]) -> bytes:

@@ -12,6 +12,7 @@ from importlib import resources
 from pathlib import Path
 from typing import cast
 
+from agent.adapters.journal.clocktables import ClockTables
 from agent.adapters.journal.connection import Connection, Row, StdlibConnection
 from agent.adapters.journal.gatetables import GateTables
 from agent.adapters.journal.keytables import KeyTables
@@ -19,6 +20,7 @@ from agent.adapters.journal.rows import basis_of as _basis
 from agent.adapters.journal.rows import blob as _bytes
 from agent.adapters.journal.rows import integer as _int
 from agent.adapters.journal.rows import join_words
+from agent.adapters.journal.rows import moment_of as _moment
 from agent.adapters.journal.rows import split_words as _words
 from agent.adapters.journal.rows import text as _text
 from agent.adapters.journal.rows import text_or_none as _text_or_none
@@ -150,7 +152,7 @@ def _check(connection: Connection, path: Path) -> None:
         raise JournalDamaged(f"{path}: fails its check: {'; '.join(map(str, answer))}")
 
 
-class SqliteJournal(GateTables, KeyTables):
+class SqliteJournal(GateTables, KeyTables, ClockTables):
     """Implements `agent.service.journal.Journal`; the methods' promises are documented there."""
 
     def __init__(self, connection: Connection) -> None:
@@ -231,9 +233,9 @@ class SqliteJournal(GateTables, KeyTables):
         rows = self._db.execute(
             "SELECT m.name, h.epoch, h.n, h.register_milliwh, h.at_ms, h.cut_ms, h.cfg, h.restored,"
             " b.per_count, b.modulus_milliwh, b.serial, h.run_n, h.run_milliwh, h.run_roll_milliwh, h.run_day,"
-            " h.suspect"
+            " h.suspect, s.name, h.up_ms, h.err_ms"
             " FROM heads h JOIN meters m ON m.id = h.meter"
-            " JOIN bases b ON b.id = h.basis"
+            " JOIN bases b ON b.id = h.basis LEFT JOIN boots s ON s.id = h.boot"
         )
         return {
             _text(row[0]): Head(
@@ -248,6 +250,7 @@ class SqliteJournal(GateTables, KeyTables):
                 restored=bool(row[7]),
                 run=_run(row[11:15]),
                 suspect=bool(row[15]),
+                when=_moment(row[16:19]),
             )
             for row in rows
         }
@@ -255,7 +258,7 @@ class SqliteJournal(GateTables, KeyTables):
     def save_head(self, head: Head) -> None:
         run = head.run
         self._db.execute(
-            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT OR REPLACE INTO heads VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._meter(head.meter),
                 head.epoch,
@@ -271,6 +274,7 @@ class SqliteJournal(GateTables, KeyTables):
                 run.roll_milliwh if run else None,
                 run.day if run else None,
                 int(head.suspect),
+                *self._moment_columns(head.when),
             ),
         )
 
@@ -278,8 +282,8 @@ class SqliteJournal(GateTables, KeyTables):
         point = reading.point
         descriptor = self._db.execute("SELECT id FROM descriptors WHERE hash = ?", (reading.cfg,))[0][0]
         self._db.execute(
-            "INSERT INTO readings (meter, at_ms, cut_ms, register_milliwh, words, basis, descriptor, flags, opens)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "INSERT INTO readings (meter, at_ms, cut_ms, register_milliwh, words, basis, descriptor, flags, opens,"
+            " boot, up_ms, err_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
             (
                 self._meter(point.meter),
                 point.at_ms,
@@ -290,6 +294,7 @@ class SqliteJournal(GateTables, KeyTables):
                 descriptor,
                 " ".join(sorted(point.flags)),
                 point.opens,
+                *self._moment_columns(point.when),
             ),
         )
 
@@ -301,9 +306,39 @@ class SqliteJournal(GateTables, KeyTables):
             "SELECT min(id) FROM readings WHERE meter = ? AND at_ms = ? AND register_milliwh = ?",
             (row, after.at_ms, after.register_milliwh),
         )[0][0]
-        if same is not None:
-            return self._readings(meter, "r.meter = ? AND r.id >= ? ORDER BY r.id", (row, _int(same)))
-        return self._readings(meter, "r.meter = ? AND r.at_ms >= ? ORDER BY r.id", (row, after.at_ms))
+        if same is None:
+            return []
+        return self._readings(meter, "r.meter = ? AND r.id >= ? ORDER BY r.id", (row, _int(same)))
+
+    def readings_unacknowledged(self, meter: str) -> tuple[Reading | None, list[Reading]]:
+        row, last = self._known_meter(meter), self._last_acknowledged_reading()
+        anchor = self._reading(meter, "r.meter = ? AND r.id <= ? ORDER BY r.id DESC", (row, last))
+        return anchor, self._readings(meter, "r.meter = ? AND r.id > ? ORDER BY r.id", (row, last))
+
+    def _last_acknowledged_reading(self) -> int:
+        """The newest reading of which all that was ever sealed is acknowledged; 0 if there is none.
+
+        Several batches may tell of the same readings; they share the number of the newest one.
+        """
+        stored = "superseded = 0 AND stored_ms IS NOT NULL"
+        newest = self._db.execute(
+            f"SELECT ordinal, last_reading FROM batches WHERE {stored} ORDER BY ordinal DESC LIMIT 1"
+        )
+        if not newest:
+            return 0
+        ordinal, last = _int(newest[0][0]), _int(newest[0][1])
+        after = self._db.execute(
+            "SELECT last_reading, stored_ms FROM batches WHERE ordinal > ? ORDER BY ordinal LIMIT 1",
+            (ordinal,),
+        )
+        if not after or _int(after[0][0]) > last:
+            return last
+        before = self._db.execute(
+            f"SELECT last_reading FROM batches WHERE {stored} AND ordinal < ? AND last_reading < ?"
+            " ORDER BY ordinal DESC LIMIT 1",
+            (ordinal, last),
+        )
+        return _int(before[0][0]) if before else 0
 
     def readings_around(self, meter: str, at_ms: int) -> tuple[Reading | None, Reading | None]:
         row = self._known_meter(meter)
@@ -331,7 +366,8 @@ class SqliteJournal(GateTables, KeyTables):
     def _readings(self, meter: str, where: str, values: tuple[int, ...]) -> list[Reading]:
         rows = self._db.execute(
             "SELECT r.at_ms, r.cut_ms, r.register_milliwh, r.flags, r.opens, b.per_count, b.modulus_milliwh, b.serial,"
-            " r.words, d.hash FROM readings r JOIN bases b ON b.id = r.basis JOIN descriptors d ON d.id = r.descriptor"
+            " r.words, d.hash, s.name, r.up_ms, r.err_ms FROM readings r JOIN bases b ON b.id = r.basis"
+            " JOIN descriptors d ON d.id = r.descriptor LEFT JOIN boots s ON s.id = r.boot"
             f" WHERE {where}",
             values,
         )
@@ -592,6 +628,7 @@ def _point(meter: str, row: Row) -> Point:
         basis=_basis(row[5:8]),
         flags=frozenset(_text(row[3]).split()),
         opens=_text_or_none(row[4]),
+        when=_moment(row[10:13]),
     )
 
 

@@ -1,0 +1,60 @@
+"""The tables of what is known of time beside labels: implements `agent.service.clocking.ClockRecords`."""
+
+from collections.abc import Sequence
+
+from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.rows import integer, integer_or_none, text
+from agent.metering.interval import Moment
+from agent.service.clocking import Stretch
+
+
+class ClockTables:
+    """A part of `SqliteJournal`, which gives it the connection."""
+
+    _db: Connection
+
+    def clock_stretches(self) -> tuple[Stretch, ...]:
+        rows = self._db.execute(
+            "SELECT b.name, c.chain, c.seq_from, c.seq_to, c.offset_ms, c.sync FROM clock_stretches c"
+            " JOIN boots b ON b.id = c.boot ORDER BY c.id"
+        )
+        return tuple(
+            Stretch(
+                text(row[0]),
+                text(row[1]),
+                integer(row[2]),
+                integer_or_none(row[3]),
+                integer(row[4]),
+                text(row[5]),
+            )
+            for row in rows
+        )
+
+    def save_clock_stretches(self, stretches: Sequence[Stretch]) -> None:
+        self._db.execute("DELETE FROM clock_stretches")
+        for each in stretches:
+            self._db.execute(
+                "INSERT INTO clock_stretches (boot, chain, seq_from, seq_to, offset_ms, sync)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (
+                    self._boot_id(each.boot),
+                    each.chain,
+                    each.seq_from,
+                    each.seq_to,
+                    each.offset_ms,
+                    each.sync,
+                ),
+            )
+
+    def _moment_columns(self, when: Moment | None) -> tuple[int | None, int | None, int | None]:
+        """The columns `boot`, `up_ms` and `err_ms`."""
+        if when is None:
+            return None, None, None
+        return None if when.boot is None else self._boot_id(when.boot), when.up_ms, when.err_ms
+
+    def _boot_id(self, name: str) -> int:
+        """The row of a start of the machine, made where it is new."""
+        found = self._db.execute("SELECT id FROM boots WHERE name = ?", (name,))
+        if not found:
+            found = self._db.execute("INSERT INTO boots (name) VALUES (?) RETURNING id", (name,))
+        return integer(found[0][0])

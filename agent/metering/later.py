@@ -1,0 +1,143 @@
+"""Which of the agent's own readings are later than a position that the platform confirms.
+
+A restored chain tells them again, and only them: one too many would be booked twice, and an epoch change that is left
+out would hide what it hid. The order of the journal is that of nature; so all that has to be found is where in it the
+position lies. Times do not tell that by themselves: a gateway without a battery clock labels its readings with 1970, a
+clock that was set back labels two stretches alike, and nobody knows how the position itself was labelled. What no clock
+can falsify comes first (decision 0016):
+
+1. the position is one of our own readings: what follows it is later;
+2. what the platform has acknowledged is not later;
+3. within one run of a register, what shows more energy is later; a known modulus is unwrapped;
+4. where registers cannot say it, the labels of clocks that knew the time;
+5. what nothing proves to be later is left out. Within an epoch that costs resolution and never energy, because the next
+   reading spans it.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+
+from agent.metering.interval import has_trusted_label
+from agent.metering.ledger import Head, Point
+
+
+def since(points: Sequence[Point], theirs: Head, *, is_anchored: bool = False) -> list[Point]:
+    """The own points that a new chain has to report after the position the platform confirmed.
+
+    Args:
+        points: points of the meter, in the order in which they were read: all, or those from the position on.
+        theirs: the platform's position, `restored` set; `when` set where its label deserves no trust.
+        is_anchored: whether the first of the points is one that the platform has acknowledged.
+
+    Returns:
+        The points after the one that is this position; where there is no such point (another journal reported it),
+        those that are surely later. Points under another basis that precede the first one agreeing with it are left
+        out: a journal rolled back to before a ratio change read them under a descriptor that was no longer true. Where
+        the first one left agrees with the position, its old `opens` mark is dropped, because the platform has already
+        seen that epoch open (wire format, section 6, "What a restored chain contains").
+    """
+    own = next((i for i in reversed(range(len(points))) if _is_at(points[i], theirs)), None)
+    first = own + 1 if own is not None else _first_later(points, theirs, is_anchored=is_anchored)
+    later = list(points[first:])
+    agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), 0)
+    later = later[agreeing:]
+    if later and later[0].opens in ("ratio", "first") and later[0].basis.proves(theirs.basis):
+        later[0] = replace(later[0], opens=None)
+    return later
+
+
+def _is_at(point: Point, head: Head) -> bool:
+    """Whether the point is the reading that a position stands for."""
+    is_same = (point.at_ms, point.register_milliwh) == (head.at_ms, head.register_milliwh)
+    return is_same and _has_same_scale(point, head)
+
+
+def _has_same_scale(point: Point, head: Head) -> bool:
+    one, other = point.basis, head.basis
+    return (one.per_count_milliwh, one.modulus_milliwh) == (other.per_count_milliwh, other.modulus_milliwh)
+
+
+def _first_later(points: Sequence[Point], theirs: Head, *, is_anchored: bool) -> int:
+    """Where the points begin that are later than the position; the number of points where none surely is."""
+    verdicts: list[bool | None] = []
+    agreed: list[bool] = []
+    for start, end in _runs(points):
+        run = points[start:end]
+        agrees = run[0].basis.continues(theirs.basis)
+        agreed += [agrees] * len(run)
+        if agrees:
+            verdicts += _by_register(run, theirs, is_anchored=is_anchored and start == 0)
+        else:
+            verdicts += [_by_label(point, theirs) for point in run]
+    if is_anchored and verdicts:
+        verdicts[0] = False
+    begin = max((i + 1 for i, is_later in enumerate(verdicts) if is_later is False), default=0)
+    for i in range(begin, len(points)):
+        # What follows a run that the position lies in, and says nothing of itself, follows the position.
+        if verdicts[i] or (verdicts[i] is None and any(agreed[:i])):
+            return i
+    return len(points)
+
+
+def _runs(points: Sequence[Point]) -> list[tuple[int, int]]:
+    """The stretches in which a register ran on, as far as this journal saw it."""
+    breaks = [
+        i + 1
+        for i, (before, after) in enumerate(pairwise(points))
+        if after.opens is not None or not after.basis.continues(before.basis)
+    ]
+    starts = [0, *breaks] if points else []
+    return list(zip(starts, [*breaks, len(points)], strict=False)) if points else []
+
+
+def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool) -> list[bool | None]:
+    """What the registers of a run say that the position may lie in.
+
+    They are sure where the position lies between two registers of the run, or the run begins with what the platform
+    has acknowledged. Else a trusted label is surer: the register may have been reset or gone round in between.
+    """
+    totals = _unwrapped(run, theirs.basis.modulus_milliwh)
+    place = _place(theirs, totals, is_anchored=is_anchored)
+    if place is None:
+        return [False] * len(run)
+    is_sure = is_anchored or totals[0] <= place <= totals[-1]
+    verdicts: list[bool | None] = []
+    for point, total in zip(run, totals, strict=True):
+        by_register = None if total == place else total > place
+        by_label = _by_label(point, theirs)
+        one, other = (by_register, by_label) if is_sure else (by_label, by_register)
+        verdicts.append(bool(other if one is None else one))
+    return verdicts
+
+
+def _unwrapped(run: Sequence[Point], modulus_milliwh: int | None) -> list[int]:
+    """The registers of a run with its rollovers added."""
+    totals, rolled = [run[0].register_milliwh], 0
+    for before, after in pairwise(run):
+        if after.register_milliwh < before.register_milliwh:
+            rolled += modulus_milliwh or 0
+        totals.append(after.register_milliwh + rolled)
+    return totals
+
+
+def _place(theirs: Head, totals: Sequence[int], *, is_anchored: bool) -> int | None:
+    """Where the position lies on the unwrapped axis of a run; None where it cannot have come to it in this run."""
+    register, modulus = theirs.register_milliwh, theirs.basis.modulus_milliwh
+    turns = range(0, totals[-1] + 2 * modulus, modulus) if modulus is not None else (0,)
+    places = [register + turn for turn in turns]
+    if is_anchored:
+        return next((place for place in places if place >= totals[0]), None)
+    within = [place for place in places if totals[0] <= place <= totals[-1]]
+    if within:
+        return within[-1]
+    if modulus is not None and totals[0] - register > modulus // 2:
+        return places[1]  # rather a little before a turn than nearly a whole turn after it
+    return register
+
+
+def _by_label(point: Point, theirs: Head) -> bool | None:
+    """What the labels say; None where a clock did not know the time."""
+    if not has_trusted_label(point) or not has_trusted_label(theirs):
+        return None
+    return point.at_ms > theirs.at_ms or (point.at_ms == theirs.at_ms and point.opens is not None)

@@ -1,0 +1,149 @@
+"""The readings of a restored chain: whatever the clock showed, none is told twice, and no epoch change is left out."""
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from agent.metering.gates import Held
+from agent.metering.interval import Moment
+from agent.metering.later import since
+from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
+
+MODULUS = 10_000_000
+BASIS = Basis(Fraction(10_000), MODULUS, "2206001234")
+NOON_MS = 1_796_040_000_000
+UNSET = Moment(None, None, None)
+
+
+def point(register: int, at_ms: int, basis: Basis = BASIS, *, opens: str | None = None) -> Point:
+    """A reading of a clock that shows 1970 if it is labelled so, else of one that knows the time."""
+    when = UNSET if at_ms < NOON_MS // 2 else Moment("boot", at_ms, 10)
+    return Point("m1", at_ms, at_ms, register, basis, opens=opens, when=when)
+
+
+def position(register: int, at_ms: int = NOON_MS, basis: Basis = BASIS, *, epoch: int = 1) -> Head:
+    when = UNSET if at_ms < NOON_MS // 2 else None
+    return Head("m1", epoch, 7, register, at_ms, at_ms, basis, "c" * 43, restored=True, when=when)
+
+
+def registers(points: list[Point]) -> list[int]:
+    return [each.register_milliwh for each in points]
+
+
+@pytest.mark.fault("F40", "F56")
+def test_a_journal_that_was_lost_in_1970_tells_all_it_has() -> None:
+    own = [point(500, 60_000, opens="first"), point(510, 120_000), point(520, 180_000)]
+    assert registers(since(own, position(490))) == [500, 510, 520]
+
+
+@pytest.mark.fault("F40", "F55")
+def test_an_old_copy_in_1970_tells_only_what_shows_more_than_the_platform_has() -> None:
+    own = [point(400, NOON_MS - 9), point(410, NOON_MS - 8), point(455, 60_000), point(460, 120_000)]
+    assert registers(since(own, position(450), is_anchored=True)) == [455, 460]
+
+
+def test_labels_of_a_position_from_1970_make_no_reading_later_that_was_before_it() -> None:
+    """All own readings are from a good clock, and so after 1970; two of them the platform has."""
+    own = [point(400, NOON_MS), point(410, NOON_MS + 1), point(455, NOON_MS + 2)]
+    assert registers(since(own, position(450, 60_000), is_anchored=True)) == [455]
+    assert registers(since(own, position(450, 60_000))) == [455]
+
+
+def test_a_copy_from_before_everything_says_nothing() -> None:
+    own = [point(400, 60_000), point(410, 120_000)]
+    assert since(own, position(450), is_anchored=True) == []
+    assert since(own, position(450)) == []
+
+
+@pytest.mark.fault("F15")
+def test_a_register_that_went_round_is_unwrapped() -> None:
+    own = [point(MODULUS - 10, NOON_MS), point(8, 60_000), point(12, 120_000)]
+    assert registers(since(own, position(5), is_anchored=True)) == [8, 12]
+    assert registers(since(own, position(MODULUS - 3), is_anchored=True)) == [8, 12]
+    assert registers(since(own, position(5))) == [8, 12]
+
+
+def test_a_reading_before_a_turn_is_not_nearly_a_turn_after_it() -> None:
+    assert since([point(MODULUS - 10, 60_000)], position(5)) == []
+
+
+@pytest.mark.fault("F18")
+def test_a_meter_exchanged_in_1970_is_told_with_its_change() -> None:
+    other = replace(BASIS, serial="other")
+    own = [
+        point(400, NOON_MS),
+        point(7, 60_000, other, opens="exchange"),
+        point(9, 120_000, other),
+    ]
+    told = since(own, position(450), is_anchored=True)
+    assert registers(told) == [7, 9] and told[0].opens == "exchange"
+    assert registers(since(own, position(8, basis=other, epoch=2), is_anchored=True)) == [9]
+
+
+def test_a_reset_after_the_position_is_told_where_a_good_clock_says_that_it_came_later() -> None:
+    own = [point(3, NOON_MS + 1, opens="first"), point(4, NOON_MS + 2)]
+    assert registers(since(own, position(450))) == [3, 4]
+    assert since([replace(each, when=UNSET, at_ms=each.at_ms - NOON_MS) for each in own], position(450)) == []
+
+
+def test_an_equal_register_is_later_only_by_a_good_clock() -> None:
+    own = [point(440, NOON_MS - 5), point(450, NOON_MS + 5), point(460, NOON_MS + 6)]
+    assert registers(since(own, position(450))) == [450, 460]
+    own = [point(440, 50_000), point(450, 60_000), point(460, 70_000)]
+    assert registers(since(own, position(450))) == [460]
+
+
+@dataclass(frozen=True)
+class _Told:
+    energy: int
+    positions: list[int]
+
+
+def _told_of(own: list[Point], theirs: Head, totals: dict[int, int]) -> _Told:
+    """Run what is told through the ledger; `totals` is what nature counted until each own reading."""
+    energy, head, seen = 0, theirs, []
+    for each in since(own, theirs, is_anchored=True):
+        outcome = advance(head, each, cfg="c" * 43, rise_max_milliwh=MODULUS // 4)
+        assert not isinstance(outcome, Held | Opened)
+        assert isinstance(outcome, Advanced)
+        energy, head = energy + outcome.delta_milliwh, outcome.head
+        seen.append(totals[id(each)])
+    return _Told(energy, seen)
+
+
+@pytest.mark.fault("F38", "F39", "F40", "F55")
+@given(
+    st.integers(0, MODULUS - 1),
+    st.lists(st.integers(0, MODULUS // 20), min_size=3, max_size=12),
+    st.data(),
+)
+def test_an_old_copy_under_any_clock_books_each_count_once(
+    opening: int, rises: list[int], data: st.DataObject
+) -> None:
+    """Nature counts; the copy knows the beginning, another life of the journal the middle, the copy the end."""
+    totals = [opening]
+    for rise in rises:
+        totals.append(totals[-1] + rise)
+    copied = data.draw(st.integers(1, len(totals) - 2))
+    reached = data.draw(st.integers(copied, len(totals) - 1))
+    known = [*totals[:copied], *totals[reached:]]
+    own = [
+        Point(
+            "m1",
+            data.draw(st.integers(0, 2 * NOON_MS)),
+            0,
+            total % MODULUS,
+            BASIS,
+            when=UNSET if number else Moment(None, None, 10),
+        )
+        for number, total in enumerate(known)
+    ]
+    theirs_total = data.draw(st.integers(totals[copied - 1], totals[reached]))
+    theirs = position(theirs_total % MODULUS, data.draw(st.integers(0, 2 * NOON_MS)))
+    told = _told_of(own, theirs, {id(each): total for each, total in zip(own, known, strict=True)})
+    later = [total for total in known if total > theirs_total]
+    assert told.energy == (later[-1] - theirs_total if later else 0)
+    assert [total for total in told.positions if total != theirs_total] == later
