@@ -12,8 +12,9 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from agent.metering.doubt import rises_too_fast
 from agent.metering.gates import Held
-from agent.metering.ledger import Head, Opened, Point, advance
+from agent.metering.ledger import Advanced, Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.metering.standstill import Standstill
 from agent.service.clocking import Look, Said, Stretch, next_stretch, say
@@ -31,7 +32,7 @@ from agent.service.deciding import (
 from agent.service.journal import Journal, Reading, Standing
 from agent.service.refusals import Key, Refusals, Untold
 from agent.service.seal import Map, Sealer, read_map
-from agent.service.telling import Portion, tell
+from agent.service.telling import Portion, continuation_of, renamed_from, tell
 
 __all__ = ["Closed", "Closer", "Cut", "NotBooked", "Sample"]
 
@@ -262,13 +263,38 @@ class _Closing:
     def _book(self, reading: Sound) -> None:
         point = reading.point
         head = self._heads.get(point.meter)
-        if head is not None and head.cfg != self._map.hash and not head.restored:
+        if head is None:
+            self._continue_under_new_id(reading)
+        elif head.cfg != self._map.hash and not head.restored:
             self._close_under_former_map(head, reading)
             head = self._heads[point.meter]
             if point.basis.continues(head.basis) and head.at_ms == point.at_ms:
                 self._keep_head(replace(head, cfg=self._map.hash, basis=point.basis))
                 return
         self._advance(head, point, reading, self._map)
+
+    def _continue_under_new_id(self, reading: Sound) -> None:
+        """A known serial number under a new id: its closing read under the old one, then the meter goes on here.
+
+        The old id's last delta is booked where this reading surely goes on from it; a hole would hide it else.
+        """
+        former_head = renamed_from(self._heads, self._meters, reading.point)
+        if former_head is None:
+            return
+        self._portions[self._map.hash].events.append(continuation_of(former_head, reading.point))
+        former, meter = self._maps.of(former_head.cfg), self._meters[reading.point.meter]
+        if former is None or former_head.restored or former_head.meter not in former.by_meter:
+            return
+        if self._maps.profile_hash_of(former_head) != meter.profile.hash:
+            return
+        bound = bound_of(meter, reading.counts)
+        closing = replace(reading.on(former_head.basis), meter=former_head.meter, basis=former_head.basis)
+        if rises_too_fast(former_head, closing, bound):
+            return
+        most = bound(former_head, closing)
+        outcome = advance(former_head, closing, cfg=former.hash, rise_max_milliwh=most)
+        if isinstance(outcome, Advanced):
+            self._carry_on(outcome, closing, reading, former, most)
 
     def _close_under_former_map(self, head: Head, reading: Sound) -> None:
         """The closing read: this reading, taken as the descriptor of the last one would have it.
@@ -307,13 +333,25 @@ class _Closing:
             return
         if isinstance(outcome, Opened):
             point = replace(point, opens=outcome.reason)
+        self._carry_on(outcome, point, reading, under, bound if declared is None else declared, by=by)
+
+    def _carry_on(
+        self,
+        outcome: Advanced | Opened,
+        point: Point,
+        reading: Sound,
+        under: Map,
+        bound: int | None,
+        *,
+        by: str = "agent",
+    ) -> None:
         after = tell(
             self._portions[under.hash],
             outcome,
             under.by_meter[point.meter],
             point.flags,
             interval_ms=self._interval_ms,
-            bound=bound if declared is None else declared,
+            bound=bound,
             by=by,
         )
         self._keep_head(after)

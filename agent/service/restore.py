@@ -27,7 +27,7 @@ from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import restart_event
 from agent.service.journal import Journal, Reading
 from agent.service.seal import Map, Sealer, read_map
-from agent.service.telling import Portion, tell
+from agent.service.telling import Portion, continuation_of, renamed_from, tell
 
 EARLIEST_MS = 1_735_689_600_000
 """2025: this agent read nothing before; a position labelled so was labelled by a clock that knew no time."""
@@ -96,6 +96,7 @@ class _Tale:
         self._in_force = in_force
         self._interval_ms = interval_ms
         self._said_at_ms = said_at_ms
+        self._kept = journal.heads()
         self._maps = {in_force.hash: in_force}
         self._portions: defaultdict[str, Portion] = defaultdict(Portion)
 
@@ -157,6 +158,8 @@ class _Tale:
             assert position is not None
             outcome = reopen(position, point, cfg)
         if isinstance(outcome, Opened):
+            if position is None and (former := renamed_from(self._kept, self._meters, point)) is not None:
+                self._portions[cfg].events.append(continuation_of(former, point))
             outcome = replace(outcome, reason="restore")
         return tell(
             self._portions[cfg],

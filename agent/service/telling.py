@@ -4,13 +4,14 @@ Used by `close` for a reading of now and by `restore` for readings that are told
 same registers. Comes after the ledger and before `seal`.
 """
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 from agent.metering.interval import DAY_MS, misses_boundaries
-from agent.metering.ledger import Advanced, Head, Opened
+from agent.metering.ledger import Advanced, Head, Opened, Point
 from agent.reporting.batch import Delta
 from agent.reporting.descriptor import MeterDescription
-from agent.reporting.event import Event, balance_event, epoch_event, gap_event
+from agent.reporting.event import Event, balance_event, continuation_event, epoch_event, gap_event
 
 DARK = "dark"
 """Mark of a reading, never sent: its meter is fed by the circuit that it measures, and shows what it showed before."""
@@ -61,6 +62,29 @@ def tell(
                 return after
             portion.events.extend(_balance_of(after))
             return replace(after, run=None)
+
+
+def renamed_from(heads: Mapping[str, Head], present: Collection[str], point: Point) -> Head | None:
+    """The position of a meter that has left the site, if a new id's first reading is of the same meter by its number.
+
+    Args:
+        heads: the positions of all meters ever read.
+        present: the ids of the site now; one that is still there was not renamed.
+        point: the first reading under the new id.
+    """
+    serial = point.basis.serial
+    if serial is None:
+        return None
+    former = [head for id, head in heads.items() if id not in present and head.basis.serial == serial]
+    return former[0] if len(former) == 1 else None
+
+
+def continuation_of(former: Head, point: Point) -> Event:
+    """That a known meter goes on under another id."""
+    assert point.basis.serial is not None
+    return continuation_event(
+        point.at_ms, meter_from=former.meter, meter_to=point.meter, serial=point.basis.serial
+    )
 
 
 def _delta_of(
