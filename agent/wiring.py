@@ -41,7 +41,7 @@ from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
 from agent.service.logline import pairs
 from agent.service.overview import Overview
-from agent.service.ports import Clock, Line, Signer
+from agent.service.ports import Clock, Line
 from agent.service.premises import About
 from agent.service.preview import Previewer
 from agent.service.seal import Identity
@@ -114,7 +114,7 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
         await _settle_keys(site, signers, storage)
         stages = _wire(site, signers, platform_keys, storage, clock)
         web = _web(site)
-        overview = _overview(site, signers.first, stages, lambda: web.problem if web is not None else None)
+        overview = _overview(site, signers, stages, lambda: web.problem if web is not None else None)
         tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
         courier = _courier(site, signers, stages)
         control = ControlSocket(
@@ -273,7 +273,9 @@ def _pages(overview: Overview) -> "Mapping[str, Page]":
     return pages_of(overview.now)
 
 
-def _overview(site: Site, signer: Signer, stages: Stages, web_problem: Callable[[], str | None]) -> Overview:
+def _overview(
+    site: Site, signers: Signers, stages: Stages, web_problem: Callable[[], str | None]
+) -> Overview:
     clock, link = stages.clock, site.platform
     about = About(
         org=site.plant.org,
@@ -288,8 +290,9 @@ def _overview(site: Site, signer: Signer, stages: Stages, web_problem: Callable[
         budget_bytes=site.journal.budget_mb * 1_000_000,
         interval_ms=site.interval_ms,
         web_listen=site.web_listen,
-        kid=signer.kid,
-        alg=signer.alg,
+        kid=signers.first.kid,
+        alg=signers.first.alg,
+        next_kid=signers.following.kid if signers.following is not None else None,
         started_ms=clock.wall_ms(),
         started_ns=clock.monotonic_ns(),
     )

@@ -112,6 +112,22 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     ),
     "certificate-early": ("{role} 证书 {subject} 尚未生效", "检查本网关的时间"),
     "certificate-unreadable": ("{role} 证书 {subject}：{reason}", "修复该文件；否则无法重新连接消息服务器"),
+    "key-rotation-due": (
+        "签名密钥 {next} 将接替 {kid}",
+        "无需操作：平台答复后，在随后的某个间隔自动完成",
+    ),
+    "key-rotation-sealed": (
+        "签名密钥 {kid} 已接替 {next}；平台尚未确认",
+        "在平台确认之前，不要改动 key_file 和 next_key_file",
+    ),
+    "key-rotation-done": (
+        "签名密钥 {kid} 已生效，平台已知悉",
+        "把 next_key_file 的文件写到 key_file，删去 next_key_file，然后重启",
+    ),
+    "key-rotation-over": (
+        "next_key_file 指向已失效的密钥 {next}",
+        "删去 next_key_file，然后重启",
+    ),
     "web-closed": (
         "指标和健康检查无法在 {subject} 提供：{reason}",
         "查找占用该端口的程序（ss -ltnp），或在 [web] listen 中改用其他端口；计量不受影响",

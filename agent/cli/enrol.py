@@ -151,10 +151,11 @@ async def _connected(uplink: "MqttUplink", subscribe: str, will_topic: str, mess
     """Wait for the connection; None where it is there, else what keeps it from being made.
 
     The uplink wants a will. Ours is the message itself: should this process die, the broker sends what was to be sent.
+    It is not retained: an enrolment lies on its topic for nobody (wire format, section 2).
     """
     from agent.service.ports import Connected, Disconnected, Will
 
-    await uplink.start(subscribe=(subscribe,), will=lambda _session: Will(will_topic, message))
+    await uplink.start(subscribe=(subscribe,), will=lambda _session: Will(will_topic, message, retain=False))
     reason = f"the broker did not answer within {ATTEMPT_S} s"
     try:
         async with asyncio.timeout(ATTEMPT_S):

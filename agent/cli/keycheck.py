@@ -26,6 +26,7 @@ def check_keys(site: Site) -> None:
     faults: list[Fault] = []
     if site.signing.key_file is not None:
         _try(load_signer, site.signing.key_file, faults)
+    _check_next(site, faults)
     for file in site.platform.acknowledgement_keys:
         _try(load_public_key, file, faults)
     for certificate in (site.platform.ca_file, site.platform.client_certificate):
@@ -35,6 +36,17 @@ def check_keys(site: Site) -> None:
         _check_pair(site.platform.client_certificate, site.platform.client_key, faults)
     if faults:
         raise ConfigError(faults)
+
+
+def _check_next(site: Site, faults: list[Fault]) -> None:
+    """The key that is to take over has to be one, and another one."""
+    following, present = site.signing.next_key_file, site.signing.key_file
+    if following is None:
+        return
+    _try(load_signer, following, faults)
+    if not faults and present is not None and load_signer(following).kid == load_signer(present).kid:
+        remedy = "make another one with `metering-agent keygen --out FILE`, or leave next_key_file out"
+        faults.append(Fault(str(following), None, "", "holds the same key as key_file", remedy))
 
 
 def _try(check: Callable[[Path], object], file: Path, faults: list[Fault]) -> None:

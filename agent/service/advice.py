@@ -155,6 +155,22 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "the {role} certificate {subject} {reason}",
         "put the file right; without it there is no new connection to the broker",
     ),
+    "key-rotation-due": (
+        "signing key {next} is to take over from {kid}",
+        "nothing to do: that happens with one of the next intervals, once the platform has answered",
+    ),
+    "key-rotation-sealed": (
+        "signing key {kid} has taken over from {next}; the platform has not acknowledged that yet",
+        "leave key_file and next_key_file as they are until it has",
+    ),
+    "key-rotation-done": (
+        "signing key {kid} is in force and the platform knows it",
+        "let key_file name the file of next_key_file, leave next_key_file out, and restart",
+    ),
+    "key-rotation-over": (
+        "next_key_file names key {next}, which has ended",
+        "leave next_key_file out, and restart",
+    ),
     "web-closed": (
         "metrics and health are not served at {subject}: {reason}",
         "find the program that has the port (ss -ltnp), or give [web] listen another one; metering goes on",
@@ -219,6 +235,7 @@ def advise(said: Mapping[str, Any]) -> list[Problem]:
         *_of_the_clock(said["clock"]),
         *(problem for entry in said["certificates"] for problem in _of_a_certificate(entry, said["at_ms"])),
         *_of_the_web(said["web"]),
+        *_of_the_key(said["signing_key"]),
     ]
     return sorted(found, key=lambda problem: GRAVITIES.index(problem.gravity))
 
@@ -340,6 +357,12 @@ def _of_the_clock(clock: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("clock-unknown", WARNING, "clock")
     elif clock["err_ms"] > CLOCK_ERR_MS:
         yield Problem("clock-error", WARNING, "clock", {"seconds": str(-(-clock["err_ms"] // 1000))})
+
+
+def _of_the_key(key: Mapping[str, Any]) -> Iterator[Problem]:
+    if key["rotation"] is not None:
+        values = {"kid": key["kid"], "next": key["other"]}
+        yield Problem(f"key-rotation-{key['rotation']}", NOTICE, "signing", values)
 
 
 def _of_a_certificate(certificate: Mapping[str, Any], now_ms: int) -> Iterator[Problem]:

@@ -23,6 +23,7 @@ from agent.service.poll import LineWorker
 from agent.service.ports import Clock
 from agent.service.premises import About, Surroundings
 from agent.service.publish import Publisher
+from agent.service.signing import KeyStanding
 from agent.service.watch import TOLERATED_FAILURES, LiveValue, Mark, Watch
 
 LATE_MS = 30_000
@@ -93,7 +94,7 @@ class Overview:
                 for certificate in around.certificates
             ],
             "web": {"listen": self._about.web_listen, "problem": around.web_problem},
-            "signing_key": {"kid": self._about.kid, "alg": self._about.alg},
+            "signing_key": self._of_the_key(position.keys),
         }
         said["problems"] = [problem.as_json() for problem in advise(said)]
         return said
@@ -169,6 +170,21 @@ class Overview:
             "rejected_messages": dialogue.rejected,
             "rejected_recently": rejected_ns is not None and self._age_ms(rejected_ns) <= HOUR_MS,
         }
+
+    def _of_the_key(self, keys: KeyStanding) -> dict[str, object]:
+        """The key in force, the other one that the site file names, and how far a rotation has come.
+
+        `rotation` is None, `due` (the next key takes over soon), `sealed` (it signs, and the platform has not
+        acknowledged that yet), `done` (the site file may name it alone) or `over` (the site file names the old one next).
+        """
+        about, kid = self._about, keys.kid or self._about.kid
+        other = about.next_kid if kid == about.kid else about.kid
+        rotation = None
+        if about.next_kid is not None and kid == about.kid:
+            rotation = "over" if other == keys.former and keys.rotated is not None else "due"
+        elif about.next_kid is not None:
+            rotation = "done" if keys.acknowledged else "sealed"
+        return {"kid": kid, "alg": about.alg, "other": other if rotation else None, "rotation": rotation}
 
     def _meter(
         self, worker: LineWorker, watch: Watch, head: Head | None, gates: "_Gates"

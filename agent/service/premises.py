@@ -11,7 +11,8 @@ from dataclasses import dataclass
 class About:
     """Who this agent is, from its site file, and since when it runs (UTC Unix ms, and monotonic).
 
-    `mode` is `platform` or `broker`: who acknowledges. `kid` is the thumbprint of the signing key. Paths are text, as
+    `mode` is `platform` or `broker`: who acknowledges. `kid` is the thumbprint of the key that the site file names,
+    `next_kid` that of its `next_key_file`, None without; which of them signs the journal knows. Paths are text, as
     they are shown. `web_listen` is where metrics and health are served, None if nowhere.
     """
 
@@ -31,6 +32,7 @@ class About:
     alg: str
     started_ms: int
     started_ns: int
+    next_kid: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

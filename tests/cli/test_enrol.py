@@ -2,8 +2,10 @@
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from importlib import import_module
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 import segno
@@ -15,12 +17,14 @@ from agent.cli import main
 from agent.reporting.enrolment import Enrolment, short_form
 from agent.reporting.envelope import ENROLMENT, Opened, open_sealed
 from agent.reporting.wire import WireError
+from agent.service.ports import Disconnected, Will
 from simulators.ports import free_port
 from tests.schemas.schemas import faults, writer
 from tests.settings.example_site import write_site
 from tests.simulators.mqtt_client import Client
 from tests.support.mosquitto import Mosquitto
 
+enrol_module = import_module("agent.cli.enrol")
 TOPIC = "kwh/v1/zj-meterworks/gw01/up/enrol"
 
 
@@ -147,3 +151,19 @@ def test_a_private_key_is_no_enrolment() -> None:
     assert Enrolment.from_payload(payload).to_payload() == payload
     with pytest.raises(WireError, match="private key"):
         Enrolment.from_payload(payload | {"jwk": {"kty": "OKP", "crv": "Ed25519", "x": "A", "d": "B"}})
+
+
+async def test_the_will_that_the_uplink_wants_is_the_message_and_is_not_retained() -> None:
+    """Else a crash would leave an enrolment on its topic for everybody who subscribes later."""
+    wills: list[Will] = []
+
+    class Uplink:
+        async def start(self, *, subscribe: tuple[str, ...], will: Callable[[str], Will]) -> None:
+            wills.append(will("session"))
+
+        async def events(self) -> AsyncIterator[Disconnected]:
+            yield Disconnected("nobody listens there")
+
+    reason = await enrol_module._connected(cast(Any, Uplink()), "down/ack", TOPIC, b"message")
+    assert reason == "nobody listens there"
+    assert wills == [Will(TOPIC, b"message", retain=False)]

@@ -137,6 +137,14 @@ KEPT_OUT = {
         (changed("journal", "backlog_age_ms", to=HOUR_MS), "platform-silent", "warning"),
         (changed("journal", "backlog_age_ms", to=25 * HOUR_MS), "platform-silent", "error"),
         (changed("platform", "rejected_recently", to=True), "platform-forged", "warning"),
+        *(
+            (
+                changed("signing_key", to={"kid": "K", "alg": "Ed25519", "other": "N", "rotation": stage}),
+                f"key-rotation-{stage}",
+                "notice",
+            )
+            for stage in ("due", "sealed", "done", "over")
+        ),
         (changed("web", "problem", to="address already in use"), "web-closed", "warning"),
         (changed("clock", to={"sync": "U", "err_ms": 2**31 - 1}), "clock-unknown", "warning"),
         (changed("clock", to={"sync": "H", "err_ms": 2_500}), "clock-error", "warning"),

@@ -126,7 +126,12 @@ def an_overview(**more: Any) -> dict[str, Any]:
             }
         ],
         "web": {"listen": "127.0.0.1:9464", "problem": None},
-        "signing_key": {"kid": "A8cAcBW5wQgLJYdNU9yMRmfF0ZU-lBiw85Xi44ppmgI", "alg": "Ed25519"},
+        "signing_key": {
+            "kid": "A8cAcBW5wQgLJYdNU9yMRmfF0ZU-lBiw85Xi44ppmgI",
+            "alg": "Ed25519",
+            "other": None,
+            "rotation": None,
+        },
     } | more
 
 

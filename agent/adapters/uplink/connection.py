@@ -113,7 +113,7 @@ class Connection:
         properties = properties_of(PacketTypes.WILLMESSAGE)
         properties.WillDelayInterval = target.will_delay_s
         properties.ContentType = CONTENT_TYPE
-        client.will_set(will.topic, will.payload, qos=1, retain=True, properties=properties)
+        client.will_set(will.topic, will.payload, qos=1, retain=will.retain, properties=properties)
         # These run in the network thread. One line each: whatever else they did could fail there.
         client.on_connect = lambda _c, _u, _f, code, properties: self._post(
             self._on_connack, code, properties
