@@ -156,16 +156,6 @@ def _profile_notes(site: Site, meter: Meter) -> list[str]:
             "it is right only on a circuit that never feeds back"
         )
     notes += [f"meter {meter.id}: {note}" for note in profile.notes]
-    same_address = [
-        other
-        for other in site.plant.meters
-        if (other.line, other.address) == (meter.line, meter.address) and other.id < meter.id
-    ]
-    if same_address and profile.circuits is None:
-        notes.append(
-            f"meter {meter.id} reads the same register as {same_address[0].id}, because profile {profile.id} knows "
-            "only one circuit: its kWh are counted twice"
-        )
     return notes
 
 

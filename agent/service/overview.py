@@ -175,7 +175,7 @@ class Overview:
         """The key in force, the other one that the site file names, and how far a rotation has come.
 
         `rotation` is None, `due` (the next key takes over soon), `sealed` (it signs, and the platform has not
-        acknowledged that yet), `done` (the site file may name it alone) or `over` (the site file names the old one next).
+        acknowledged that yet), `done` (the site file may name it alone) or `over` (it names the old one as the next).
         """
         about, kid = self._about, keys.kid or self._about.kid
         other = about.next_kid if kid == about.kid else about.kid

@@ -20,6 +20,14 @@ class ClockQuality:
     err_ms: int
 
 
+@dataclass(frozen=True, slots=True)
+class Uptime:
+    """How long the machine has run: `boot` names this start of it, `ms` is the time since, sleep included."""
+
+    boot: str
+    ms: int
+
+
 class Clock(Protocol):
     """All time of the agent."""
 
@@ -28,6 +36,9 @@ class Clock(Protocol):
 
     def monotonic_ns(self) -> int:
         """Time that never steps, for cadence and for the ages of readings."""
+
+    def uptime(self) -> Uptime | None:
+        """Time that never steps and counts the machine's sleep; None where the kernel does not name its starts."""
 
     def quality(self) -> ClockQuality:
         """State and estimated error of the wall clock."""
