@@ -80,8 +80,8 @@ SITE: tuple[TableMeaning, ...] = (
                 "The name of a systemd credential (`LoadCredentialEncrypted=`) that holds the key."
             ),
             "next_key_file": Meaning(
-                "The key that is to take over: the agent ends the present key with a signed event after its next start, "
-                "and `status` says when this file has to become `key_file`."
+                "The key that is to take over: the agent ends the present key with a signed event after its next "
+                "start, and `status` says when this file has to become `key_file`."
             ),
         },
     ),

@@ -146,7 +146,7 @@ def test_damage_is_found_after_an_unclean_stop(tmp_path: Path) -> None:
     for page in range(8, len(data) // 4096, 3):
         data[page * 4096 : page * 4096 + 64] = b"\x55" * 64
     path.write_bytes(data)
-    with pytest.raises(JournalDamaged, match="check|malformed"):
+    with pytest.raises(JournalDamaged, match=r"check|malformed"):
         open_journal(path)
 
 
