@@ -350,6 +350,8 @@ class Dialogue:
             case Outcome.TAKEN:
                 self._went_back = False
                 self._publisher.acknowledged(said.head)
+                if said.head is not None and said.need:
+                    self._publisher.need(said.head.chain, said.need)
             case Outcome.BACKWARDS:
                 self._note_backwards(said.head)
             case Outcome.ASKING:

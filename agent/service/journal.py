@@ -212,6 +212,9 @@ class Journal(GateRecords, ClockRecords, Protocol):
     def queue(self, *, after_ordinal: int, limit: int) -> list[KeptBatch]:
         """Unacknowledged batches in their order, oldest first, with their text."""
 
+    def batches_of(self, chain: str, seq_from: int, seq_to: int, *, limit: int) -> list[KeptBatch]:
+        """Unacknowledged batches of a part of a chain whose text is kept, oldest first, superseded ones left out."""
+
     def waiting_up_to(self, ordinal: int) -> int:
         """How many unacknowledged batches there are up to and including this one."""
 

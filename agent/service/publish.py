@@ -8,6 +8,7 @@ releases nothing; only `acknowledge` does.
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Sequence
 
 from agent.errors import UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
@@ -20,6 +21,9 @@ from agent.service.seal import Identity
 from agent.service.waiting import happens
 
 log = logging.getLogger(__name__)
+
+Span = tuple[str, int, int]
+"""A chain, and the first and last sequence of a part of it."""
 
 AT_ONCE = 8
 """Publishes without a PUBACK."""
@@ -35,6 +39,8 @@ RETRY_S = 1.0
 """Pause before a batch is tried again that the uplink could not send while the connection stands."""
 LOOK_S = 30
 """Whoever puts something into the queue wakes us; after this long it is looked at all the same."""
+NEED_S = 5
+"""A batch that the platform asks for is sent again at once, but not more often than this: it may be on its way."""
 PUBACK_S = 20
 """So long no PUBACK may come while the uplink still believes in its connection; it ends one that shows no life."""
 
@@ -63,6 +69,8 @@ class Publisher:
         self._encouraged = asyncio.Event()
         self._connected = False
         self._sent_up_to = 0
+        self._needed: tuple[Span, ...] = ()
+        self._sent_again_ns: dict[int, int] = {}
         self._acknowledged: ChainHead | None = None
         self._progress_ns = 0
         self._patience_ns = 0
@@ -105,6 +113,11 @@ class Publisher:
             self._acknowledged = head
             self._note_progress()
         self._encouraged.set()
+        self.wake()
+
+    def need(self, chain: str, spans: Sequence[tuple[int, int]]) -> None:
+        """The platform misses these sequences of a chain: what of them was sent and is kept is sent again at once."""
+        self._needed = tuple((chain, first, last) for first, last in spans)
         self.wake()
 
     async def run(self) -> None:
@@ -158,10 +171,34 @@ class Publisher:
     def _due(self, journal: Journal) -> list[KeptBatch]:
         if journal.state().standing is not Standing.NORMAL:
             return []
+        again = self._due_again(journal)
+        if again:
+            return again
         room = AHEAD_MAX
         if self._sent_up_to:
             room -= journal.waiting_up_to(self._sent_up_to)
         return journal.queue(after_ordinal=self._sent_up_to, limit=max(0, min(AT_ONCE, room)))
+
+    def _due_again(self, journal: Journal) -> list[KeptBatch]:
+        """Batches that the platform asked for, and only such as were sent since the connection came up."""
+        needed, self._needed = self._needed, ()
+        now_ns = self._clock.monotonic_ns()
+        self._sent_again_ns = {
+            ordinal: at_ns
+            for ordinal, at_ns in self._sent_again_ns.items()
+            if now_ns - at_ns < NEED_S * 1_000_000_000
+        }
+        found: list[KeptBatch] = []
+        for chain, first, last in needed:
+            kept = journal.batches_of(chain, first, last, limit=AHEAD_MAX)
+            found += [
+                batch
+                for batch in kept
+                if batch.ordinal <= self._sent_up_to and batch.ordinal not in self._sent_again_ns
+            ]
+        found = found[:AT_ONCE]
+        self._sent_again_ns |= {batch.ordinal: now_ns for batch in found}
+        return found
 
     async def _note_results(self, due: list[KeptBatch], results: list[BaseException | None]) -> bool:
         """Move the pointer over what the broker took; stop at the first that it did not."""
@@ -173,7 +210,7 @@ class Publisher:
                 return False
             if result is not None:
                 raise result
-            self._sent_up_to = batch.ordinal
+            self._sent_up_to = max(self._sent_up_to, batch.ordinal)
         self.refusal = None
         if self._broker_acknowledges:
             last, now_ms = due[-1].head, self._clock.wall_ms()

@@ -174,3 +174,34 @@ async def test_it_waits_for_the_platform_when_it_is_far_ahead(
     with pytest.raises(AssertionError):
         await run_until(publisher, lambda: len(uplink.taken) > 10, within_s=0.5)
     assert len(uplink.taken) == 10
+
+
+async def test_what_the_platform_misses_is_sent_again_at_once_and_not_twice(bench: Bench) -> None:
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    task = asyncio.create_task(publisher.run())
+    publisher.connection(up=True)
+    await eventually(lambda: len(uplink.taken) == 30)
+    heads = [head for head, _ in bench.batches()]
+    sent = {kept.head.seq: kept.jws for kept in bench.journal.queue(after_ordinal=0, limit=99)}
+    publisher.need(heads[0].chain, [(4, 6), (9, 9)])
+    await eventually(lambda: len(uplink.taken) == 34)
+    assert sorted(uplink.taken[30:], key=lambda jws: jws) == sorted(sent[seq] or b"" for seq in (4, 5, 6, 9))
+    publisher.need(heads[0].chain, [(4, 6), (9, 9)])  # they are on their way
+    publisher.need("01ARZ3NDEKTSV4RRFFQ69G5FAV", [(1, 30)])  # a chain that is not ours
+    publisher.need(heads[0].chain, [(31, 2**53 - 1)])  # nothing that was ever sent
+    bench.read({"reflow-1": 2000})
+    publisher.wake()
+    await eventually(lambda: len(uplink.taken) == 35)
+    await asyncio.sleep(0.05)
+    assert len(uplink.taken) == 35
+    task.cancel()
+
+
+def test_what_was_acknowledged_or_superseded_is_not_asked_for_again(bench: Bench) -> None:
+    heads = [head for head, _ in bench.batches()]
+    with bench.journal.transaction():
+        bench.journal.mark_stored(heads[4], 1)
+        bench.journal.supersede_after(heads[19])
+    found = bench.journal.batches_of(heads[0].chain, 1, 30, limit=99)
+    assert [batch.head.seq for batch in found] == list(range(6, 21))

@@ -492,6 +492,14 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
         )
         return [_batch(row) for row in rows]
 
+    def batches_of(self, chain: str, seq_from: int, seq_to: int, *, limit: int) -> list[KeptBatch]:
+        rows = self._db.execute(
+            f"{_BATCH}, jws FROM batches WHERE chain = ? AND seq BETWEEN ? AND ? AND superseded = 0"
+            " AND stored_ms IS NULL AND jws IS NOT NULL ORDER BY seq LIMIT ?",
+            (chain, seq_from, seq_to, limit),
+        )
+        return [_batch(row) for row in rows]
+
     def waiting_up_to(self, ordinal: int) -> int:
         rows = self._db.execute(
             "SELECT count(*) FROM batches WHERE stored_ms IS NULL AND superseded = 0 AND ordinal <= ?",
