@@ -7,6 +7,7 @@ of `wire`.
 """
 
 import json
+from collections.abc import Iterable
 from typing import NoReturn
 
 from agent.metering.quantity import EXACT_MAX
@@ -36,10 +37,11 @@ def loads(data: bytes, *, size_max: int) -> dict[str, object]:
     if len(data) > size_max:
         raise NotStrict(f"{len(data)} bytes are more than {size_max}")
     try:
+        text = data.decode("utf-8")
         value = json.loads(
-            data.decode("utf-8"),
+            text,
             parse_float=_refuse_number,
-            parse_int=_exact_int,
+            parse_int=_short_int,
             parse_constant=_refuse_number,
             object_pairs_hook=_without_duplicates,
         )
@@ -49,7 +51,9 @@ def loads(data: bytes, *, size_max: int) -> dict[str, object]:
         raise NotStrict(f"not JSON in UTF-8: {error}") from None
     if not isinstance(value, dict):
         raise NotStrict("the top level is not an object")
-    _check(value, 1)
+    _check(value)
+    if "\\u" in text:  # only an escape can bring a lone surrogate into UTF-8
+        _check_texts(value)
     return value
 
 
@@ -59,16 +63,19 @@ def dumps(obj: object) -> bytes:
     Raises:
         NotStrict: what `loads` would refuse to read back, or a type that JSON does not have (floats among them).
     """
-    _check(obj, 1)
-    return json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    _check(obj)
+    try:
+        return json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+    except UnicodeEncodeError:
+        raise NotStrict("a text has a lone surrogate") from None
 
 
 def _refuse_number(text: str) -> NoReturn:
     raise NotStrict(f"{text[:40]} is not an integer: numbers have no decimal point and no exponent")
 
 
-def _exact_int(text: str) -> int:
-    if len(text) > _DIGITS_MAX or abs(int(text)) > EXACT_MAX:
+def _short_int(text: str) -> int:
+    if len(text) > _DIGITS_MAX:
         raise NotStrict(f"{text[:40]} is beyond 2^53-1")
     return int(text)
 
@@ -80,37 +87,43 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
-def _check(value: object, depth: int) -> None:
-    """Refuse what has no single meaning, in values read or about to be written."""
-    kind = type(value)
-    if kind is str:
-        _check_text(value)  # type: ignore[arg-type]
-    elif kind is int:
-        if abs(value) > EXACT_MAX:  # type: ignore[arg-type]
-            raise NotStrict(f"{value} is beyond 2^53-1")
-    elif isinstance(value, dict | list | tuple):
-        if depth > DEPTH_MAX:
-            raise NotStrict(f"nested deeper than {DEPTH_MAX}")
-        _check_members(value, depth)
-    elif value is not None and kind is not bool:
-        raise NotStrict(f"{kind.__name__} has no place in a message")
+def _check(top: object) -> None:
+    """Refuse what has no single meaning, in values read or about to be written, level by level."""
+    level: list[object] = [[top]]
+    for _ in range(DEPTH_MAX + 1):
+        below: list[object] = []
+        for container in level:
+            for member in _members(container):
+                kind = type(member)
+                if kind is str:
+                    continue
+                if kind is int:
+                    if not -EXACT_MAX <= member <= EXACT_MAX:  # type: ignore[operator]
+                        raise NotStrict("an integer is beyond 2^53-1")
+                elif isinstance(member, dict | list | tuple):
+                    below.append(member)
+                elif member is not None and kind is not bool:
+                    raise NotStrict(f"{kind.__name__} has no place in a message")
+        if not below:
+            return
+        level = below
+    raise NotStrict(f"nested deeper than {DEPTH_MAX}")
 
 
-def _check_members(value: dict[str, object] | list[object] | tuple[object, ...], depth: int) -> None:
-    if isinstance(value, dict):
-        for key, member in value.items():
-            if type(key) is not str:
-                raise NotStrict(f"the key {key!r} is not text")
-            _check_text(key)
-            _check(member, depth + 1)
-    else:
-        for member in value:
-            _check(member, depth + 1)
+def _members(container: object) -> Iterable[object]:
+    """The values in a container. Raises NotStrict for a key that is not text."""
+    if not isinstance(container, dict):
+        assert isinstance(container, list | tuple)
+        return container
+    for key in container:
+        if type(key) is not str:
+            raise NotStrict(f"the key {key!r} is not text")
+    return container.values()
 
 
-def _check_text(text: str) -> None:
+def _check_texts(value: object) -> None:
     """Refuse a lone surrogate: it has no UTF-8, so every reader does something else with it."""
     try:
-        text.encode()
+        json.dumps(value, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise NotStrict("a text has a lone surrogate") from None

@@ -6,12 +6,13 @@ milliseconds of the clock port, after it every payload (wire format, section 2).
 """
 
 import re
+from functools import lru_cache
 
 MS_PER_DAY = 86_400_000
 MS_MAX = 253_402_300_799_999
 """The last millisecond of the year 9999."""
 
-_TEXT = re.compile(r"([0-9]{4})-([0-9]{2})-([0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{3})Z")
+_TEXT = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2})T([0-9]{2}):([0-9]{2}):([0-9]{2})\.([0-9]{3})Z")
 
 
 def _days_of_civil(year: int, month: int, day: int) -> int:
@@ -49,8 +50,11 @@ def text_of_ms(ms: int) -> str:
     )
 
 
+@lru_cache(maxsize=512)
 def ms_of_text(text: str) -> int:
     """Read UTC text back to Unix milliseconds.
+
+    A delta begins when the one before it ended, and a sweep reads many meters in one day: the same texts come again.
 
     Raises:
         ValueError: any other spelling, a day or time that does not exist, a year before 1970.
@@ -58,13 +62,18 @@ def ms_of_text(text: str) -> int:
     match = _TEXT.fullmatch(text)
     if match is None:
         raise ValueError(f"{text!r} is not UTC text of the form YYYY-MM-DDTHH:MM:SS.mmmZ")
-    year, month, day, hour, minute, second, milli = (int(group) for group in match.groups())
-    if year >= 1970 and 1 <= month <= 12 and hour < 24 and minute < 60 and second < 60:
-        ms = (
-            _days_of_civil(year, month, day) * MS_PER_DAY
-            + ((hour * 60 + minute) * 60 + second) * 1_000
-            + milli
-        )
-        if 0 <= ms <= MS_MAX and text_of_ms(ms) == text:
-            return ms
-    raise ValueError(f"{text!r} is not a time between 1970 and 9999")
+    hour, minute, second, milli = (int(group) for group in match.groups()[1:])
+    midnight = _midnight_ms(match[1])
+    if midnight is None or hour > 23 or minute > 59 or second > 59:
+        raise ValueError(f"{text!r} is not a time between 1970 and 9999")
+    return midnight + ((hour * 60 + minute) * 60 + second) * 1_000 + milli
+
+
+@lru_cache(maxsize=64)
+def _midnight_ms(date: str) -> int | None:
+    """When a day given as `YYYY-MM-DD` begins; None for one that does not exist or lies before 1970."""
+    year, month, day = int(date[:4]), int(date[5:7]), int(date[8:])
+    if year < 1970 or not 1 <= month <= 12:
+        return None
+    days = _days_of_civil(year, month, day)
+    return days * MS_PER_DAY if _civil_of_days(days) == (year, month, day) else None

@@ -68,6 +68,11 @@ class Members:
 
     def integer(self, name: str, minimum: int = 0, maximum: int = EXACT_MAX) -> int:
         """An integer in minimum..maximum."""
+        value = self._members.get(name)
+        if (
+            type(value) is int and minimum <= value <= maximum
+        ):  # nearly always, and then no path has to be made
+            return value
         return checked_integer(self.value(name), self.place(name), minimum, maximum)
 
     def integer_or_none(self, name: str, minimum: int = 0, maximum: int = EXACT_MAX) -> int | None:
@@ -83,6 +88,9 @@ class Members:
 
     def text(self, name: str, maximum: int = TEXT_MAX) -> str:
         """A text of 1 to `maximum` characters."""
+        value = self._members.get(name)
+        if type(value) is str and 1 <= len(value) <= maximum:
+            return value
         return checked_text(self.value(name), self.place(name), maximum)
 
     def text_or_none(self, name: str, maximum: int = TEXT_MAX) -> str | None:
@@ -98,6 +106,9 @@ class Members:
 
     def identifier(self, name: str) -> str:
         """An id: 1 to 32 characters of A-Z a-z 0-9 . _ -"""
+        value = self._members.get(name)
+        if type(value) is str and ID.fullmatch(value):
+            return value
         return checked_match(self.value(name), self.place(name), ID, "an id")
 
     def identifier_or_none(self, name: str) -> str | None:
@@ -164,7 +175,8 @@ class Members:
             raise WireError(self.place(name), "must be an array")
         if maximum is not None and len(value) > maximum:
             raise WireError(self.place(name), f"has {len(value)} entries, more than {maximum}")
-        return ((entry, f"{self.place(name)}[{index}]") for index, entry in enumerate(value))
+        place = self.place(name)
+        return ((entry, f"{place}[{index}]") for index, entry in enumerate(value))
 
     def by_id(self, name: str) -> Iterator[tuple[str, object, str]]:
         """The members of an object whose keys are ids: key, value, path."""

@@ -81,9 +81,12 @@ class Booking:
         self._store = store
         self._alarms = alarms
         self._quarantine = quarantine
+        self._spans: list[tuple[object, ...]] = []
+        """Booked, and written with one statement at the end of the batch or before the table is read."""
 
     def book(self, dossier: Dossier, batch: Batch, source: Source) -> None:
         """Take the effects of a batch whose place in the chain is settled."""
+        self._spans.clear()  # of a batch that the store refused
         touched: set[str] = set()
         for item in batch.in_effect_order():
             if isinstance(item, Event):
@@ -93,6 +96,7 @@ class Booking:
             else:
                 self._delta(dossier, item, source)
                 touched.add(item.meter)
+        self._save_spans()
         dossier.save_meters(meter for meter in touched if meter in dossier.meters)
         for record in batch.records:
             self._record(dossier, record, source)
@@ -242,15 +246,21 @@ class Booking:
         x.booked_position += span.energy
 
     def _insert(self, dossier: Dossier, span: _Span, descriptor_id: int, batch_id: int) -> None:
-        self._store.run(
-            "INSERT INTO booked (agent_id, meter, epoch, n_first, n_last, kind, position, reg_start, reg_end, roll,"
-            " energy, start_ms, end_ms, q, descriptor_id, batch_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+        self._spans.append(
             (
                 dossier.agent_id, span.meter, span.epoch, span.n_first, span.n_last, span.kind, span.position,
                 span.reg_start, span.reg_end, span.roll, span.energy, span.start_ms, span.end_ms, span.q,
                 descriptor_id, batch_id,
-            ),
+            )
         )  # fmt: skip
+
+    def _save_spans(self) -> None:
+        self._store.run_many(
+            "INSERT INTO booked (agent_id, meter, epoch, n_first, n_last, kind, position, reg_start, reg_end, roll,"
+            " energy, start_ms, end_ms, q, descriptor_id, batch_id) VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
+            self._spans,
+        )
+        self._spans.clear()
 
     # ----------------------------------------------------------------------------------------------- release
 
@@ -264,7 +274,9 @@ class Booking:
         if row is None:
             return Release.UNKNOWN
         delta = Delta.from_payload(json.loads(row[0]))
+        self._spans.clear()
         outcome = self._place_released(dossier, delta, Source(row[2], row[1], "", "", 0, now_ms))
+        self._save_spans()
         if outcome is not Release.WAITS:
             state = "released" if outcome is Release.BOOKED else "evidence"
             self._store.run(
@@ -426,6 +438,7 @@ class Booking:
         x = dossier.meters.get(meter)
         if x is not None and x.epoch == epoch:
             return x.n
+        self._save_spans()
         last: int = self._store.one(
             "SELECT max(coalesce((SELECT max(n_last) FROM booked WHERE (agent_id, meter, epoch) = (?1, ?2, ?3)), 0),"
             " coalesce((SELECT max(n) FROM held WHERE (agent_id, meter, epoch) = (?1, ?2, ?3)), 0))",
@@ -437,6 +450,7 @@ class Booking:
         self, dossier: Dossier, meter: str, epoch: int, first: int, last: int
     ) -> tuple[int, int, int, int] | None:
         """Registers, sum and rollovers of a run of deltas; None where not all of it is booked as deltas."""
+        self._save_spans()
         run = self._store.rows(
             "SELECT reg_start, reg_end, energy, roll FROM booked WHERE agent_id = ? AND meter = ? AND epoch = ?"
             " AND kind = 'delta' AND n_first BETWEEN ? AND ? ORDER BY n_first",
