@@ -106,7 +106,7 @@ def _of_site(site_file: Path, line_id: str | None) -> Line:
 
 
 def _unnamed(transport: Transport, device: str | None = None) -> Line:
-    return Line("line", transport, device, None, None, SerialSettings(9600, "none", 1), _POLL_MS)
+    return Line("bus", transport, device, None, None, SerialSettings(9600, "none", 1), _POLL_MS)
 
 
 def settings_of(text: str) -> SerialSettings:

@@ -167,7 +167,7 @@ def _profile(profile_id: str | None) -> Profile:
             if profile_id is None
             else f'nothing may be written to "{profile_id}": no source says how; use its buttons'
         )
-        raise ConfigError([Fault("meter_setup.toml", None, "profiles", reason, remedy)])
+        raise ConfigError([Fault("meter-setup", None, "--profile", reason, remedy)])
     return load_profile(config_path("profiles") / f"{profile_id}.toml")
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.modbus_tcp import ModbusTcpLine
-from agent.cli.read import read_meter
+from agent.cli.read import decimal_text, read_meter
 from agent.metering.decode import NoValue, decode
 from agent.metering.gates import admit
 from agent.metering.plant import Line, Meter, Role, SerialSettings, Share, Transport
@@ -101,7 +101,11 @@ async def test_read_shows_every_register(name: str) -> None:
     simulated = SimulatedMeter(meter, FixedEnergy(ENERGY_MILLIWH, 4_321_000))
     async with served(simulated) as line:
         rows = {row.register.name: row for row in await read_meter(ModbusTcpLine(line), line, meter)}
-    assert set(rows) == set(meter.profile.registers)
+    assert set(rows) == set(meter.profile.registers) | set(meter.profile.sums)
+    booked = meter.profile.energy
+    assert rows[booked.name].value == decimal_text(
+        simulated.counts() * booked.per_count * meter.transformer_ratio(booked)
+    )
     for entry in meter.profile.registers.values():
         row = rows[entry.name]
         assert row.words == simulated.words_of(entry), row.note
