@@ -247,6 +247,9 @@ async def carry_out(
     except (RetryLater, Refused) as error:
         _log(log_file, line, change, before, f"failed: {error}")
         raise
+    except asyncio.CancelledError:
+        _log(log_file, line, change, before, "interrupted: it may have taken the setting; look with scan")
+        raise
     _log(log_file, line, change, before, outcome)
     return outcome
 

@@ -209,6 +209,24 @@ async def test_a_meter_that_refuses_is_logged_too(tmp_path: Path) -> None:
         assert on.logged()[0]["result"].startswith("failed")
 
 
+async def test_an_interrupted_attempt_is_logged_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C after the frame was sent: nobody knows what the meter did, so the log has to say so."""
+    sent = asyncio.Event()
+
+    async def never_ends(*_: object) -> None:
+        sent.set()
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr("agent.adapters.meter_writer.write_setting", never_ends)
+    async with bench(tmp_path, settable(1)) as on:
+        task = asyncio.create_task(on.change("1", "address", "7"))
+        await sent.wait()
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert on.logged()[0]["result"].startswith("interrupted")
+
+
 async def test_a_register_that_shows_something_else_is_not_written_to(tmp_path: Path) -> None:
     """As where one firmware keeps the speed in the register in which another keeps the address."""
     found = settable(1, "chint-dtsu666-2019")
