@@ -7,7 +7,8 @@ it makes a list of every run it missed, and a gateway that boots in 1970 would d
 * It asks our own clock how long that is and hands APScheduler a moment of *its* clock. So the schedule follows the
   clock that was injected, and a test can turn that clock without touching the machine's.
 * A watcher compares wall minus monotonic time once a second. When that moved by more than 0.5 s somebody has set the
-  clock (or the machine slept): it says so through `on_step` and every tick is planned anew.
+  clock, or the machine slept: every tick is planned anew. A clock that was set is reported through `on_step`; sleep,
+  which the time since the boot counts and the monotonic clock does not, is no step: all labels stay right.
 
 After a step the next tick comes within one period (and the second until the watcher looks), at a boundary of the new
 time. Boundaries that were jumped over are not made up for; after a step back the same boundary comes a second time.
@@ -68,9 +69,13 @@ class _Ticker:
 
     def __init__(self, schedule: "AlignedSchedule", period_ms: int, tick: Tick) -> None:
         self.period_ms = period_ms
-        self.last_ms: int | None = None
+        self.last_ms = 0
         self._schedule = schedule
         self._tick = tick
+
+    def begin(self) -> None:
+        """The schedule starts, or the clock was set: what lies behind is not ticked, not even by an early timer."""
+        self.last_ms = self._schedule.wall_ms() // self.period_ms * self.period_ms
 
     async def fire(self) -> None:
         """Called by APScheduler; a coroutine, because it runs plain functions in a thread of its own."""
@@ -79,7 +84,7 @@ class _Ticker:
         boundary_ms = self._schedule.wall_ms() // self.period_ms * self.period_ms
         # A timer that is early by a fraction of a ms, or a step too small to be reported, brings the boundary that was
         # ticked last (or one just before it) again. The next one is planned already.
-        if self.last_ms is not None and boundary_ms <= self.last_ms:
+        if boundary_ms <= self.last_ms:
             return
         self.last_ms = boundary_ms
         self._tick(boundary_ms)
@@ -96,6 +101,7 @@ class AlignedSchedule:
         self._on_step = on_step
         self._watch_s = watch_s
         self._offset_ms = self._wall_minus_monotonic_ms()
+        self._set_ms = self._wall_minus_uptime_ms()
         self._tickers: dict[str, _Ticker] = {}
         self._watcher: asyncio.Task[None] | None = None
         # Its own log lines (one for every run, and a second one for every error) say nothing that ours do not.
@@ -121,11 +127,15 @@ class AlignedSchedule:
             raise ValueError(f"a period is at least 1 ms, not {period_ms}")
         name = f"every {period_ms} ms, number {len(self._tickers) + 1}"
         ticker = self._tickers[name] = _Ticker(self, period_ms, tick)
+        ticker.begin()
         self._scheduler.add_job(ticker.fire, AlignedTrigger(self._clock, period_ms), id=name, name=name)
 
     def start(self) -> None:
         """Begin to tick; needs a running event loop."""
         self._offset_ms = self._wall_minus_monotonic_ms()
+        self._set_ms = self._wall_minus_uptime_ms()
+        for ticker in self._tickers.values():
+            ticker.begin()
         self._scheduler.start()
         self._watcher = asyncio.get_running_loop().create_task(self._watch(), name="clock step watcher")
 
@@ -146,22 +156,28 @@ class AlignedSchedule:
 
     def look(self) -> bool:
         """Look whether the wall clock was set; if so report it, plan all ticks anew and return True."""
-        offset_ms = self._wall_minus_monotonic_ms()
-        step_ms = offset_ms - self._offset_ms
-        if abs(step_ms) <= STEP_MIN_MS:
+        offset_ms, set_ms = self._wall_minus_monotonic_ms(), self._wall_minus_uptime_ms()
+        moved_ms, step_ms = offset_ms - self._offset_ms, set_ms - self._set_ms
+        if max(abs(moved_ms), abs(step_ms)) <= STEP_MIN_MS:
             return False
-        self._offset_ms = offset_ms
+        self._offset_ms, self._set_ms = offset_ms, set_ms
         self._plan_anew()
-        _log.warning(
-            "the wall clock was set; all ticks are planned anew", extra=pairs("M1501", step_ms=step_ms)
-        )
-        if self._on_step is not None:
-            self._on_step(step_ms)
+        if abs(moved_ms - step_ms) > STEP_MIN_MS:
+            slept_ms = moved_ms - step_ms
+            _log.warning(
+                "the machine slept; all ticks are planned anew", extra=pairs("M1505", slept_ms=slept_ms)
+            )
+        if abs(step_ms) > STEP_MIN_MS:
+            _log.warning(
+                "the wall clock was set; all ticks are planned anew", extra=pairs("M1501", step_ms=step_ms)
+            )
+            if self._on_step is not None:
+                self._on_step(step_ms)
         return True
 
     def _plan_anew(self) -> None:
         for name, ticker in self._tickers.items():
-            ticker.last_ms = None
+            ticker.begin()
             self._scheduler.reschedule_job(name, trigger=AlignedTrigger(self._clock, ticker.period_ms))
 
     async def _watch(self) -> None:
@@ -184,6 +200,11 @@ class AlignedSchedule:
                 "a tick was skipped, because the one before had not ended",
                 extra=pairs("M1504", tick=event.job_id),
             )
+
+    def _wall_minus_uptime_ms(self) -> int:
+        """Moves only when the wall clock is set; where the kernel names no boot, sleep cannot be told from that."""
+        uptime = self._clock.uptime()
+        return self._wall_minus_monotonic_ms() if uptime is None else self._clock.wall_ms() - uptime.ms
 
     def _wall_minus_monotonic_ms(self) -> int:
         return self._clock.wall_ms() - self._clock.monotonic_ns() // 1_000_000

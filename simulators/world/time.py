@@ -189,17 +189,18 @@ class GatewayClock:
 
 class WorldSchedule:
     """`agent.service.ports.Schedule` with the behaviour of `agent.adapters.schedule.AlignedSchedule`, without its
-    library: ticks at multiples of a period of the gateway's clock, a watcher that looks once a second whether the
-    clock was set, and no burst and no silence after it was. The watcher looks only where there is something to see:
-    in the second after the clock was set.
+    library (one contract suite for both): ticks at multiples of a period of the gateway's clock, a watcher that looks
+    once a second whether the clock was set or the machine slept, and no burst and no silence after that. The watcher
+    looks only where there is something to see: in the second after it happened.
     """
 
     def __init__(self, clock: GatewayClock, on_step: Callable[[int], None]) -> None:
         self._clock = clock
         self._on_step = on_step
         self._offset_ms = self._wall_minus_monotonic_ms()
+        self._set_ms = self._wall_minus_uptime_ms()
         self._ticks: list[tuple[int, Callable[[int], None]]] = []
-        self._last_ms: dict[int, int | None] = {}
+        self._last_ms: dict[int, int] = {}
         self._handles: dict[int, asyncio.TimerHandle] = {}
         self._watcher: asyncio.TimerHandle | None = None
         self._begun_ns = 0
@@ -209,15 +210,15 @@ class WorldSchedule:
         """Call `tick(boundary_ms)` at each multiple of the period."""
         self._ticks.append((period_ms, tick))
         if self._running:
-            self._plan(len(self._ticks) - 1)
+            self._begin(len(self._ticks) - 1)
 
     def start(self) -> None:
         """Begin to tick."""
         self._running = True
         self._offset_ms = self._wall_minus_monotonic_ms()
+        self._set_ms = self._wall_minus_uptime_ms()
         for number in range(len(self._ticks)):
-            self._last_ms[number] = None
-            self._plan(number)
+            self._begin(number)
         self._begun_ns = self._clock.monotonic_ns()
         self._clock.on_set.append(self._look_soon)
 
@@ -230,6 +231,11 @@ class WorldSchedule:
             handle.cancel()
         if self._watcher is not None:
             self._watcher.cancel()
+
+    def _begin(self, number: int) -> None:
+        period_ms = self._ticks[number][0]
+        self._last_ms[number] = self._clock.wall_ms() // period_ms * period_ms
+        self._plan(number)
 
     def _plan(self, number: int) -> None:
         if number in self._handles:
@@ -245,8 +251,7 @@ class WorldSchedule:
         period_ms, tick = self._ticks[number]
         self._plan(number)
         boundary_ms = self._clock.wall_ms() // period_ms * period_ms
-        last_ms = self._last_ms[number]
-        if last_ms is not None and boundary_ms <= last_ms:
+        if boundary_ms <= self._last_ms[number]:
             return
         self._last_ms[number] = boundary_ms
         tick(boundary_ms)
@@ -260,16 +265,21 @@ class WorldSchedule:
         self._watcher = asyncio.get_running_loop().call_later(wait_ms / 1000, self._look)
 
     def _look(self) -> bool:
-        offset_ms = self._wall_minus_monotonic_ms()
-        step_ms = offset_ms - self._offset_ms
-        if abs(step_ms) <= STEP_MIN_MS:
+        offset_ms, set_ms = self._wall_minus_monotonic_ms(), self._wall_minus_uptime_ms()
+        moved_ms, step_ms = offset_ms - self._offset_ms, set_ms - self._set_ms
+        if max(abs(moved_ms), abs(step_ms)) <= STEP_MIN_MS:
             return False
-        self._offset_ms = offset_ms
+        self._offset_ms, self._set_ms = offset_ms, set_ms
         for number in range(len(self._ticks)):
-            self._last_ms[number] = None
-            self._plan(number)
-        self._on_step(step_ms)
+            self._begin(number)
+        if abs(step_ms) > STEP_MIN_MS:
+            self._on_step(step_ms)
         return True
+
+    def _wall_minus_uptime_ms(self) -> int:
+        uptime = self._clock.uptime()
+        assert uptime is not None
+        return self._clock.wall_ms() - uptime.ms
 
     def _wall_minus_monotonic_ms(self) -> int:
         return self._clock.wall_ms() - self._clock.monotonic_ns() // 1_000_000
