@@ -13,7 +13,8 @@
     ├── Refused              the other side understood and said no; asking again at once is useless
     │   ├── MeterRefused       Modbus exception 1, 2, 3, 4, 10 or 11
     │   └── UplinkRefused      an MQTT reason code that means "not delivered"
-    └── JournalDamaged       stored data fails its own check, or a write failed: stop rather than guess
+    └── JournalDamaged       stored data fails its own check: stop rather than guess
+        └── JournalFailed      a read, a write or a sync of it failed: only a new process knows what the file holds
 
 Foreign exceptions end at the adapter. A message names the place, the fact and the remedy.
 """
@@ -117,4 +118,8 @@ class UplinkRefused(Refused):
 
 
 class JournalDamaged(MeteringError):
-    """Stored data fails its own check, or a write failed: stop rather than guess."""
+    """Stored data fails its own check: stop rather than guess."""
+
+
+class JournalFailed(JournalDamaged):
+    """The disk failed under the journal; what is stored may be sound, and only a new process can tell."""

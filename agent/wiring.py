@@ -16,7 +16,14 @@ from agent.adapters.applied import read_applied, write_applied
 from agent.adapters.clock import SystemClock, boot_id
 from agent.adapters.control import ControlSocket
 from agent.adapters.entropy import SystemEntropy
-from agent.adapters.journal import JournalThread, SqliteJournal, open_or_replace, set_aside
+from agent.adapters.journal import (
+    JournalThread,
+    Place,
+    SqliteJournal,
+    note_damage,
+    open_or_replace,
+    set_aside,
+)
 from agent.adapters.keys import (
     Ed25519Signer,
     PublicKeys,
@@ -30,7 +37,7 @@ from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
 from agent.adapters.surroundings import look_around
 from agent.adapters.uplink import MqttUplink, TlsFiles
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError, Fault, JournalDamaged
 from agent.metering import plant
 from agent.metering.plant import Transport
 from agent.service.assemble import Ports, Task, assemble
@@ -147,13 +154,21 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
                     site=site.path,
                 ),
             )
-            await run_until(stages, stop)
+            await _run_stages(site, stages, stop)
         finally:
             if web is not None:
                 await web.close()
             await control.close()
     finally:
         await storage.close()
+
+
+async def _run_stages(site: Site, stages: Stages, stop: asyncio.Event) -> None:
+    try:
+        await run_until(stages, stop)
+    except JournalDamaged as error:
+        note_damage(_journal_place(site), error)
+        raise
 
 
 def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
@@ -165,11 +180,15 @@ def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
         raise ConfigError(
             [Fault(str(path.parent), None, "journal.path", f"cannot be made: {error}", remedy)]
         ) from None
-    journal, aside = open_or_replace(path, clock.wall_ms())
-    if aside is not None:
+    place, answers = _journal_place(site), site.platform.acknowledgement == "platform"
+    opened = open_or_replace(place, clock.wall_ms(), platform_answers=answers)
+    journal = opened.journal
+    if opened.aside is not None:
+        saved = opened.salvaged
+        assert saved is not None
         log.critical(
             "the journal was damaged; it was moved aside and a new one was begun",
-            extra=pairs("M1303", moved_to=aside),
+            extra=pairs("M1303", moved_to=opened.aside, batches_saved=saved.batches, batches_lost=saved.lost),
         )
     former = journal.state().owner
     if former in (None, _owner(site)):
@@ -180,7 +199,11 @@ def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
         "the journal belongs to another agent or platform; it was archived and a new one was begun",
         extra=pairs("M1307", owner=former, moved_to=moved_to),
     )
-    return open_or_replace(path, clock.wall_ms())[0]
+    return open_or_replace(place, clock.wall_ms(), platform_answers=answers).journal
+
+
+def _journal_place(site: Site) -> Place:
+    return Place(site.journal.path, budget_bytes=site.journal.budget_mb * 1_000_000)
 
 
 def _owner(site: Site) -> str:

@@ -133,6 +133,22 @@ class KeyUse:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """What is unacknowledged, as bytes of the file, and the room there is.
+
+    `bytes` is the part of the file that unacknowledged batches and their readings take, `for_ms` how long they were
+    sealed for, `interval_bytes` what one interval adds (0 if nobody knows yet). `used_bytes` is all that the file
+    holds, `budget_bytes` the most it may hold; None where there is no budget.
+    """
+
+    bytes: int
+    for_ms: int
+    interval_bytes: int
+    used_bytes: int
+    budget_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Backlog:
     """What the platform has not acknowledged yet. `since_ms` is when the oldest was sealed."""
 
@@ -240,9 +256,10 @@ class Journal(GateRecords, ClockRecords, Protocol):
         """Keep the receipt: the newest of each day, by its `stored_at`, is kept for ever."""
 
     def purge(self, *, stored_before_ms: int) -> int:
-        """Drop the text of batches acknowledged before a time, and readings that old; their hashes stay.
+        """Drop the text of some batches acknowledged before a time, and readings that old; their hashes stay.
 
-        The first and last point of every epoch stay too. Returns the number of batches purged.
+        The first and last point of every epoch stay too. Never many at once, so that a transaction stays short: to be
+        repeated until it returns 0. Returns the number of batches purged.
         """
 
     def key_uses(self) -> list[KeyUse]:
@@ -259,6 +276,18 @@ class Journal(GateRecords, ClockRecords, Protocol):
 
     def has_courier_session(self, session: str) -> bool:
         """Whether this question was asked by stick."""
+
+    def oldest_stored_ms(self) -> int | None:
+        """When the batch was acknowledged that `purge` would drop first; None if none is both kept and acknowledged."""
+
+    def waiting(self) -> Waiting:
+        """How much of the file what is unacknowledged takes, and for how long."""
+
+    def make_room(self) -> bool:
+        """The file system is full: give up what is held back for the first deletion. False if there is nothing left."""
+
+    def keep_room(self) -> None:
+        """Hold something back again, where there is room for it."""
 
     def backlog(self) -> Backlog:
         """What is still to be acknowledged."""

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from agent.adapters.journal import SqliteJournal, open_journal
+from agent.adapters.journal import Place, SqliteJournal, note_damage, open_or_replace
 from agent.adapters.keys import Ed25519Signer, PublicKeys
 from agent.errors import JournalDamaged, JournalFull, JournalHeld
 from agent.service.assemble import Ports, Task, assemble
@@ -21,11 +21,12 @@ from agent.service.supervise import Stages, mark_started, run_until
 from simulators.world.disk import Cut, Disk, DiskVfs
 from simulators.world.network import Broker, WorldUplink
 from simulators.world.site import AGENT, AUDIENCE, ORG, Site
-from simulators.world.storage import JOURNAL, InlineStorage, WorldConnection
+from simulators.world.storage import JOURNAL, InlineStorage, WorldConnection, WorldFiles
 from simulators.world.time import GatewayClock, WorldSchedule
 
 RESTART_S = 5
 KEEP_DAYS = 7
+BUDGET_BYTES = 20_000_000
 
 
 class Dice:
@@ -114,6 +115,7 @@ class Gateway:
         self._agent: asyncio.Task[None] | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._vfs: DiskVfs | None = None
+        self._place: Place | None = None
         self.disk.on_cut = self._silence
 
     # -- the switch
@@ -216,23 +218,22 @@ class Gateway:
         self.applied = site.sha256
         self._around.tell(f"{self.name}: start {self.starts}, site {site.version}, {standing}")
         self.stages = self._assemble(site, self.journal)
-        await run_until(self.stages, self._stop)
+        try:
+            await run_until(self.stages, self._stop)
+        except JournalDamaged as error:
+            assert self._place is not None
+            note_damage(self._place, error)
+            raise
 
     def _open(self) -> SqliteJournal:
         vfs = self._vfs = DiskVfs(self.disk)
-
-        def connect(_: object) -> WorldConnection:
-            return WorldConnection(vfs)
-
-        try:
-            return open_journal(JOURNAL, connect)
-        except JournalDamaged as error:
-            if self.disk.dead or self.disk.broken:
-                raise
-            self._around.tell(f"{self.name}: the journal is moved aside: {error}")
-            for name in [name for name in self.disk.files if name.startswith(str(JOURNAL))]:
-                self.disk.rename(name, f"/aside-{self.starts}{name}")
-            return open_journal(JOURNAL, connect)
+        self._place = Place(
+            JOURNAL, lambda path: WorldConnection(vfs, path), WorldFiles(self.disk), BUDGET_BYTES
+        )
+        opened = open_or_replace(self._place, self.clock.wall_ms())
+        if opened.aside is not None:
+            self._around.tell(f"{self.name}: the journal is moved aside: {opened.salvaged}")
+        return opened.journal
 
     def _assemble(self, site: Site, journal: SqliteJournal) -> Stages:
         around = self._around

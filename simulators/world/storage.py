@@ -13,9 +13,9 @@ import apsw
 
 from agent.adapters.journal import SqliteJournal
 from agent.adapters.journal.connection import Row, Value, statements_of
-from agent.errors import JournalDamaged, JournalFull, JournalHeld
+from agent.errors import JournalDamaged, JournalFailed, JournalFull, JournalHeld
 from agent.service.journal import Journal
-from simulators.world.disk import Disk, DiskVfs
+from simulators.world.disk import Disk, DiskFile, DiskVfs
 
 T = TypeVar("T")
 JOURNAL = Path("/journal.db")
@@ -59,7 +59,63 @@ class WorldConnection:
                 return JournalHeld(f"{self._path}: another process has the journal open")
             case apsw.ConstraintError() | apsw.MisuseError() | apsw.BindingsError():
                 return error
+            case apsw.IOError() | apsw.CantOpenError():
+                return JournalFailed(f"{self._path}: {error}")
         return JournalDamaged(f"{self._path}: {error}")
+
+
+class WorldFiles:
+    """`agent.adapters.journal.files.Files` on a simulated disk."""
+
+    def __init__(self, disk: Disk) -> None:
+        self._disk = disk
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is such a file."""
+        return str(path) in self._disk.files
+
+    def move(self, path: Path, to: Path) -> None:
+        """Rename a file."""
+        self._answer()
+        self._disk.rename(str(path), str(to))
+
+    def remove(self, path: Path) -> None:
+        """Delete a file if it is there."""
+        self._answer()
+        self._disk.files.pop(str(path), None)
+
+    def renew(self, path: Path, *, guarded_by: Path) -> None:
+        """Put a synced copy in its place; one disk has one process."""
+        try:
+            self._disk.renew(str(path))
+        except apsw.FullError as error:
+            raise JournalFull(f"{guarded_by}: {error}") from error
+        except apsw.Error as error:
+            raise JournalFailed(f"{guarded_by}: {error}") from error
+
+    def reserve(self, path: Path, size: int) -> None:
+        """Lay down a file if there is room."""
+        if not self._disk.full:
+            self._write(path, bytes(size))
+
+    def mark(self, path: Path, text: str) -> None:
+        """Write a note."""
+        self._write(path, text.encode())
+
+    def marked(self, path: Path) -> str | None:
+        """The note, None if there is none."""
+        found = self._disk.files.get(str(path))
+        return None if found is None else bytes(found.seen).decode()
+
+    def _write(self, path: Path, data: bytes) -> None:
+        self._answer()
+        self._disk.files.pop(str(path), None)
+        file = self._disk.files.setdefault(str(path), DiskFile())
+        file.write(0, data)
+
+    def _answer(self) -> None:
+        if self._disk.dead or self._disk.broken:
+            raise JournalFailed("the disk does not answer")
 
 
 class InlineStorage:
@@ -80,7 +136,7 @@ class InlineStorage:
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if self._disk.dead:
-            raise JournalDamaged("the machine has no power")
+            raise JournalFailed("the machine has no power")
         result = work(self.journal)
         self._seen(result)
         return result

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from agent.adapters.journal import SqliteJournal, sqlite
+from agent.adapters.journal import SqliteJournal, opening
 from agent.errors import UplinkRefused
 from agent.metering.quantity import to_milliwh
 from agent.reporting import envelope
@@ -27,9 +27,9 @@ def synchronous_normal(patch: pytest.MonkeyPatch) -> None:
     """The journal is not synced at every commit."""
     weaker = tuple(
         (name, "NORMAL" if name == "synchronous" else value, answer)
-        for name, value, answer in sqlite._PRAGMAS
+        for name, value, answer in opening._PRAGMAS
     )
-    patch.setattr(sqlite, "_PRAGMAS", weaker)
+    patch.setattr(opening, "_PRAGMAS", weaker)
 
 
 def purge_on_puback(patch: pytest.MonkeyPatch) -> None:

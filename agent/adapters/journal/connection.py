@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from agent.errors import JournalDamaged, JournalFull, JournalHeld, JournalUnusable
+from agent.errors import JournalDamaged, JournalFailed, JournalFull, JournalHeld, JournalUnusable
 
 Value = int | str | bytes | None
 Row = tuple[Value, ...]
@@ -81,6 +81,8 @@ class StdlibConnection:
             )
         if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
             return error
+        if code == sqlite3.SQLITE_IOERR:
+            return JournalFailed(f"{self._path}: {error}")
         return JournalDamaged(f"{self._path}: {error}")
 
 

@@ -40,8 +40,12 @@ def blob(value: object) -> bytes:
 
 
 def basis_of(row: Row) -> Basis:
-    """The columns per_count, modulus_milliwh and serial."""
-    return Basis(Fraction(text(row[0])), integer_or_none(row[1]), text_or_none(row[2]))
+    """The columns per_count, modulus_milliwh and serial. Raises JournalDamaged."""
+    try:
+        per_count = Fraction(text(row[0]))
+    except (ValueError, ZeroDivisionError) as error:
+        raise JournalDamaged(f"an energy per count is {row[0]!r}") from error
+    return Basis(per_count, integer_or_none(row[1]), text_or_none(row[2]))
 
 
 def moment_of(row: Row) -> Moment | None:

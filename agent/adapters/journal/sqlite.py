@@ -1,21 +1,17 @@
-"""The journal's promises over one SQLite connection.
+"""The journal's promises over one SQLite connection: its tables, in explicit transactions.
 
-Rules (design, section 8): exclusive locking before WAL, so that there is no shared memory file and a second process is
-locked out; `synchronous=FULL`, because with less a power cut forgets batches that were already sent; explicit
-transactions; STRICT tables; numbered migrations with `user_version`, each in one transaction.
+How the file is opened, and what is done where it is not in order, is in `opening`.
 """
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import resources
-from pathlib import Path
-from typing import cast
 
 from agent.adapters.journal.clocktables import ClockTables
-from agent.adapters.journal.connection import Connection, Row, StdlibConnection
+from agent.adapters.journal.connection import Connection, Row
 from agent.adapters.journal.gatetables import GateTables
 from agent.adapters.journal.keytables import KeyTables
+from agent.adapters.journal.room import Room, RoomTables
 from agent.adapters.journal.rows import basis_of as _basis
 from agent.adapters.journal.rows import blob as _bytes
 from agent.adapters.journal.rows import integer as _int
@@ -24,7 +20,8 @@ from agent.adapters.journal.rows import moment_of as _moment
 from agent.adapters.journal.rows import split_words as _words
 from agent.adapters.journal.rows import text as _text
 from agent.adapters.journal.rows import text_or_none as _text_or_none
-from agent.errors import ConfigError, Fault, JournalDamaged, JournalFull, JournalUnusable
+from agent.adapters.journal.sealed import BATCH, batch_in, chain_head, descriptor_in
+from agent.errors import JournalDamaged, JournalFull
 from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Basis, Head, Point, Run
 from agent.reporting.chain import ChainHead
@@ -39,124 +36,14 @@ from agent.service.journal import (
     State,
 )
 
-_PRAGMAS = (
-    ("locking_mode", "EXCLUSIVE", "exclusive"),
-    ("journal_mode", "WAL", "wal"),
-    ("synchronous", "FULL", None),
-    ("foreign_keys", "ON", None),
-    ("trusted_schema", "OFF", None),
-    ("cell_size_check", "ON", None),
-    ("wal_autocheckpoint", "200", 200),
-    ("journal_size_limit", "1048576", 1048576),
-)
-_BATCH = "SELECT ordinal, chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, stored_ms, superseded"
 
-
-def open_journal(path: Path, connect: Callable[[Path], Connection] = StdlibConnection) -> "SqliteJournal":
-    """Open the file, make or migrate its tables, and check it where the last run did not end in good order.
-
-    Raises:
-        ConfigError: written by a newer version of this program; nothing was touched.
-        JournalHeld: another process has it open.
-        JournalUnusable: its rights, its mount or its file system do not allow what it needs; nothing was touched.
-        JournalDamaged: not a journal, or it fails SQLite's own check.
-    """
-    connection = connect(path)
-    try:
-        # Before anything is read: a log that is entered otherwise keeps its shared memory file (F79, design section 8).
-        connection.execute("PRAGMA locking_mode=EXCLUSIVE")
-        fresh = connection.execute("SELECT count(*) FROM sqlite_schema")[0][0] == 0
-        if fresh:
-            connection.execute("PRAGMA auto_vacuum=INCREMENTAL")
-        for name, value, answer in _PRAGMAS:
-            rows = connection.execute(f"PRAGMA {name}={value}")
-            if answer is not None and (not rows or rows[0][0] != answer):
-                raise JournalUnusable(
-                    f"{path}: the file system does not allow {name}={value} (answer: {rows})"
-                )
-        connection.execute("BEGIN EXCLUSIVE")
-        connection.execute("COMMIT")
-        _migrate(connection, path)
-        journal = SqliteJournal(connection)
-        if not journal.state().clean:
-            _check(connection, path)
-    except BaseException:
-        connection.close()
-        raise
-    return journal
-
-
-def open_or_replace(
-    path: Path, wall_ms: int, connect: Callable[[Path], Connection] = StdlibConnection
-) -> tuple["SqliteJournal", Path | None]:
-    """Open the journal; one that is damaged is moved aside, never deleted, and a new one begun.
-
-    The registers are in the meters and the platform knows where it stands, so a new journal costs resolution of what
-    was not yet acknowledged, and no energy.
-
-    Returns:
-        the journal, and where the damaged file was moved to, None if it was sound.
-    """
-    try:
-        return open_journal(path, connect), None
-    except JournalDamaged:
-        if not path.is_file():
-            raise
-        aside = set_aside(path, f"damaged-{wall_ms}")
-        return open_journal(path, connect), aside
-
-
-def set_aside(path: Path, why: str) -> Path:
-    """Rename a closed journal, with its write-ahead log, to `NAME.WHY`; gives the new path."""
-    aside = path.with_name(f"{path.name}.{why}")
-    for suffix in ("-wal", "-shm", ""):
-        part = path.with_name(path.name + suffix)
-        if part.exists():
-            part.rename(aside.with_name(aside.name + suffix))
-    return aside
-
-
-def schema_versions() -> dict[int, str]:
-    """The migrations by number: file `NNNN.sql` takes a journal of version NNNN - 1 to NNNN."""
-    directory = resources.files(__package__) / "schema"
-    found = {
-        int(file.name[:4]): file.read_text("utf-8")
-        for file in directory.iterdir()
-        if file.name.endswith(".sql")
-    }
-    return dict(sorted(found.items()))
-
-
-def _migrate(connection: Connection, path: Path) -> None:
-    versions = schema_versions()
-    newest = max(versions)
-    present = cast(int, connection.execute("PRAGMA user_version")[0][0])
-    if present > newest:
-        reason = f"was written by a newer version (schema {present}, this program knows {newest})"
-        remedy = "install that version again; nothing was changed"
-        raise ConfigError([Fault(str(path), None, "journal", reason, remedy)])
-    for version in range(present + 1, newest + 1):
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            connection.script(versions[version])
-            connection.execute(f"PRAGMA user_version={version}")
-            connection.execute("COMMIT")
-        except BaseException:
-            connection.execute("ROLLBACK")
-            raise
-
-
-def _check(connection: Connection, path: Path) -> None:
-    answer = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
-    if answer != ["ok"]:
-        raise JournalDamaged(f"{path}: fails its check: {'; '.join(map(str, answer))}")
-
-
-class SqliteJournal(GateTables, KeyTables, ClockTables):
+class SqliteJournal(GateTables, KeyTables, ClockTables, RoomTables):
     """Implements `agent.service.journal.Journal`; the methods' promises are documented there."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, room: Room | None = None) -> None:
+        """`room` keeps the file within its budget; None where there is none."""
         self._db = connection
+        self._room = room
 
     def close(self) -> None:
         """Let go of the file."""
@@ -187,18 +74,21 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
     # -- where the journal stands
 
     def state(self) -> State:
-        row = self._db.execute(
+        found = self._db.execute(
             "SELECT chain, seq, hash, standing, gen, ack_no, acked_chain, acked_seq, acked_hash, acked_at_ms,"
             " site_sha256, clean, owner FROM state"
-        )[0]
+        )
+        if not found:
+            raise JournalDamaged("the journal does not say where it stands")
+        row = found[0]
         return State(
             chain=_text_or_none(row[0]),
             seq=_int(row[1]),
             hash=_text_or_none(row[2]),
-            standing=Standing(_text(row[3])),
+            standing=_standing(row[3]),
             gen=_int(row[4]),
             ack_no=_int(row[5]),
-            acked=_chain_head(row[6:9]),
+            acked=chain_head(row[6:9]),
             acked_at_ms=_int(row[9]),
             site_sha256=_text_or_none(row[10]),
             clean=bool(row[11]),
@@ -280,7 +170,9 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
 
     def add_reading(self, reading: Reading) -> None:
         point = reading.point
-        descriptor = self._db.execute("SELECT id FROM descriptors WHERE hash = ?", (reading.cfg,))[0][0]
+        described = self._db.execute("SELECT id FROM descriptors WHERE hash = ?", (reading.cfg,))
+        if not described:
+            raise JournalDamaged(f"the descriptor {reading.cfg} of a reading is not in the journal")
         self._db.execute(
             "INSERT INTO readings (meter, at_ms, cut_ms, register_milliwh, words, basis, descriptor, flags, opens,"
             " boot, up_ms, err_ms) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -291,7 +183,7 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
                 point.register_milliwh,
                 join_words(reading.words),
                 self._basis_id(point.basis),
-                descriptor,
+                described[0][0],
                 " ".join(sorted(point.flags)),
                 point.opens,
                 *self._moment_columns(point.when),
@@ -405,10 +297,12 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
         )
 
     def descriptor(self, hash: str) -> KeptDescriptor | None:
-        return _descriptor(self._db.execute("SELECT hash, rev, jws FROM descriptors WHERE hash = ?", (hash,)))
+        return descriptor_in(
+            self._db.execute("SELECT hash, rev, jws FROM descriptors WHERE hash = ?", (hash,))
+        )
 
     def latest_descriptor(self) -> KeptDescriptor | None:
-        return _descriptor(
+        return descriptor_in(
             self._db.execute("SELECT hash, rev, jws FROM descriptors ORDER BY rev DESC LIMIT 1")
         )
 
@@ -435,10 +329,10 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
 
     def batch(self, head: ChainHead) -> KeptBatch | None:
         rows = self._db.execute(
-            f"{_BATCH}, jws FROM batches WHERE chain = ? AND seq = ? AND hash = ?",
+            f"{BATCH}, jws FROM batches WHERE chain = ? AND seq = ? AND hash = ?",
             (head.chain, head.seq, head.hash),
         )
-        return _batch(rows[0]) if rows else None
+        return batch_in(rows[0]) if rows else None
 
     def chains_after(self, head: ChainHead | None) -> frozenset[str] | None:
         own = self.state().head
@@ -449,10 +343,10 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
             return None
         chains = {first.head.chain}
         starts = self._db.execute(
-            f"{_BATCH}, NULL FROM batches WHERE seq = 1 AND superseded = 0 AND ordinal > ? ORDER BY ordinal",
+            f"{BATCH}, NULL FROM batches WHERE seq = 1 AND superseded = 0 AND ordinal > ? ORDER BY ordinal",
             (first.ordinal,),
         )
-        for start in map(_batch, starts):
+        for start in map(batch_in, starts):
             if start.prev_chain != self._before(start.ordinal):
                 return None
             chains.add(start.head.chain)
@@ -464,37 +358,37 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
             "SELECT chain, seq, hash FROM batches WHERE ordinal < ? AND superseded = 0 ORDER BY ordinal DESC LIMIT 1",
             (ordinal,),
         )
-        return _chain_head(rows[0]) if rows else None
+        return chain_head(rows[0]) if rows else None
 
     def _successor(self, head: ChainHead | None) -> KeptBatch | None:
         """The batch that follows a head, within its chain or as the first of the next one."""
         if head is None:
             rows = self._db.execute(
-                f"{_BATCH}, jws FROM batches WHERE seq = 1 AND prev_chain IS NULL AND superseded = 0"
+                f"{BATCH}, jws FROM batches WHERE seq = 1 AND prev_chain IS NULL AND superseded = 0"
                 " ORDER BY ordinal DESC LIMIT 1"
             )
         else:
             rows = self._db.execute(
-                f"{_BATCH}, jws FROM batches WHERE superseded = 0 AND chain = ? AND seq = ? AND prev = ?",
+                f"{BATCH}, jws FROM batches WHERE superseded = 0 AND chain = ? AND seq = ? AND prev = ?",
                 (head.chain, head.seq + 1, head.hash),
             ) or self._db.execute(
-                f"{_BATCH}, jws FROM batches WHERE superseded = 0 AND seq = 1 AND prev_chain = ? AND prev_seq = ?"
+                f"{BATCH}, jws FROM batches WHERE superseded = 0 AND seq = 1 AND prev_chain = ? AND prev_seq = ?"
                 " AND prev_hash = ? ORDER BY ordinal LIMIT 1",
                 (head.chain, head.seq, head.hash),
             )
-        return _batch(rows[0]) if rows else None
+        return batch_in(rows[0]) if rows else None
 
     def queue(self, *, after_ordinal: int, limit: int) -> list[KeptBatch]:
         rows = self._db.execute(
-            f"{_BATCH}, jws FROM batches WHERE stored_ms IS NULL AND superseded = 0 AND ordinal > ?"
+            f"{BATCH}, jws FROM batches WHERE stored_ms IS NULL AND superseded = 0 AND ordinal > ?"
             " ORDER BY ordinal LIMIT ?",
             (after_ordinal, limit),
         )
-        return [_batch(row) for row in rows]
+        return [batch_in(row) for row in rows]
 
     def batches_of(self, chain: str, seq_from: int, seq_to: int, *, limit: int) -> list[KeptBatch]:
         rows = self._db.execute(
-            f"{_BATCH}, jws FROM batches WHERE chain = ? AND seq BETWEEN ? AND ? AND superseded = 0"
+            f"{BATCH}, jws FROM batches WHERE chain = ? AND seq BETWEEN ? AND ? AND superseded = 0"
             " AND stored_ms IS NULL AND jws IS NOT NULL ORDER BY seq LIMIT ?",
             (chain, seq_from, seq_to, limit),
         )
@@ -534,9 +428,9 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
 
     def oldest(self) -> KeptBatch | None:
         rows = self._db.execute(
-            f"{_BATCH}, NULL FROM batches WHERE jws IS NOT NULL AND superseded = 0 ORDER BY ordinal LIMIT 1"
+            f"{BATCH}, NULL FROM batches WHERE jws IS NOT NULL AND superseded = 0 ORDER BY ordinal LIMIT 1"
         )
-        return _batch(rows[0]) if rows else None
+        return batch_in(rows[0]) if rows else None
 
     # -- reading it all, for an export
 
@@ -566,10 +460,10 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
 
     def batches_between(self, *, after_ordinal: int, up_to_ordinal: int, limit: int) -> list[KeptBatch]:
         rows = self._db.execute(
-            f"{_BATCH}, jws FROM batches WHERE ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT ?",
+            f"{BATCH}, jws FROM batches WHERE ordinal > ? AND ordinal <= ? ORDER BY ordinal LIMIT ?",
             (after_ordinal, up_to_ordinal, limit),
         )
-        return [_batch(row) for row in rows]
+        return [batch_in(row) for row in rows]
 
     def acknowledgements(self, *, after_day: int, limit: int) -> list[KeptAcknowledgement]:
         rows = self._db.execute(
@@ -595,37 +489,6 @@ class SqliteJournal(GateTables, KeyTables, ClockTables):
             (stored_ms // DAY_MS, gen, ack_no, stored_ms, jws),
         )
 
-    def purge(self, *, stored_before_ms: int) -> int:
-        purged = self._db.execute(
-            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND stored_ms < ?"
-            " RETURNING ordinal, last_reading",
-            (stored_before_ms,),
-        )
-        if not purged:  # nearly always: retention goes by whole days
-            return 0
-        self._db.execute(
-            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND superseded = 1 AND ordinal < ?",
-            (max(_int(row[0]) for row in purged),),
-        )
-        self._purge_readings(max(_int(row[1]) for row in purged))
-        return len(purged)
-
-    def _purge_readings(self, up_to: int) -> None:
-        """Drop readings whose batches are gone, by their numbers and never by time, which somebody can set.
-
-        The first and last reading of every epoch stay, and the one at which the oldest delta that is kept begins.
-        """
-        self._db.execute(
-            "DELETE FROM readings AS r WHERE r.id <= ?1 AND r.opens IS NULL AND EXISTS ("
-            "SELECT 1 FROM readings AS later WHERE later.meter = r.meter AND later.opens IS NULL AND later.id <= ?1"
-            " AND later.id = (SELECT min(id) FROM readings WHERE meter = r.meter AND id > r.id))",
-            (up_to,),
-        )
-
-
-def _chain_head(row: Row) -> ChainHead | None:
-    return None if row[0] is None else ChainHead(_text(row[0]), _int(row[1]), _text(row[2]))
-
 
 def _point(meter: str, row: Row) -> Point:
     return Point(
@@ -644,28 +507,8 @@ def _run(row: Row) -> Run | None:
     return None if row[0] is None else Run(_int(row[0]), _int(row[1]), _int(row[2]), _int(row[3]))
 
 
-def _descriptor(rows: list[Row]) -> KeptDescriptor | None:
-    if not rows:
-        return None
-    hash, rev, jws = rows[0]
-    return KeptDescriptor(_text(hash), _int(rev), _bytes(jws))
-
-
-def _batch(row: Row) -> KeptBatch:
-    return KeptBatch(
-        ordinal=_int(row[0]),
-        head=ChainHead(_text(row[1]), _int(row[2]), _text(row[3])),
-        prev=_text(row[4]),
-        prev_chain=_chain_head(row[5:8]),
-        sealed_ms=_int(row[8]),
-        stored_ms=None if row[9] is None else _int(row[9]),
-        superseded=bool(row[10]),
-        jws=None if row[11] is None else _inflate(row[11]),
-    )
-
-
-def _inflate(value: object) -> bytes:
+def _standing(value: object) -> Standing:
     try:
-        return zlib.decompress(_bytes(value))
-    except zlib.error as error:
-        raise JournalDamaged(f"a stored batch cannot be inflated: {error}") from error
+        return Standing(_text(value))
+    except ValueError as error:
+        raise JournalDamaged(f"the journal's standing is {value!r}") from error

@@ -1,0 +1,246 @@
+"""What can be saved out of a damaged journal: the points that whole batches tell of.
+
+A batch proves itself: its hash is that of its text. Each of its deltas carries two registers with their times, and its
+descriptor says on which basis, so the readings of a meter can be written down again from its batches without a single
+value that was not checked. The batches themselves stay in the damaged file, which is kept: a chain whose end is
+unknown must not be continued. The new journal asks the platform where it stands, and tells the salvaged points in a
+new chain from there (wire format, section 6, "When the edge restores").
+
+Of the damaged file each row is asked for alone where a range of them cannot be read.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from pathlib import Path
+
+from agent.adapters.journal.connection import Connection, Row
+from agent.adapters.journal.rows import blob, integer, text, text_or_none
+from agent.adapters.journal.sealed import BATCH, batch_in, batch_of, descriptor_in, descriptor_of
+from agent.adapters.journal.sqlite import SqliteJournal
+from agent.errors import JournalDamaged, JournalFailed, MeteringError
+from agent.metering.ledger import Basis, Head, Point
+from agent.reporting.batch import Batch, Delta
+from agent.reporting.descriptor import MeterDescription
+from agent.reporting.event import Event
+from agent.reporting.utc import ms_of_text
+from agent.service.journal import KeptBatch, Reading, Standing, State
+
+_RANGE = 256
+_FLAGS = frozenset({"comm", "clock", "quant", "rate", "coarse", "sub"})
+"""Flags of a reading; the others are of the ledger, which gives them again."""
+
+
+@dataclass(slots=True)
+class Salvaged:
+    """How much was saved: batches read and not readable, points written down again."""
+
+    batches: int = 0
+    lost: int = 0
+    points: int = 0
+
+
+def salvage(
+    path: Path, connect: Callable[[Path], Connection], journal: SqliteJournal, *, ask_first: bool
+) -> Salvaged:
+    """Fill a new journal with what the damaged one at `path` still proves.
+
+    Args:
+        path: the damaged file; it is read only.
+        connect: opens it.
+        journal: new and empty.
+        ask_first: the platform can say where it stands, and is asked before anything is told.
+
+    Raises JournalFull or JournalFailed where the new journal cannot be written.
+    """
+    salvaged = Salvaged()
+    try:
+        old = connect(path)
+    except JournalFailed:
+        raise
+    except MeteringError:
+        return salvaged  # not even a database: nothing in it can be asked for
+    try:
+        work = _Salvage(old, journal, salvaged)
+        work.run(ask_first=ask_first)
+    finally:
+        _let_go(old)
+    return salvaged
+
+
+def _let_go(old: Connection) -> None:
+    try:
+        old.close()
+    except JournalDamaged:
+        return  # it is moved aside as it is
+
+
+class _Salvage:
+    """One damaged file on its way into a new one."""
+
+    def __init__(self, old: Connection, journal: SqliteJournal, salvaged: Salvaged) -> None:
+        self._old = old
+        self._journal = journal
+        self._salvaged = salvaged
+        self._heads: dict[str, Head] = {}
+        self._maps: dict[str, dict[str, MeterDescription] | None] = {}
+
+    def run(self, *, ask_first: bool) -> None:
+        self._ask("PRAGMA locking_mode=EXCLUSIVE")
+        with self._journal.transaction():
+            self._keep_what_the_platform_said()
+        for portion in self._portions():
+            with self._journal.transaction():
+                for kept in portion:
+                    self._write_down(batch_of(kept))
+        with self._journal.transaction():
+            for head in self._heads.values():
+                self._journal.save_head(head)
+            if ask_first and self._salvaged.points:
+                self._journal.save_state(replace(self._journal.state(), standing=Standing.ASKING))
+
+    # -- reading what is damaged
+
+    def _ask(self, sql: str, parameters: tuple[int, ...] = ()) -> list[Row] | None:
+        """The rows, None where they cannot be read."""
+        try:
+            return self._old.execute(sql, parameters)
+        except JournalDamaged:
+            return None
+
+    def _portions(self) -> Iterator[list[KeptBatch]]:
+        """The whole batches that the platform had not acknowledged, oldest first, not many at a time."""
+        last = self._ask("SELECT max(ordinal) FROM batches")
+        newest = last[0][0] if last else None
+        if not isinstance(newest, int):
+            return
+        oldest = self._oldest_waiting(newest)
+        for first in range(oldest, newest + 1, _RANGE):
+            portion = [
+                kept
+                for row in self._rows(first, min(first + _RANGE - 1, newest))
+                for kept in self._whole(row)
+            ]
+            self._salvaged.batches += len(portion)
+            if portion:
+                yield portion
+
+    def _oldest_waiting(self, newest: int) -> int:
+        found = self._ask("SELECT min(ordinal) FROM batches WHERE stored_ms IS NULL AND superseded = 0")
+        oldest = found[0][0] if found else 1
+        return oldest if isinstance(oldest, int) else newest + 1
+
+    def _rows(self, first: int, last: int) -> list[Row]:
+        """Rows of a stretch of ordinals: halved where it cannot be read, down to the single row that is lost."""
+        found = self._ask(
+            f"{BATCH}, jws FROM batches WHERE ordinal BETWEEN ? AND ? AND jws IS NOT NULL ORDER BY ordinal",
+            (first, last),
+        )
+        if found is not None:
+            return found
+        if first == last:
+            self._salvaged.lost += 1
+            return []
+        middle = (first + last) // 2
+        return self._rows(first, middle) + self._rows(middle + 1, last)
+
+    def _whole(self, row: Row) -> list[KeptBatch]:
+        """The batch, if it is what its hash says and tells of meters that its descriptor knows."""
+        try:
+            kept = batch_in(row)
+            batch = batch_of(kept)
+        except JournalDamaged:
+            self._salvaged.lost += 1
+            return []
+        described = self._described(batch.cfg)
+        if described is None or any(delta.meter not in described for delta in batch.deltas):
+            self._salvaged.lost += 1
+            return []
+        return [kept]
+
+    def _described(self, cfg: str) -> dict[str, MeterDescription] | None:
+        """A descriptor's meters, kept in the new journal as well; None where it cannot be read."""
+        if cfg not in self._maps:
+            self._maps[cfg] = None
+            for row in self._ask("SELECT hash, rev, jws FROM descriptors") or []:
+                try:
+                    kept = descriptor_in([row])
+                    if kept is None or kept.hash != cfg:
+                        continue
+                    self._maps[cfg] = descriptor_of(kept).by_meter()
+                except JournalDamaged:
+                    continue
+                if self._journal.descriptor(cfg) is None:
+                    self._journal.add_descriptor(kept)
+        return self._maps[cfg]
+
+    def _keep_what_the_platform_said(self) -> None:
+        """Receipts, refused chains, whose journal it was, and how new an acknowledgement has to be."""
+        journal, gen, ack_no = self._journal, 0, 0
+        for row in self._ask("SELECT jws, gen, ack_no, stored_ms FROM acknowledgements ORDER BY day") or []:
+            try:
+                jws, of_gen, number, stored_ms = (
+                    blob(row[0]),
+                    integer(row[1]),
+                    integer(row[2]),
+                    integer(row[3]),
+                )
+            except JournalDamaged:
+                continue
+            journal.keep_acknowledgement(jws, of_gen, number, stored_ms)
+            gen, ack_no = max((gen, ack_no), (of_gen, number))
+        for row in self._ask("SELECT chain FROM refused_chains") or []:
+            if isinstance(row[0], str):
+                journal.refuse_chain(row[0])
+        owner, site = None, None
+        for row in self._ask("SELECT owner, site_sha256 FROM state") or []:
+            try:
+                owner, site = text_or_none(row[0]), text_or_none(row[1])
+            except JournalDamaged:
+                continue
+        journal.save_state(State(gen=gen, ack_no=ack_no, owner=owner, site_sha256=site))
+
+    # -- writing it down again
+
+    def _write_down(self, batch: Batch) -> None:
+        described = self._described(batch.cfg)
+        assert described is not None
+        for said in batch.in_effect_order():
+            match said:
+                case Delta():
+                    self._advance(said, described[said.meter], batch.cfg)
+                case Event(type="epoch"):
+                    self._open(said, described, batch.cfg)
+                case Event():
+                    pass
+
+    def _open(self, event: Event, described: dict[str, MeterDescription], cfg: str) -> None:
+        """A new epoch: its first register and why it opened."""
+        meter = text(event.body["meter"])
+        if meter not in described:
+            return
+        basis = _basis_of(described[meter])
+        at_ms, register = ms_of_text(event.text("unmetered_to")), event.integer("first")
+        point = Point(meter, at_ms, at_ms, register, basis, opens=event.text("reason"))
+        self._add(point, cfg, epoch=event.integer("epoch_to"), n=0)
+
+    def _advance(self, delta: Delta, description: MeterDescription, cfg: str) -> None:
+        basis, head = _basis_of(description), self._heads.get(delta.meter)
+        if head is None or (head.epoch, head.n + 1) != (delta.epoch, delta.n):  # what led up to it is lost
+            opens = "first" if delta.n == 1 and head is None else None
+            start = Point(delta.meter, delta.start_ms, delta.start_ms, delta.reg_start, basis, opens=opens)
+            self._add(start, cfg, epoch=delta.epoch, n=delta.n - 1)
+        flags = frozenset(delta.q) & _FLAGS
+        end = Point(delta.meter, delta.end_ms, delta.end_ms, delta.reg_end, basis, flags)
+        self._add(end, cfg, epoch=delta.epoch, n=delta.n)
+
+    def _add(self, point: Point, cfg: str, *, epoch: int, n: int) -> None:
+        self._journal.add_reading(Reading(point, (), cfg))
+        self._salvaged.points += 1
+        self._heads[point.meter] = Head(
+            point.meter, epoch, n, point.register_milliwh, point.at_ms, point.cut_ms, point.basis, cfg
+        )
+
+
+def _basis_of(description: MeterDescription) -> Basis:
+    return Basis(Fraction(description.num, description.den), description.modulus, description.serial)

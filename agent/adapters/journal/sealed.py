@@ -1,0 +1,94 @@
+"""Batches and descriptors as they are stored, judged where they are read.
+
+SQLite checks the shape of its pages, not what stands in them: a flipped bit inside a value passes `quick_check`. So a
+batch or a descriptor that is not what its hash says is never sent and never believed (fault F53). Their signatures were
+made here and are not checked again.
+"""
+
+import zlib
+
+from agent.adapters.journal.connection import Row
+from agent.adapters.journal.rows import blob, integer, integer_or_none, text
+from agent.errors import JournalDamaged
+from agent.reporting import envelope, strictjson
+from agent.reporting.batch import Batch
+from agent.reporting.chain import ChainHead
+from agent.reporting.descriptor import Descriptor
+from agent.reporting.wire import WireError
+from agent.service.journal import KeptBatch, KeptDescriptor
+
+BATCH = "SELECT ordinal, chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, stored_ms, superseded"
+"""The columns of `batch_in`, but for the last: the text, or NULL where it is not wanted."""
+
+
+def chain_head(row: Row) -> ChainHead | None:
+    """The columns chain, seq and hash; None where the chain is. Raises JournalDamaged, like everything in here."""
+    return None if row[0] is None else ChainHead(text(row[0]), integer(row[1]), text(row[2]))
+
+
+def descriptor_in(rows: list[Row]) -> KeptDescriptor | None:
+    """The one descriptor that was found by its columns hash, rev and jws, None if there is none."""
+    if not rows:
+        return None
+    hash, rev, jws = rows[0]
+    kept = KeptDescriptor(text(hash), integer(rev), blob(jws))
+    if not _is_whole(kept.jws, kept.hash):
+        raise JournalDamaged(f"descriptor {kept.rev} in the journal is not what its hash says")
+    return kept
+
+
+def batch_in(row: Row) -> KeptBatch:
+    """A batch; its text, where it is given, is what was sealed."""
+    head = ChainHead(text(row[1]), integer(row[2]), text(row[3]))
+    jws = None if row[11] is None else _inflate(row[11])
+    if jws is not None and not _is_whole(jws, head.hash):
+        raise JournalDamaged(f"batch {head.chain}/{head.seq} in the journal is not what its hash says")
+    return KeptBatch(
+        ordinal=integer(row[0]),
+        head=head,
+        prev=text(row[4]),
+        prev_chain=chain_head(row[5:8]),
+        sealed_ms=integer(row[8]),
+        stored_ms=integer_or_none(row[9]),
+        superseded=bool(row[10]),
+        jws=jws,
+    )
+
+
+def batch_of(kept: KeptBatch) -> Batch:
+    """What a batch says whose text is kept."""
+    assert kept.jws is not None
+    try:
+        return Batch.from_payload(_payload(kept.jws, envelope.BATCH))
+    except WireError as error:
+        raise JournalDamaged(f"a stored batch cannot be read: {error}") from error
+
+
+def descriptor_of(kept: KeptDescriptor) -> Descriptor:
+    """What a meter map says."""
+    try:
+        return Descriptor.from_payload(_payload(kept.jws, envelope.DESCRIPTOR))
+    except WireError as error:
+        raise JournalDamaged(f"a stored descriptor cannot be read: {error}") from error
+
+
+def _payload(jws: bytes, typ: str) -> object:
+    try:
+        data = envelope.base64url_decode(jws.split(b".")[1].decode("ascii"))
+        return strictjson.loads(data, size_max=envelope.SIZE_MAX[typ])
+    except (ValueError, IndexError) as error:
+        raise JournalDamaged(f"a stored message cannot be read: {error}") from error
+
+
+def _is_whole(jws: bytes, hash: str) -> bool:
+    try:
+        return envelope.signing_input_hash(jws) == hash
+    except envelope.EnvelopeError:
+        return False
+
+
+def _inflate(value: object) -> bytes:
+    try:
+        return zlib.decompress(blob(value))
+    except zlib.error as error:
+        raise JournalDamaged(f"a stored batch cannot be inflated: {error}") from error

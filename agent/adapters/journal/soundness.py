@@ -1,0 +1,72 @@
+"""Whether a journal that was not left in good order can be believed.
+
+SQLite's own check sees the shape of its pages. Beyond it the same things are told twice in a journal, and have to
+agree: where the chain stands and the newest batch, where each meter stands, its newest reading and its newest delta.
+"""
+
+from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.rows import integer, text
+from agent.adapters.journal.sealed import BATCH, batch_in, batch_of
+from agent.adapters.journal.sqlite import SqliteJournal
+from agent.errors import JournalDamaged
+
+_NEWEST = 16
+"""So many batches are opened; each interval has a delta of every meter that could be read."""
+
+
+def check(connection: Connection, journal: SqliteJournal) -> None:
+    """Judge the whole file's form, and of its content what the next interval builds on. Raises JournalDamaged."""
+    answer = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
+    if answer != ["ok"]:
+        raise JournalDamaged(f"the journal fails its check: {'; '.join(map(str, answer))}")
+    for table in ("heads", "batches"):
+        if connection.execute(f"PRAGMA foreign_key_check({table})"):
+            raise JournalDamaged(f"rows of {table} name rows that are not there")
+    journal.latest_descriptor()
+    _check_chain(connection, journal)
+    _check_heads(connection, journal)
+
+
+def _check_chain(connection: Connection, journal: SqliteJournal) -> None:
+    """The own head is the newest batch, unless a chain was opened in which nothing is sealed yet."""
+    own = journal.state().head
+    if own is None:
+        return
+    rows = connection.execute("SELECT chain, seq, hash FROM batches ORDER BY ordinal DESC LIMIT 1")
+    if not rows or (text(rows[0][0]), integer(rows[0][1]), text(rows[0][2])) != (
+        own.chain,
+        own.seq,
+        own.hash,
+    ):
+        raise JournalDamaged("the own head is not the newest batch")
+
+
+def _check_heads(connection: Connection, journal: SqliteJournal) -> None:
+    """A position is the newest reading and ends the newest delta; one that the platform gave is neither yet."""
+    heads = {id: head for id, head in journal.heads().items() if not head.restored}
+    if len(journal.heads()) != integer(connection.execute("SELECT count(*) FROM heads")[0][0]):
+        raise JournalDamaged("a position has no meter or no basis")
+    newest = connection.execute(
+        "SELECT m.name, r.at_ms, r.register_milliwh FROM readings r JOIN meters m ON m.id = r.meter WHERE r.id IN"
+        " (SELECT (SELECT max(id) FROM readings WHERE meter = each.id) FROM meters each)"
+    )
+    for row in newest:
+        head = heads.get(text(row[0]))
+        if head is not None and (head.at_ms, head.register_milliwh) != (integer(row[1]), integer(row[2])):
+            raise JournalDamaged(f"the position of {head.meter} is not its newest reading")
+    seen: set[str] = set()
+    rows = connection.execute(
+        f"{BATCH}, jws FROM batches WHERE jws IS NOT NULL ORDER BY ordinal DESC LIMIT {_NEWEST}"
+    )
+    for kept in map(batch_in, rows):
+        for delta in reversed(batch_of(kept).deltas):
+            head = heads.get(delta.meter)
+            if head is None or delta.meter in seen or delta.epoch < head.epoch:
+                continue
+            seen.add(delta.meter)
+            if head.n and (delta.epoch, delta.n, delta.reg_end) != (
+                head.epoch,
+                head.n,
+                head.register_milliwh,
+            ):
+                raise JournalDamaged(f"the position of {head.meter} does not end its newest delta")

@@ -1,0 +1,268 @@
+"""A journal that was not left in good order: failed syncs, flipped bits, and what a damaged file still proves."""
+
+import sqlite3
+import subprocess
+import sys
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from agent.adapters.journal import (
+    Opened,
+    Place,
+    SqliteJournal,
+    note_damage,
+    open_at,
+    open_or_replace,
+    opening,
+)
+from agent.errors import JournalDamaged, JournalFailed
+from agent.service.journal import Standing
+from simulators.world.disk import Cut, Disk, DiskVfs, Keep, Trouble
+from simulators.world.storage import JOURNAL, WorldConnection, WorldFiles
+from tests.service.bench import Bench
+
+TURNS = 30
+
+
+def place_on(disk: Disk) -> Place:
+    vfs = DiskVfs(disk)
+    return Place(JOURNAL, lambda path: WorldConnection(vfs, path), WorldFiles(disk))
+
+
+def put(journal: SqliteJournal, number: int) -> None:
+    with journal.transaction():
+        journal.save_state(replace(journal.state(), seq=number, clean=False))
+
+
+def after_a_failed_sync() -> Disk:
+    """Number 1 is on the disk; the sync of number 2 failed, and its process has ended."""
+    disk = Disk()
+    journal = open_or_replace(place_on(disk), 0).journal
+    put(journal, 1)
+    disk.troubles = dict.fromkeys(range(disk.operations, disk.operations + 40), Trouble.SYNC)
+    with pytest.raises(JournalFailed):
+        put(journal, 2)
+    disk.troubles.clear()
+    disk.end_process()
+    return disk
+
+
+@pytest.mark.fault("F49")
+def test_what_a_failed_sync_left_in_the_page_cache_is_on_the_disk_before_anybody_sees_it() -> None:
+    disk = after_a_failed_sync()
+    seen = open_or_replace(place_on(disk), 0).journal.state().seq
+    disk.cut_power(Cut(Keep.NONE))
+    disk.restart()
+    assert open_or_replace(place_on(disk), 0).journal.state().seq == seen == 2
+
+
+@pytest.mark.fault("F49")
+def test_without_that_it_would_be_lost_after_it_was_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The test above can fail: this is what every start did before."""
+    disk = after_a_failed_sync()
+    monkeypatch.setattr(opening, "_renew", lambda *_: None)
+    reader = WorldConnection(DiskVfs(disk))
+    reader.execute("PRAGMA locking_mode=EXCLUSIVE")
+    seen = reader.execute("SELECT seq FROM state")
+    disk.cut_power(Cut(Keep.NONE))
+    disk.restart()
+    assert (seen, open_or_replace(place_on(disk), 0).journal.state().seq) == ([(2,)], 1)
+
+
+@pytest.mark.fault("F49", "F51")
+@pytest.mark.parametrize("keep", list(Keep))
+def test_a_power_cut_at_any_operation_of_such_a_start_loses_nothing_that_was_durable(keep: Keep) -> None:
+    clean_start = after_a_failed_sync()
+    before = clean_start.operations
+    open_or_replace(place_on(clean_start), 0)
+    for number in range(clean_start.operations - before):
+        disk = after_a_failed_sync()
+        disk.troubles[disk.operations + number] = Cut(keep, seed=number)
+        with pytest.raises(JournalFailed):
+            open_or_replace(place_on(disk), 0)
+        disk.restart()
+        assert open_or_replace(place_on(disk), 0).journal.state().seq in (1, 2)
+
+
+@pytest.mark.fault("F79")
+def test_the_log_of_a_journal_in_use_is_left_alone(tmp_path: Path) -> None:
+    """Another process, because a lock does not keep its own process out."""
+    place = Place(tmp_path / "j.db")
+    journal = open_or_replace(place, 0).journal
+    put(journal, 1)
+    log = tmp_path / "j.db-wal"
+    before = log.stat().st_ino
+    program = f"""
+from pathlib import Path
+from agent.adapters.journal import Place, open_or_replace
+open_or_replace(Place(Path({str(place.path)!r})), 0)
+"""
+    second = subprocess.run([sys.executable, "-c", program], check=False, capture_output=True, text=True)
+    assert "JournalHeld" in second.stderr
+    assert log.stat().st_ino == before
+    put(journal, 2)
+    journal.close()
+    assert open_or_replace(place, 0).journal.state().seq == 2
+
+
+# ------------------------------------------------------------------------------------------------------------ bit rot
+
+
+def a_journal(folder: Path) -> Bench:
+    """Thirty intervals of two meters, none of them acknowledged."""
+    bench = Bench(folder)
+    for turn in range(TURNS):
+        bench.read({"reflow-1": 1_000 + turn, "wave-1": 2_000 + 2 * turn})
+    return bench
+
+
+def spoil(path: Path, sql: str, *values: object) -> None:
+    """Change a stored value behind everybody's back."""
+    with sqlite3.connect(path, isolation_level=None) as raw:
+        raw.execute("UPDATE state SET clean = 0")
+        raw.execute(sql, values)
+    raw.close()
+
+
+def open_here(folder: Path) -> Opened:
+    return open_or_replace(Place(folder / "journal.db"), 17)
+
+
+ROTTEN = {
+    "a batch": "UPDATE batches SET jws = CAST(substr(jws, 1, 40) || x'00' || substr(jws, 42) AS BLOB)",
+    "a head": "UPDATE heads SET register_milliwh = register_milliwh + 1048576 WHERE meter = 1",
+    "a number": "UPDATE heads SET n = n + 2 WHERE meter = 2",
+    "a reading": "UPDATE readings SET register_milliwh = register_milliwh + 64 WHERE id > 58",
+    "a ratio": "UPDATE bases SET per_count = '10p00/1'",
+    "a descriptor": "UPDATE descriptors SET jws = CAST(x'41' || substr(jws, 2) AS BLOB)",
+    "the own head": "UPDATE state SET seq = seq - 1",
+    "its hash": "UPDATE state SET hash = substr(hash, 1, 20) || 'x' || substr(hash, 22)",
+    "a basis gone": "UPDATE heads SET basis = 77",
+}
+
+
+@pytest.mark.fault("F53")
+@pytest.mark.parametrize("what", ROTTEN)
+def test_a_flipped_bit_is_found_at_the_next_start_and_the_journal_replaced(tmp_path: Path, what: str) -> None:
+    a_journal(tmp_path).journal.close()
+    spoil(tmp_path / "journal.db", "PRAGMA foreign_keys=OFF")
+    with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as raw:
+        raw.execute(ROTTEN[what])
+    raw.close()
+    with pytest.raises(JournalDamaged):
+        open_at(Place(tmp_path / "journal.db"))
+    opened = open_here(tmp_path)
+    assert opened.aside == tmp_path / "journal.db.damaged-17" and opened.aside.exists()
+    opened.journal.close()
+    again = open_here(tmp_path)
+    assert again.aside is None
+
+
+@pytest.mark.fault("F53", "F54")
+def test_a_batch_that_rotted_while_the_agent_ran_is_refused_and_the_next_start_replaces_the_journal(
+    tmp_path: Path,
+) -> None:
+    a_journal(tmp_path).journal.close()
+    spoil(
+        tmp_path / "journal.db",
+        "UPDATE batches SET jws = CAST(x'00' || substr(jws, 2) AS BLOB) WHERE ordinal = 5",
+    )
+    place = Place(tmp_path / "journal.db")
+    journal = open_at(place)  # older than what a start looks into
+    with pytest.raises(JournalDamaged) as found:
+        journal.queue(after_ordinal=0, limit=8)
+    note_damage(place, found.value)
+    journal.close()
+    opened = open_here(tmp_path)
+    assert opened.aside is not None and opened.salvaged is not None
+    assert (opened.salvaged.batches, opened.salvaged.lost) == (TURNS - 1, 1)
+    assert not place.mark.exists()
+
+
+@pytest.mark.fault("F53", "F54")
+def test_what_was_salvaged_reaches_the_platform_without_a_count_lost_or_doubled(tmp_path: Path) -> None:
+    bench = a_journal(tmp_path)
+    sent = bench.batches()
+    at = 10
+    heads = _heads_at(bench, at)
+    bench.journal.close()
+    spoil(
+        tmp_path / "journal.db",
+        "UPDATE batches SET jws = CAST(x'00' || substr(jws, 2) AS BLOB) WHERE ordinal = 20",
+    )
+    note_damage(Place(tmp_path / "journal.db"), JournalDamaged("a batch"))
+    bench.journal = open_here(tmp_path).journal
+    assert bench.journal.state().standing is Standing.ASKING
+    bench.read({"reflow-1": 1_050, "wave-1": 2_100})
+    head = sent[at][0]
+    bench.acknowledge(head, number=1, heads=heads, session="s")
+    assert bench.journal.state().standing is Standing.NORMAL
+    for meter, last in (("reflow-1", 1_050), ("wave-1", 2_100)):
+        told = [d for _, batch in bench.batches() for d in batch.deltas if d.meter == meter]
+        assert [each.epoch for each in told] == [1] * len(told)
+        assert told[0].reg_start == heads[meter].register and told[-1].reg_end == last * 10_000
+        assert all(a.reg_end == b.reg_start and b.n == a.n + 1 for a, b in pairwise(told))
+        assert told[0].n == heads[meter].n + 1
+        assert len(told) > 10, "the points in between were salvaged, not only the last one"
+
+
+def _heads_at(bench: Bench, at: int) -> dict:  # type: ignore[type-arg]
+    """What a platform says that has the batches up to and including this one."""
+    last = {delta.meter: delta for _, batch in bench.batches()[: at + 1] for delta in batch.deltas}
+    return {
+        meter: bench.meter_head(meter, n=delta.n, register=delta.reg_end, end_ms=delta.end_ms)
+        for meter, delta in last.items()
+    }
+
+
+@pytest.mark.fault("F54")
+def test_pages_that_cannot_be_read_cost_only_what_stood_on_them(tmp_path: Path) -> None:
+    bench = a_journal(tmp_path)
+    bench.journal.close()
+    spoil(tmp_path / "journal.db", "VACUUM")
+    path = tmp_path / "journal.db"
+    data = bytearray(path.read_bytes())
+    with sqlite3.connect(path) as raw:
+        pages = (
+            [
+                row[0]
+                for row in raw.execute(
+                    "SELECT pageno FROM dbstat WHERE name = 'batches' AND pagetype = 'leaf'"
+                )
+            ]
+            if _has_dbstat(raw)
+            else []
+        )
+    raw.close()
+    if not pages:
+        pytest.skip("this SQLite is built without dbstat")
+    victim = pages[len(pages) // 2]
+    data[(victim - 1) * 4096 : victim * 4096] = b"\xa5" * 4096
+    path.write_bytes(data)
+    opened = open_here(tmp_path)
+    assert opened.aside is not None and opened.salvaged is not None
+    assert 0 < opened.salvaged.batches < TURNS and opened.salvaged.lost > 0
+
+
+def _has_dbstat(raw: sqlite3.Connection) -> bool:
+    return ("ENABLE_DBSTAT_VTAB",) in raw.execute("PRAGMA compile_options").fetchall()
+
+
+@pytest.mark.fault("F48")
+def test_a_disk_that_fails_for_a_moment_costs_no_journal() -> None:
+    disk = Disk()
+    journal = open_or_replace(place_on(disk), 0).journal
+    put(journal, 5)
+    disk.end_process()
+    for _ in range(2):
+        disk.troubles = dict.fromkeys(range(disk.operations, disk.operations + 3), Trouble.EIO)
+        with pytest.raises(JournalFailed):
+            open_or_replace(place_on(disk), 0)
+        disk.troubles.clear()
+        disk.end_process()
+    opened = open_or_replace(place_on(disk), 0)
+    assert (opened.aside, opened.journal.state().seq) == (None, 5)
+    assert not disk.files.get(f"{JOURNAL}.suspect")
