@@ -392,7 +392,7 @@ class SqliteJournal(GateTables, KeyTables, ClockTables, RoomTables):
             " AND stored_ms IS NULL AND jws IS NOT NULL ORDER BY seq LIMIT ?",
             (chain, seq_from, seq_to, limit),
         )
-        return [_batch(row) for row in rows]
+        return [batch_in(row) for row in rows]
 
     def waiting_up_to(self, ordinal: int) -> int:
         rows = self._db.execute(
