@@ -107,7 +107,7 @@ def exchange(
         answer = _ask(site_file, meter_id, {"do": "note", "confirm": confirm, **given})
     elif confirm:
         answer = _ask(site_file, meter_id, {"do": "confirm"})
-    elif as_json or not sys.stdin.isatty():
+    elif as_json or not _is_terminal():
         answer = _ask(site_file, meter_id, {"do": "look"})
     else:
         answer = _guide(site_file, meter_id, say)
@@ -116,6 +116,10 @@ def exchange(
     else:
         click.echo(say.text_of(answer, undone=undo, same=same))
     ctx.exit(NO if answer["objections"] else OK)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _ask(site_file: Path, meter_id: str, question: Mapping[str, object]) -> dict[str, Any]:

@@ -112,3 +112,21 @@ def test_memory_with_everything_on_stays_small(rig: Installation) -> None:
     for _ in range(20):
         fetch(rig, "/metrics")
     assert rig.resident_mb("agent") <= MEMORY_MB_MAX
+
+
+def test_balance_of_a_site_without_an_incomer_says_so(rig: Installation) -> None:
+    done = command("balance", "--site", str(rig.site))
+    assert (done.returncode, done.stderr) == (0, "") and "No meter" in done.stdout
+
+
+def test_an_exchange_is_refused_while_the_old_meter_hangs_there_and_shows_what_is_known(
+    rig: Installation,
+) -> None:
+    known = json.loads(command("exchange", "m01", "--site", str(rig.site), "--json").stdout)
+    assert known["wire"]["serial"] == known["ledger"]["serial"] == known["site_serial"]
+    arguments = ("exchange", "m01", "--by", "Li Wei", "--site", str(rig.site))
+    refused = command(*arguments, "--first", known["wire"]["register_kwh"])
+    assert refused.returncode == 1 and known["site_serial"] in refused.stdout
+    assert "表号" in command(*arguments, "--lang", "zh").stdout
+    assert command("exchange", "m99", "--site", str(rig.site)).returncode == 2
+    assert "nothing is noted" in command("exchange", "m01", "--undo", "--site", str(rig.site)).stdout

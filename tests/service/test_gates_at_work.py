@@ -1,5 +1,7 @@
 """Every gate between a reading and the ledger, with the real journal; and across a restart, which must not open one."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +13,9 @@ from agent.metering.decode import encode
 from agent.metering.memory import Order
 from agent.metering.plant import Meter
 from agent.metering.profile import WordType
+from agent.metering.quality import RULES
 from agent.reporting.batch import Delta
-from agent.reporting.event import Event
+from agent.reporting.event import Event, refused_event
 from agent.service.close import Closed
 from tests.metering.examples import meter, profile, register
 from tests.service.bench import MINUTE_MS, Bench, two_meters
@@ -23,6 +26,21 @@ HOUR_MS = 60 * MINUTE_MS
 @pytest.fixture
 def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def in_the_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Whatever is refused here, for whatever reason: the written rules name it."""
+    said: list[str] = []
+
+    def noted(at_ms: int, **body: Any) -> Event:
+        said.append(body["reason"])
+        return refused_event(at_ms, **body)
+
+    monkeypatch.setattr("agent.service.refusals.refused_event", noted)
+    yield
+    known = {word for rule in RULES for word in re.findall(r"refused, (\w+)", rule.event)}
+    assert {reason.split()[0].rstrip(":") for reason in said} <= known | {"energy_import"}
 
 
 def nameless(**changes: object) -> Meter:

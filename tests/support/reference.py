@@ -1,7 +1,9 @@
 """Writes the reference pages of the configuration from the code: `make docs`.
 
 `config/REFERENCE.md` has every key of a site file, `config/profiles/README.md` every key of a profile and a table of
-the shipped ones. What a key is for comes from `agent.settings.meanings`, what a right value is from the shapes, and
+the shipped ones, `config/QUALITY.md` the rules of the gates.
+
+What a key is for comes from `agent.settings.meanings`, what a right value is from the shapes, and
 the shipped profiles from their files. `tests/settings/test_reference.py` fails when a page is not what this writes.
 """
 
@@ -11,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
+from agent.metering import quality
 from agent.metering.profile import Condition, Profile, Register, Sum, WordType
 from agent.resources import config_path
 from agent.settings.meanings import PROFILE, SITE, Meaning, TableMeaning
@@ -18,6 +21,7 @@ from agent.settings.profiles import exact_text, load_profiles
 
 SITE_PAGE = Path("REFERENCE.md")
 PROFILE_PAGE = Path("profiles", "README.md")
+QUALITY_PAGE = Path("QUALITY.md")
 
 _SITE_HEAD = """\
 # The site file, key by key
@@ -37,7 +41,7 @@ reader, the simulated meter, the tests and this page, and adding a meter takes n
 
 def pages() -> dict[Path, str]:
     """Every page by its place in `config`."""
-    return {SITE_PAGE: site_page(), PROFILE_PAGE: profile_page()}
+    return {SITE_PAGE: site_page(), PROFILE_PAGE: profile_page(), QUALITY_PAGE: quality.page()}
 
 
 def site_page() -> str:
