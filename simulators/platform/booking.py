@@ -24,6 +24,7 @@ from agent.reporting.utc import ms_of_text
 from agent.reporting.wire import WireError
 from simulators.platform.alarms import Alarms
 from simulators.platform.dossier import Dossier, Standing
+from simulators.platform.relabel import offsets_of, opening_ms, relabel
 from simulators.platform.store import Store
 
 Quarantine = Callable[[Delta], str | None]
@@ -107,6 +108,7 @@ class Booking:
         description = self._description(dossier, delta.meter, source)
         x = dossier.meters.get(delta.meter)
         if x is None:
+            delta = self._opening_relabelled(dossier, delta, source)
             x = self._open(dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms)
             x.describe(description)
             if (delta.epoch, delta.n) != (1, 1):
@@ -121,6 +123,8 @@ class Booking:
             x = self._open(dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms)
         reason = self._doubt(delta, x, description)
         self._watch(dossier, delta, x, description, source)
+        if delta.start_ms == x.end_ms and delta.n == x.booked_n + 1:
+            delta = replace(delta, start_ms=x.booked_end_ms)  # where a `clock` event has moved it
         x.n, x.register, x.end_ms = delta.n, delta.reg_end, delta.end_ms
         x.describe(description)
         if reason is None and not self._bridge(dossier, delta.meter, x, delta, source):
@@ -129,6 +133,13 @@ class Booking:
             self._hold(dossier, delta, reason, source)
             return
         self._append(dossier, _span_of(delta, x.booked_position), x, source)
+
+    def _opening_relabelled(self, dossier: Dossier, delta: Delta, source: Source) -> Delta:
+        """A meter's first delta; its opening register may have been read by a clock that was set since."""
+        if "clock" not in delta.q:
+            return delta
+        offsets = offsets_of(self._store, dossier.agent_id, source.chain)
+        return replace(delta, start_ms=opening_ms(delta.start_ms, delta.end_ms, offsets))
 
     def _doubt(self, delta: Delta, x: Standing, description: MeterDescription | None) -> str | None:
         """Why a delta cannot be booked as it stands (V1, V2, the operator's rule), None if it can."""
@@ -356,6 +367,9 @@ class Booking:
             self._balance(dossier, event, source)
         elif event.type == "key-rotate":
             self._rotate(dossier, event, source)
+        elif event.type == "clock":
+            self._save_spans()
+            dossier.save_meters(relabel(self._store, dossier, event, source.chain))
 
     def _epoch(self, dossier: Dossier, event: Event, source: Source) -> None:
         """Close the old epoch at `last`, open the new one at `first`; the hole between them is declared, not filled."""

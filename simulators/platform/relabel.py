@@ -1,0 +1,66 @@
+"""What a `clock` event changes: the times of booked rows, and nothing else.
+
+A gateway without a clock labels its readings with 1970 and says later by how much that was wrong. Reports go by the
+times of booked rows, so these are moved; energies, registers and numbers stay, and so do the signed batches and what
+was judged of them (wire format, section 2: relabels, never re-books).
+
+Booked rows of an epoch lie end to end. So only their ends are moved, and each begins where the one before it ends; the
+first one of an epoch has a label of its own for that, which may have been made before the clock was lost.
+"""
+
+from collections.abc import Iterable
+
+from agent.reporting.event import Event
+from simulators.platform.dossier import Dossier
+from simulators.platform.store import Store
+
+
+def relabel(store: Store, dossier: Dossier, event: Event, chain: str) -> list[str]:
+    """Move the times of what was booked from the batches that a `clock` event names; the meters whose end moved."""
+    offset_ms = event.body["offset_ms"]
+    if not isinstance(offset_ms, int):
+        return []
+    agent_id, moved = dossier.agent_id, []
+    rows = store.rows(
+        "SELECT b.booked_id, b.meter, b.epoch, b.n_first, b.n_last, b.start_ms, b.end_ms FROM booked b"
+        " JOIN batches t USING (batch_id) WHERE b.agent_id = ? AND t.chain = ? AND t.seq BETWEEN ? AND ?"
+        " ORDER BY b.meter, b.epoch, b.n_first, b.position",
+        (agent_id, chain, event.integer("seq_from"), event.integer("seq_to")),
+    )
+    for booked_id, meter, epoch, first, last, start_ms, end_ms in rows:
+        before = store.first(
+            "SELECT end_ms FROM booked WHERE agent_id = ? AND meter = ? AND epoch = ? AND n_last = ?",
+            (agent_id, meter, epoch, first - 1),
+        )
+        new_end_ms = end_ms + offset_ms
+        new_start_ms = before[0] if before is not None else opening_ms(start_ms, new_end_ms, [offset_ms])
+        store.run(
+            "UPDATE booked SET start_ms = ?, end_ms = ? WHERE booked_id = ?",
+            (new_start_ms, new_end_ms, booked_id),
+        )
+        if before is None:
+            store.run(
+                "UPDATE epochs SET opening_ms = ? WHERE agent_id = ? AND meter = ? AND epoch = ?",
+                (new_start_ms, agent_id, meter, epoch),
+            )
+        x = dossier.meters[meter]
+        if (x.epoch, x.booked_n) == (epoch, last):
+            x.booked_end_ms = new_end_ms
+            moved.append(meter)
+    return moved
+
+
+def offsets_of(store: Store, agent_id: int, chain: str) -> list[int]:
+    """By how much `clock` events of a chain have moved times so far."""
+    rows = store.rows(
+        "SELECT e.body ->> 'offset_ms' FROM events e JOIN batches t USING (batch_id)"
+        " WHERE e.agent_id = ? AND t.chain = ? AND e.type = 'clock' AND e.body ->> 'offset_ms' IS NOT NULL",
+        (agent_id, chain),
+    )
+    return [int(row[0]) for row in rows]
+
+
+def opening_ms(label_ms: int, end_ms: int, offsets_ms: Iterable[int]) -> int:
+    """The time of an opening register: its label as it is or moved, whichever lies nearest before the row's end."""
+    candidates = [label_ms, *(label_ms + offset_ms for offset_ms in offsets_ms)]
+    return max((each for each in candidates if each <= end_ms), default=label_ms)

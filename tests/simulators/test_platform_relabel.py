@@ -1,0 +1,77 @@
+"""A `clock` event moves the times of what was booked, and no energy."""
+
+from dataclasses import replace
+from itertools import pairwise
+
+import pytest
+
+from agent.reporting.event import Event, clock_event
+from simulators.platform import queries
+from tests.simulators.bench import Bench
+from tests.simulators.chains import MINUTE_MS, Gateway, described
+
+BACK_MS = 50 * 365 * 86_400_000
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    return Gateway(meters=(described("m1"),))
+
+
+@pytest.fixture
+def bench(gateway: Gateway) -> Bench:
+    return Bench((gateway,))
+
+
+def event(gateway: Gateway, first: int, last: int, offset_ms: int | None) -> Event:
+    return clock_event(
+        gateway.now_ms,
+        boot="one",
+        seq_from=first,
+        seq_to=last,
+        offset_ms=offset_ms,
+        err_ms=10,
+        state_from="U",
+        state_to="S",
+    )
+
+
+def times(bench: Bench) -> list[tuple[int, int]]:
+    rows = bench.platform.store.rows("SELECT start_ms, end_ms FROM booked ORDER BY position, n_first")
+    return [(int(start), int(end)) for start, end in rows]
+
+
+@pytest.mark.fault("F40")
+@pytest.mark.parametrize("with_step", [True, False])
+def test_what_was_read_in_1970_is_moved_to_where_it_belongs(
+    bench: Bench, gateway: Gateway, *, with_step: bool
+) -> None:
+    begun_ms = gateway.now_ms
+    gateway.now_ms -= BACK_MS
+    bench.send(*(gateway.interval(1_000) for _ in range(3)))
+    last = len(gateway.line)
+    gateway.now_ms += BACK_MS + MINUTE_MS
+    delta = gateway.delta("m1", 1_000)
+    said = [event(gateway, 1, last, BACK_MS if with_step else None)]
+    bench.send(gateway.say([replace(delta, q=("clock",))], events=said), gateway.interval(1_000))
+    found = times(bench)
+    assert all(one[1] == other[0] for one, other in pairwise(found))
+    assert bench.energy(gateway) == {"m1": 5_000}
+    assert queries.broken_books(bench.platform.store) == []
+    if with_step:
+        assert [start >= begun_ms - MINUTE_MS for start, _ in found] == [True] * 5
+        assert [end - start for start, end in found] == [MINUTE_MS] * 5
+    else:
+        assert found[0][1] < begun_ms - BACK_MS // 2
+
+
+def test_rows_outside_the_range_stay(bench: Bench, gateway: Gateway) -> None:
+    bench.send(gateway.interval(1_000), gateway.interval(1_000))
+    before = times(bench)
+    first = len(gateway.line)
+    bench.send(gateway.interval(1_000))
+    gateway.now_ms += MINUTE_MS
+    bench.send(gateway.say([], events=[event(gateway, first + 1, first + 1, 5_000)]))
+    after = times(bench)
+    assert after[:2] == before
+    assert after[2] == (before[1][1], before[1][1] + MINUTE_MS + 5_000)
