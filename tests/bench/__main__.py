@@ -8,6 +8,7 @@ rows, to see that it works.
 
 import argparse
 import logging
+import signal
 import sys
 
 from tests.bench import report
@@ -25,6 +26,9 @@ def main() -> int:
     parser.add_argument("section", nargs="*", choices=[[], *SECTIONS], default=[])
     asked = parser.parse_args()
     logging.disable()
+    # A bench that is told to end takes its agents and lines with it: an agent left behind would open the next pty.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print(report.machine())
     for name in asked.section or SECTIONS:
         report.heading(name)
