@@ -15,7 +15,7 @@ from fractions import Fraction
 
 from agent.metering.decode import NoValue, decode
 from agent.metering.gates import Held, RefusedReading, admit, compare, power_max_w, rise_max, step_milliwh
-from agent.metering.interval import DAY_MS
+from agent.metering.interval import DAY_MS, elapsed_ms
 from agent.metering.plant import Meter
 from agent.metering.profile import Register
 from agent.metering.quantity import EXACT_MAX, Counts, format_kwh, to_milliwh
@@ -206,9 +206,9 @@ def _continuity_gate(before: Reading, after: Reading) -> dict[str, object]:
 def _move_gate(
     meter: Meter, before: Reading, after: Reading, delta: Delta, counts: Counts | None
 ) -> dict[str, object]:
-    length_ms = max(0, after.point.at_ms - before.point.at_ms)
+    length_ms = elapsed_ms(before.point, after.point)
     step = Fraction(0) if counts is None else step_milliwh(meter, counts)
-    most = rise_max(power_max_w(meter), step, length_ms)
+    most = None if length_ms is None else rise_max(power_max_w(meter), step, length_ms)
     move = compare(
         before.point.register_milliwh,
         after.point.register_milliwh,
@@ -220,10 +220,9 @@ def _move_gate(
     if (move.delta_milliwh, move.roll_milliwh) != (delta.delta, delta.roll):
         return _gate("move", False, f"gives {move.delta_milliwh}, the batch says {delta.delta}")
     roll = "" if move.roll_milliwh is None else f" across one rollover of {format_kwh(move.roll_milliwh)} kWh"
-    if most is None:
-        return _gate(
-            "move", True, f"a rise{roll}; nobody knows the power of the circuit, so there is no limit"
-        )
+    if most is None or length_ms is None:
+        unknown = "how long it was" if length_ms is None else "the power of the circuit"
+        return _gate("move", True, f"a rise{roll}; nobody knows {unknown}, so there is no limit")
     limit = f"at most {format_kwh(most)} kWh are possible in {length_ms // 1000} s"
     if move.delta_milliwh > most:
         confirmed = "rate" in delta.q
