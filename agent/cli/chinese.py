@@ -51,6 +51,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "电表 {subject}：上一间隔带有标记 {flags}",
         "把显示屏与负荷核对；电量已入账，平台显示为可疑",
     ),
+    "meter-ratio": (
+        "电表 {subject} 内设 {register} 为 {at_meter}，站点文件为 {in_site}",
+        "以站点文件为准：把两者与互感器铭牌核对，更正错误的一个",
+    ),
     "meter-returned": (
         "电表 {subject} 在长时间无应答或更换地址后于 {since} 恢复，无法证明自己的身份",
         "到现场查看后确认：metering-agent exchange {subject} --same --by 姓名 --site SITE",

@@ -6,6 +6,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from agent.metering.gates import power_max_w
 from agent.metering.plant import Line, Meter, Role, Transport
 from agent.settings.budget import bytes_per_day, days_to_keep, needed_mb
 from agent.settings.forecast import LineForecast, forecast, format_s
@@ -149,6 +150,11 @@ def _profile_notes(site: Site, meter: Meter) -> list[str]:
             f"meter {meter.id}: profile {profile.id} rests on one source only, so its energy is reported as suspect; "
             f"compare two readings with the display (metering-agent read), then add "
             f'display_checked = "DATE by NAME" to it'
+        )
+    if power_max_w(meter) is None:
+        notes.append(
+            f"meter {meter.id}: nobody knows how much power its circuit can draw, so an impossible rise is not noticed "
+            "and a rollover is held until a person has looked; give it rated_kw"
         )
     if profile.counts_both:
         notes.append(

@@ -79,6 +79,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "meter {subject}: its last interval is marked {flags}",
         "compare the meter's display with its load; the energy is booked, the platform shows it as suspect",
     ),
+    "meter-ratio": (
+        "meter {subject} is set to a {register} of {at_meter}, the site file says {in_site}",
+        "the site file's counts: compare both with the plate of the transformer, and correct the one that is wrong",
+    ),
     "meter-returned": (
         "meter {subject} came back {since} after a long silence or at another address, and cannot say who it is",
         "look at it, then confirm: metering-agent exchange {subject} --same --by NAME --site SITE",
@@ -318,6 +322,8 @@ def _of_a_meter(meter: Mapping[str, Any]) -> Iterator[Problem]:
 
 def _of_what_a_person_has_to_say(meter: Mapping[str, Any]) -> Iterator[Problem]:
     """Doubts that only a person can end."""
+    if meter["ratio"] is not None:
+        yield Problem("meter-ratio", WARNING, meter["meter"], meter["ratio"])
     if meter["returned_ms"] is not None:
         since = text_of_ms(meter["returned_ms"])[:16] + "Z"
         yield Problem("meter-returned", WARNING, meter["meter"], {"since": since})

@@ -205,6 +205,7 @@ class Overview:
             "age_ms": age_ms,
             "booked": None if head is None else _booked(head),
             "not_booked": None if kept_out is None else _not_booked(kept_out),
+            "ratio": _ratio(watch),
             "returned_ms": gates.returned_ms(meter.id),
             "order": gates.order(meter.id),
             "reads": watch.reads,
@@ -288,6 +289,16 @@ def _place(line: Line) -> str:
     if line.transport is Transport.RS485:
         return line.device or ""
     return f"{line.host}:{line.port}"
+
+
+def _ratio(watch: Watch) -> dict[str, str] | None:
+    """A ratio that the meter has otherwise than the site file."""
+    found = watch.other_ratio()
+    return (
+        None
+        if found is None
+        else dict(zip(("register", "at_meter", "in_site"), map(str, found), strict=True))
+    )
 
 
 def _booked(head: Head) -> dict[str, object]:

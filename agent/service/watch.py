@@ -10,7 +10,7 @@ from fractions import Fraction
 from agent.metering.decode import Decoded, NoValue, decode
 from agent.metering.plan import Block, BusCost, plan_for
 from agent.metering.plant import Line, Meter, SerialSettings, Transport
-from agent.metering.profile import ENERGY_IMPORT, Quantity
+from agent.metering.profile import CT_RATIO, ENERGY_IMPORT, PT_RATIO, Quantity
 from agent.metering.reads import Reads
 from agent.protocol.pace import Pace
 from agent.protocol.silence import character_ns
@@ -106,6 +106,26 @@ class Watch:
             return None
         ratio = self.meter.transformer_ratio(live.register)
         return value * live.register.per_count * _WATTS[live.register.unit] * ratio
+
+    def other_ratio(self) -> tuple[str, Fraction, Fraction] | None:
+        """A ratio that is set otherwise at the meter than in the site file: register, at the meter, in the site file.
+
+        The site file's counts; only of a meter whose energy counts behind its transformers does it matter.
+        """
+        profile = self.meter.profile
+        if not profile.energy.secondary:
+            return None
+        in_site = {CT_RATIO: self.meter.ct_ratio, PT_RATIO: self.meter.pt_ratio}
+        for name, words in self.fingerprint:
+            if name not in in_site or words is None:
+                continue
+            counts = decode(profile.registers[name], words)
+            if isinstance(counts, str | NoValue):
+                continue
+            at_meter = counts * profile.registers[name].per_count
+            if at_meter != in_site[name]:
+                return name, at_meter, in_site[name]
+        return None
 
     def owes(self, block: Block, now_ns: int) -> bool:
         """Whether a late answer could be taken for the answer to this block."""

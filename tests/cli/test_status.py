@@ -106,6 +106,15 @@ KEPT_OUT = {
             "meter-suspect",
             "warning",
         ),
+        (
+            changed(
+                "meters",
+                3,
+                to=a_meter(4, ratio={"register": "ct_ratio", "at_meter": "40", "in_site": "30"}),
+            ),
+            "meter-ratio",
+            "warning",
+        ),
         (changed("meters", 3, to=a_meter(4, returned_ms=1_795_388_000_000)), "meter-returned", "warning"),
         (
             changed("meters", 3, to=a_meter(4, order={"by": "Li Wei", "confirmed": False})),

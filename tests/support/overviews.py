@@ -26,6 +26,7 @@ def a_meter(number: int, **more: Any) -> dict[str, Any]:
             "n": 4,
         },
         "not_booked": None,
+        "ratio": None,
         "returned_ms": None,
         "order": None,
         "reads": 180,
