@@ -218,6 +218,37 @@ def test_a_clock_that_was_wrong_makes_no_reading_go_before_its_batch(tmp_path: P
     assert [reading.point.at_ms for reading in journal.readings("m1", after=None)] == [1, 10**13 + 1, 3, 4, 5]
 
 
+def test_what_is_acknowledged_is_found_by_numbers_also_where_batches_share_a_reading(tmp_path: Path) -> None:
+    """Two batches tell of the same cut; while only one of them is acknowledged, none of its readings counts as such."""
+    journal = open_journal(tmp_path / "j.db")
+    cfg = "d" * 43
+
+    def add(at: int, *seqs: int) -> None:
+        journal.add_reading(Reading(Point("m1", at, at, at * 10, BASIS), (0, at), cfg))
+        for seq in seqs:
+            journal.append_batch(batch(seq, sealed_ms=at))
+
+    def unacknowledged() -> tuple[int | None, list[int]]:
+        anchor, rest = journal.readings_unacknowledged("m1")
+        return None if anchor is None else anchor.point.at_ms, [each.point.at_ms for each in rest]
+
+    with journal.transaction():
+        journal.add_descriptor(KeptDescriptor(cfg, 1, b"jws"))
+        add(50, 1)
+        add(7, 2, 3)
+        add(90, 4)
+        assert unacknowledged() == (None, [50, 7, 90])
+        journal.mark_stored(batch(1).head, 1000)
+        assert unacknowledged() == (50, [7, 90])
+        journal.mark_stored(batch(2).head, 1000)
+        assert unacknowledged() == (50, [7, 90])
+        journal.mark_stored(batch(3).head, 1000)
+        assert unacknowledged() == (7, [90])
+        journal.mark_stored(batch(4).head, 1000)
+        assert unacknowledged() == (90, [])
+    assert journal.readings_unacknowledged("nobody") == (None, [])
+
+
 def test_an_acknowledgement_that_purges_nothing_reads_no_table(tmp_path: Path) -> None:
     """One comes every two seconds, and the tables grow for years."""
     asked: list[str] = []

@@ -271,3 +271,15 @@ def test_the_trigger_never_names_a_moment_that_is_not_in_the_future(wall_ms: int
         wait_ms = wait // datetime.timedelta(milliseconds=1)
         assert 0 < wait_ms <= period_ms
         assert (wall_ms + wait_ms) % period_ms == 0
+
+
+async def test_where_the_kernel_names_no_boot_a_step_is_seen_all_the_same() -> None:
+    class Nameless(TurnedClock):
+        def uptime(self) -> None:
+            return None
+
+    clock, record = Nameless(), Record()
+    async with running(clock, record) as schedule:
+        clock.turn_ms += 5_000
+        assert schedule.look()
+    assert len(record.steps) == 1 and abs(record.steps[0] - 5_000) <= 5

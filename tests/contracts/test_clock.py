@@ -51,3 +51,13 @@ def test_quality_is_one_of_three_letters_with_a_bound(clock: Clock) -> None:
     assert quality.sync in ("S", "H", "U")
     assert isinstance(quality.err_ms, int)
     assert 0 <= quality.err_ms <= 2**31 - 1
+
+
+def test_the_time_since_the_machine_was_started_has_a_name_and_only_grows(clock: Clock) -> None:
+    uptimes = [clock.uptime() for _ in range(100)]
+    assert all(uptime is not None and uptime.boot for uptime in uptimes)
+    seen = [uptime.ms for uptime in uptimes if uptime is not None]
+    assert seen == sorted(seen) and all(isinstance(value, int) for value in seen)
+    assert len({uptime.boot for uptime in uptimes if uptime is not None}) == 1
+    # Sleep counts, so it is never behind the monotonic clock.
+    assert seen[-1] >= 0 and clock.monotonic_ns() // 1_000_000 <= seen[-1] + 60_000
