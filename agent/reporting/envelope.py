@@ -151,6 +151,11 @@ def typ_of(jws: bytes) -> str:
     return typ
 
 
+def kid_of(jws: bytes) -> str:
+    """The key that a message says it was signed by, nothing verified. Raises EnvelopeError."""
+    return _header_members(_three_parts(jws)[0])["kid"]
+
+
 def signing_input_hash(jws: bytes) -> str:
     """Base64url SHA-256 of `header.payload`, 43 characters: the link of the chain. Raises EnvelopeError."""
     _three_parts(jws)

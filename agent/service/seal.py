@@ -20,7 +20,7 @@ from agent.reporting.event import Event, key_rotate_event
 from agent.service.clocking import Look, look_at
 from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
 from agent.service.ports import Clock, Entropy
-from agent.service.signing import Signers, is_rotation_due, use_key
+from agent.service.signing import Signers, is_rotation_due, known_kids, use_key
 
 MAPS_KEPT = 8
 """Descriptors that are kept in memory as they were read."""
@@ -132,7 +132,8 @@ class Sealer:
         wanted = Descriptor(who.org, who.agent, rev, now_ms, who.sw, described)
         if latest is not None:
             present = read_map(latest)
-            if latest.rev >= rev_above and present.descriptor.same_meaning(wanted):
+            is_known = envelope.kid_of(latest.jws) in (known_kids(journal) or {self._kid(journal)})
+            if is_known and latest.rev >= rev_above and present.descriptor.same_meaning(wanted):
                 return present, []
         jws = envelope.seal(envelope.DESCRIPTOR, wanted.to_payload(), self._signers.in_force(journal))
         kept = KeptDescriptor(envelope.signing_input_hash(jws), rev, jws)
@@ -166,6 +167,9 @@ class Sealer:
         for some_events, some_deltas in portions:
             self._append(journal, cfg, some_events, some_deltas, prev_chain)
         return len(portions)
+
+    def _kid(self, journal: Journal) -> str:
+        return self._signers.in_force(journal).kid
 
     def rotate_if_due(self, journal: Journal, cfg: str) -> bool:
         """Let the following key take over where the site file names one: whether it did.

@@ -66,6 +66,19 @@ def key_standing(journal: Journal) -> KeyStanding:
     return KeyStanding(uses[-1].kid, former, rotated, kept is None or kept.stored_ms is not None)
 
 
+def known_kids(journal: Journal) -> frozenset[str]:
+    """The keys that whoever knows the one in force knows too: those from which it took over inside the chain.
+
+    A rotation that never reached the platform has left descriptors behind that nobody there could verify.
+    """
+    found: set[str] = set()
+    for use in reversed(journal.key_uses()):
+        found.add(use.kid)
+        if use.since is None:
+            break
+    return frozenset(found)
+
+
 def use_key(journal: Journal, signer: Signer, since: ChainHead | None = None) -> None:
     """From now on this key signs, in the caller's transaction; `since` is the batch that says so, if one does."""
     if journal.signing_kid() != signer.kid or since is not None:

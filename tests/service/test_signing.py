@@ -8,7 +8,7 @@ from agent.adapters.keys import Ed25519Signer, PublicKeys, generate_key, load_si
 from agent.errors import ConfigError
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
-from agent.reporting.envelope import BATCH, open_sealed
+from agent.reporting.envelope import BATCH, kid_of, open_sealed
 from agent.reporting.verdict import Report
 from agent.reporting.verify import Verifier
 from agent.service.acknowledge import Outcome
@@ -209,6 +209,28 @@ def test_the_key_that_the_platform_answered_signs_the_restored_chain(tmp_path: P
     assert set(signed_by(bench)) == {new.kid}
     minute(bench, 1010)
     assert set(signed_by(bench)) == {new.kid}
+
+
+def test_a_descriptor_of_a_key_that_never_reached_the_platform_is_made_anew(tmp_path: Path) -> None:
+    """Else the platform could not verify the meter map of the restored chain (found by the simulated world)."""
+    bench, old, new = rotated(tmp_path)
+    bench.wire(bench.meters[:1])
+    bench.read({"reflow-1": 1040})
+    before = bench.journal.latest_descriptor()
+    assert before is not None
+    assert kid_of(before.jws) == new.kid
+    heads = {"reflow-1": bench.meter_head("reflow-1", n=1, register=10_000_000)}
+    bench.acknowledge(ELSEWHERE, number=200)
+    answered = session_of("s", old)
+    assert (
+        bench.acknowledge(ELSEWHERE, number=201, heads=heads, session=answered, kid=old.kid)
+        is Outcome.RESTORED
+    )
+    after = bench.journal.latest_descriptor()
+    assert after is not None
+    assert (kid_of(after.jws), after.rev > before.rev) == (old.kid, True)
+    bench.read({"reflow-1": 1050})
+    assert bench.journal.latest_descriptor() == after
 
 
 def test_what_a_person_is_told(tmp_path: Path) -> None:
