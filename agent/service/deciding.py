@@ -258,7 +258,12 @@ class Decider:
         reads = [each.on(head.basis) for each in readings if isinstance(each, Sound)]
         is_too_fast = rises_too_fast(head, point, bound)
         if not is_confirmed(reads, bound):
-            what = "by more than the circuit can have used" if is_too_fast else "by about one turn of a word"
+            if elapsed_ms(head, point) is None:
+                what = "in a time that nobody knows, and once only"
+            else:
+                what = (
+                    "by more than the circuit can have used" if is_too_fast else "by about one turn of a word"
+                )
             return Refusal(latest.sample, "held", f"rise: register rose {what}", point.register_milliwh)
         if not is_too_fast:
             return self._accepted(meter, head, latest, elsewhere=elsewhere)
@@ -580,10 +585,15 @@ def bound_of(meter: Meter, counts: int | Fraction) -> Bound:
 
 
 def _rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: int | Fraction) -> bool:
-    """Whether a rise has to be seen more than once: too fast for the circuit, or as if two words were torn apart."""
+    """Whether a rise has to be seen more than once: too fast for the circuit, or as if two words were torn apart.
+
+    So has one of which nobody knows how long it took, after a start of the machine without a clock.
+    """
     rise = point.register_milliwh - head.register_milliwh
     if rise <= 0:
         return False
+    if point.when is not None and elapsed_ms(head, point) is None:
+        return True
     return rises_too_fast(head, point, bound) or may_be_torn(
         meter.profile.energy, rise, step_milliwh(meter, counts)
     )

@@ -182,3 +182,17 @@ def test_a_hole_across_a_boot_without_a_clock_has_no_bound(bench: Bench) -> None
 def test_a_cut_of_nothing_keeps_no_stretch(bench: Bench) -> None:
     bench.closer.close(bench.journal, Cut(bench.clock.now_ms, ()))
     assert len(bench.journal.clock_stretches()) <= 1
+
+
+@pytest.mark.fault("F21", "F40")
+def test_a_rise_in_a_time_that_nobody_knows_is_seen_three_times_before_it_is_booked(bench: Bench) -> None:
+    """Found by the simulated world: a jump read right after a boot without a clock had no bound to be refused by."""
+    set_clock(bench, OFFSET_MS, "S")
+    read(bench, 1000)
+    read(bench, 1001)
+    bench.clock.boot, bench.clock.up_ms, bench.clock.sync = "two", 0, "U"
+    assert bench.closer.to_read_again(bench.journal, bench.cut_of({"reflow-1": 900_000})) == {"reflow-1"}
+    closed = bench.read({"reflow-1": 900_000})
+    assert "nobody knows" in closed.held["reflow-1"]
+    bench.read({"reflow-1": 1010}, times=3)
+    assert bench.deltas("reflow-1") == [10_000, 90_000]
