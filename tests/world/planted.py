@@ -13,6 +13,7 @@ import pytest
 
 from agent.adapters.journal import SqliteJournal, opening
 from agent.errors import UplinkRefused
+from agent.metering import gates, ledger
 from agent.metering.quantity import to_milliwh
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
@@ -134,6 +135,40 @@ def rises_unchecked(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(deciding, "rises_too_fast", lambda head, point, bound: False)
 
 
+def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
+    """What a meter says first after a start is booked as it is: the gates have seen nothing yet to doubt."""
+    close_cut, judge = close.Closer.close, deciding.Decider._judge_move
+    started: set[int] = set()
+
+    def closed(self: Any, journal: Any, cut: Any) -> Any:
+        patch.setattr(deciding.Decider, "_judge_move", judge if id(self) in started else believe)
+        try:
+            return close_cut(self, journal, cut)
+        finally:
+            started.add(id(self))
+            living.append(self)
+
+    def believe(self: Any, meter: Any, head: Any, readings: Any, latest: Any, bound: Any, **_: Any) -> Any:
+        return latest
+
+    living: list[object] = []
+    patch.setattr(close.Closer, "close", closed)
+
+
+def rollover_without_a_modulus(patch: pytest.MonkeyPatch) -> None:
+    """A fall is taken for a rollover at the next power of ten."""
+    original = gates.compare
+
+    def guess(before: int, after: int, *, modulus_milliwh: int | None, rise_max_milliwh: int | None) -> Any:
+        if after < before and modulus_milliwh is None:
+            turn = 10 ** len(str(before))
+            return gates.Rise(after - before + turn, turn)
+        return original(before, after, modulus_milliwh=modulus_milliwh, rise_max_milliwh=rise_max_milliwh)
+
+    patch.setattr(deciding, "compare", guess)
+    patch.setattr(ledger, "compare", guess)
+
+
 def float_sums(patch: pytest.MonkeyPatch) -> None:
     """Counts go through a binary float32 on their way to 0.001 Wh."""
     import struct
@@ -200,6 +235,8 @@ PLANTED: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     forgets_after_crash,
     one_zero_trusted,
     rises_unchecked,
+    gate_bypassed_after_restart,
+    rollover_without_a_modulus,
     float_sums,
     epoch_goes_on_after_a_new_ratio,
     interval_not_cut,
