@@ -221,20 +221,22 @@ class Dialogue:
         That is while heads are asked for, and while the batch that ends a key may lie on the same stick.
         """
         signer = self._signer(position)
-        said = [self._status(position, session, "online", signer)]
+        said = [self._status(position, self._asked(session, signer), "online", signer)]
         if position.state.standing is not Standing.NORMAL or not position.keys.acknowledged:
             others = [each for each in self._signers if each is not signer]
-            said += [self._status(position, session_of(session, each), "online", each) for each in others]
+            said += [self._status(position, self._asked(session, each), "online", each) for each in others]
         return said
 
     def _statement(self, position: Position, session: str, state: str) -> bytes:
         """A status; one that asks for heads is signed by one of our keys after the other."""
-        signer = self._signer(position)
-        if position.state.standing is Standing.NORMAL:
-            return self._status(position, session, state, signer)
-        chosen = self._question.next(signer)
-        asked = session if chosen is signer else session_of(session, chosen)
-        return self._status(position, asked, state, chosen)
+        chosen = self._signer(position)
+        if position.state.standing is not Standing.NORMAL:
+            chosen = self._question.next(chosen)
+        return self._status(position, self._asked(session, chosen), state, chosen)
+
+    def _asked(self, session: str, signer: Signer) -> str:
+        """The session under which a key speaks: where there are two, an answer has to say which of them it answers."""
+        return session if self._signers.following is None else session_of(session, signer)
 
     def _status(self, position: Position, session: str, state: str, signer: Signer) -> bytes:
         who, own, quality, oldest = self._identity, position.state, self._clock.quality(), position.oldest
@@ -344,7 +346,7 @@ class Dialogue:
             return
         if outcome is not Outcome.WAITING:
             self.last_acknowledged_ms = said.stored_at_ms
-        if said.session is not None and said.session == self._session:
+        if said.session is not None and said.session.partition(".")[0] == self._session:
             self._answered.set()
         match outcome:
             case Outcome.TAKEN:

@@ -78,7 +78,7 @@ def _unparsable(world: "World", chance: random.Random, journal: Journal) -> None
         "prev": state.hash,
         "events": [restart_event(now_ms, reason="a batch without its deltas").to_payload()],
     }
-    jws = envelope.seal(envelope.BATCH, payload, world.agent_key)
+    jws = envelope.seal(envelope.BATCH, payload, world.gateway.signers.in_force(journal))
     head = ChainHead(state.head.chain, state.seq + 1, envelope.signing_input_hash(jws))
     journal.append_batch(SealedBatch(head, state.head.hash, None, now_ms, 0, jws))
     journal.save_state(replace(state, seq=head.seq, hash=head.hash))

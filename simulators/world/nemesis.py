@@ -1,10 +1,10 @@
 """Everything that can go wrong, by name: each kind a small play of `network_plays`, `bus_plays`, `box_plays`,
-`operator_plays` or `liar_plays`. What cannot be put right (an exchanged meter, a lost disk) is over when it has
-happened. Fault numbers are those of the catalogue in tests/FAULTS.md.
+`operator_plays`, `key_plays` or `liar_plays`. What cannot be put right (an exchanged meter, a lost disk) is over when
+it has happened. Fault numbers are those of the catalogue in tests/FAULTS.md.
 """
 
 from simulators.meters.faults import Kind
-from simulators.world import box_plays, bus_plays, liar_plays, network_plays, operator_plays
+from simulators.world import box_plays, bus_plays, key_plays, liar_plays, network_plays, operator_plays
 from simulators.world.plays import Play
 
 KINDS: dict[str, Play] = {
@@ -23,6 +23,7 @@ KINDS: dict[str, Play] = {
     "clock-step": box_plays.clock_step,
     "clock-unset": box_plays.no_clock,
     "clone": operator_plays.cloned,
+    "courier": key_plays.by_stick,
     "crash": box_plays.killed,
     "crash-storm": box_plays.restart_storm,
     "denied": network_plays.weather("refuse", 0x87, None),
@@ -36,6 +37,8 @@ KINDS: dict[str, Play] = {
     "exchange": operator_plays.exchanged,
     "fsync": box_plays.sync_error,
     "half-open": network_plays.half_open,
+    "key-revoked": key_plays.revoked,
+    "key-rotated": key_plays.rotated,
     "late": network_plays.weather("late", 300, 0),
     "lost": network_plays.weather("lose", 300, 0),
     "meter-bad-checksum": bus_plays.sick(Kind.BAD_CHECKSUM),

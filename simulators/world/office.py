@@ -1,10 +1,15 @@
 """The platform in the world: the reference platform's core, which crashes and is restored from older backups."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from agent.adapters.keys import Ed25519Signer
+from agent.reporting import envelope, topics
+from agent.reporting.chain import ChainHead
+from agent.reporting.enrolment import Enrolment
 from simulators.platform.ingest import Outgoing, Platform
+from simulators.platform.registry import UnknownKey
 from simulators.platform.store import Store
 from simulators.world.network import Broker
 from simulators.world.site import AGENT, AUDIENCE, ORG
@@ -35,7 +40,8 @@ class Office:
         """What was said last, for those who replay it."""
         self._broker = broker
         self._signer = signer
-        self._agent_key = agent_key
+        self._keys = [agent_key]
+        self._revoked: dict[str, ChainHead | None] = {}
         self._time = time
         self._booked = booked
         self._said = said
@@ -48,7 +54,7 @@ class Office:
             self.store,
             audience=AUDIENCE,
             signer=self._signer,
-            keys={(ORG, AGENT): [self._agent_key.public_key]},
+            keys={(ORG, AGENT): [each.public_key for each in self._keys]},
             clock=self._time,
             gen=self.gen,
         )
@@ -71,6 +77,32 @@ class Office:
             del self.answers[:-32]
             self._broker.route_down(each.topic, each.payload)
 
+    # -- what its operator does; after a restore it is done again
+
+    def admit(self, key: Ed25519Signer) -> None:
+        """Register one more key: enrolled, compared, approved."""
+        self._keys.append(key)
+        said = Enrolment(ORG, AGENT, key.public_jwk, self._time.wall_ms(), "0.1.0")
+        jws = envelope.seal(envelope.ENROLMENT, said.to_payload(), key)
+        self.platform.receive(topics.enrolment(ORG, AGENT), jws)
+        with contextlib.suppress(UnknownKey):  # one that a rotation has brought waits for nobody
+            self.platform.approve(ORG, AGENT, key.kid)
+
+    def revoke(self, kid: str) -> None:
+        """End a key at the present head; one that no rotation has brought here yet is unknown."""
+        try:
+            self._revoked[kid] = self.platform.revoke(ORG, AGENT, kid, self._revoked.get(kid))
+        except UnknownKey:
+            return
+
+    def by_stick(self, messages: list[tuple[str, bytes]]) -> list[bytes]:
+        """A stick is put in; gives the receipts."""
+        answers = [each.payload for each in self.platform.receive_many(messages)]
+        for each in answers:
+            self._said(each)
+        self._booked()
+        return answers
+
     # -- what happens to it
 
     def go_away(self) -> None:
@@ -80,6 +112,8 @@ class Office:
     def come_back(self) -> None:
         """A new process on the same store."""
         self.platform = self._start()
+        for kid in list(self._revoked):
+            self.revoke(kid)
         self._broker.platform_returns(self._receive)
         self._say(self.platform.acknowledge_all())
 

@@ -78,6 +78,7 @@ async def cloned(world: "World", chance: random.Random, for_s: int) -> None:
     """F85: a copy of the disk runs in a second box beside the first, for a while."""
     clone = world.new_gateway(f"clone {chance.randrange(1000)}", world.new_pairs("clone"))
     clone.site, clone.applied = world.gateway.site, world.gateway.applied
+    clone.signers = world.gateway.signers
     clone.disk.replace(world.gateway.disk.image())
     clone.switch_on()
     await asyncio.sleep(max(300, for_s))

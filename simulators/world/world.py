@@ -57,6 +57,7 @@ class World:
         self.site = self.new_site(first_site())
         self.version_on_bus = self.site.version
         self.agent_key, self.platform_key, self.stranger_key = (_key(number) for number in (1, 2, 3))
+        self._keys_made = 0
         self.broker = Broker(self.chance("broker"))
         self.places: dict[str, Place] = {}
         self.devices: dict[str, Device] = {}
@@ -139,6 +140,11 @@ class World:
             alarm=self.alarm,
         )
         return Gateway(name, self.site, clock, around, self.chance(name))
+
+    def new_key(self) -> Ed25519Signer:
+        """A key that nobody had before."""
+        self._keys_made += 1
+        return _key(10 + self._keys_made)
 
     # -- what is said
 
