@@ -21,7 +21,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test world fuzz sbom real bench check format docs lock clean runtime development programs
+.PHONY: help demo test world sweep outage fuzz sbom real bench check format docs lock clean runtime development programs
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,12 @@ test: development programs ## the whole test suite (ARGS="..." goes to pytest)
 
 world: development ## SEEDS=1000 whole factories in virtual time, every fault there is
 	@$(VENV)/metering-sim world --seeds $(SEEDS)
+
+sweep: development ## one half hour cut off at every operation of its disk, in every way (ARGS="--every 10")
+	@$(RUN) -m simulators.world.sweep $(ARGS)
+
+outage: development ## 30 days without a platform: 100 meters, 1 minute, 20 MB (ARGS="--days 7 --meters 26 --budget 16")
+	@$(RUN) -m tests.service.outage $(ARGS)
 
 fuzz: development ## RUNS=200000 inputs at every parser, guided by coverage (TARGETS="rtu site" for some)
 	@$(RUN) -m tests.fuzz.campaign --runs $(RUNS) $(TARGETS)

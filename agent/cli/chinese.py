@@ -67,6 +67,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "已有 {age} 没有关闭任何间隔",
         "查看日志（journalctl -u metering-agent -p warning）；若查不出原因，重启代理",
     ),
+    "intervals-coarse": (
+        "日志库中未确认的数据过多，目前间隔延长为 {length}",
+        "查明平台为何不确认；电量准确，只是时间分辨率变粗",
+    ),
     "intervals-skipped": (
         "最近一小时内有边界被跳过（启动以来共 {skipped} 次）",
         "用 metering-agent check 查看线路是否够快；电量准确，只是时间分辨率变粗",

@@ -7,7 +7,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from agent.metering.gates import power_max_w
+from agent.metering.interval import DAY_MS
 from agent.metering.plant import Line, Meter, Role, Transport
+from agent.service.pressure import RESERVED_BYTES
+from agent.service.pressure import forecast as lengthening
 from agent.settings.budget import bytes_per_day, days_to_keep, needed_mb
 from agent.settings.forecast import LineForecast, forecast, format_s
 from agent.settings.site import Site
@@ -22,6 +25,7 @@ PROMISES = {
 
 _NAMES_THAT_MOVE = ("/dev/ttyUSB", "/dev/ttyACM")
 _BUSY_PERMILLE = 800
+OUTAGE_DAYS = (1, 30, 365)
 """A line in use for more of its time has no room for retries."""
 _THIS_MACHINE = ("127.", "localhost:", "[::1]:")
 
@@ -56,6 +60,19 @@ def _journal(site: Site) -> dict[str, Any]:
         "needed_mb": needed_mb(meters, interval_ms, site.platform.acknowledgement),
         "days_to_keep": days_to_keep(site.platform.acknowledgement),
         "days_that_fit": site.journal.budget_mb * 1_000_000 // a_day,
+        "interval_ms_after_days": _outages(site, a_day),
+    }
+
+
+def _outages(site: Site, bytes_a_day: int) -> dict[str, int]:
+    """The interval length that an outage reaches, by its days."""
+    budget, interval_ms = site.journal.budget_mb * 1_000_000 - RESERVED_BYTES, site.interval_ms
+    per_interval = max(1, bytes_a_day * interval_ms // DAY_MS)
+    return {
+        str(days): lengthening(
+            interval_ms, budget_bytes=budget, interval_bytes=per_interval, outage_ms=days * DAY_MS
+        )
+        for days in OUTAGE_DAYS
     }
 
 
@@ -232,9 +249,14 @@ _METER_HEAD = ("METER", "LINE", "ADDRESS", "PROFILE", "COUNTS FOR")
 
 
 def _journal_text(journal: Mapping[str, Any]) -> str:
+    lengths = ", ".join(
+        f"{format_length(length_ms)} after {days} day{'' if days == '1' else 's'}"
+        for days, length_ms in journal["interval_ms_after_days"].items()
+    )
     return (
         f"Journal   {journal['path']}, at most {journal['budget_mb']} MB: room for {journal['days_that_fit']} days at "
-        f"this interval, {2 * journal['days_to_keep']} are needed"
+        f"this interval, {2 * journal['days_to_keep']} are needed\n"
+        f"          without a platform the interval is {lengths}"
     )
 
 

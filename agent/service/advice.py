@@ -95,6 +95,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "no interval was closed for {age}",
         "look into the log (journalctl -u metering-agent -p warning); if nothing explains it, restart the agent",
     ),
+    "intervals-coarse": (
+        "intervals are {length} long at present, because the journal fills with what is not acknowledged",
+        "find out why the platform does not acknowledge; energy is exact, its profile is coarser until then",
+    ),
     "intervals-skipped": (
         "boundaries were skipped within the last hour ({skipped} since the start)",
         "see in metering-agent check whether the lines are fast enough; energy is exact, its profile is coarser",
@@ -245,7 +249,7 @@ def advise(said: Mapping[str, Any]) -> list[Problem]:
 
 
 def _of_intervals(said: Mapping[str, Any]) -> Iterator[Problem]:
-    boundary, patience_ms = said["boundary"], 2 * said["interval_ms"] + STOPPED_MS
+    boundary, patience_ms = said["boundary"], 2 * said["boundary"]["length_ms"] + STOPPED_MS
     age_ms = said["uptime_ms"] if boundary["age_ms"] is None else boundary["age_ms"]
     if boundary["problem"] is not None:
         yield Problem(
@@ -255,6 +259,8 @@ def _of_intervals(said: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("intervals-stopped", ERROR, "intervals", {"age": format_age(age_ms)})
     if boundary["skipped_recently"]:
         yield Problem("intervals-skipped", WARNING, "intervals", {"skipped": str(boundary["skipped"])})
+    if boundary["length_ms"] > said["interval_ms"]:
+        yield Problem("intervals-coarse", WARNING, "intervals", {"length": format_age(boundary["length_ms"])})
 
 
 def _of_the_journal(journal: Mapping[str, Any]) -> Iterator[Problem]:

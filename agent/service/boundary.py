@@ -17,6 +17,7 @@ from agent.service.journal import Storage
 from agent.service.logline import pairs
 from agent.service.poll import LineWorker, Sweep
 from agent.service.ports import Clock
+from agent.service.pressure import interval_under_pressure, relieve, tend
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,10 @@ class Boundary:
         self._clock = clock
         self._patience_s = patience_ms(interval_ms) / 1000
         self._sealed = sealed
+        self._interval_ms = interval_ms
         self._due: asyncio.Queue[int] = asyncio.Queue(maxsize=1)
+        self._passed_over_ms = 0
+        self._last_cut_ns = clock.monotonic_ns()
         self._clock_steps_ms: list[int] = []
         self.skipped = 0
         self.last_skipped_ms: int | None = None
@@ -61,6 +65,8 @@ class Boundary:
         self.last: Closed | None = None
         self.last_cut_ms: int | None = None
         self.last_error: str | None = None
+        self.length_ms = interval_ms
+        """How long an interval is at present: the set length, or longer while the disk is under pressure."""
 
     def tick(self, boundary_ms: int) -> None:
         """A boundary was reached."""
@@ -82,7 +88,28 @@ class Boundary:
         """Close intervals for ever, beginning at once: the first cut ends what happened while nobody looked."""
         await self.cut(self._clock.wall_ms())
         while True:
-            await self.cut(await self._due.get())
+            boundary_ms = await self._due.get()
+            if await self._is_due(boundary_ms):
+                await self.cut(boundary_ms)
+
+    async def _is_due(self, boundary_ms: int) -> bool:
+        """Whether an interval ends here; while the disk is under pressure it may be a longer one."""
+        try:
+            waiting = await self._storage.run(tend)
+        except JournalFull:
+            return True  # the cut will say so
+        length_ms = interval_under_pressure(self._interval_ms, waiting)
+        if length_ms != self.length_ms:
+            log.warning(
+                "what is unacknowledged fills the journal: the length of the intervals changes",
+                extra=pairs("M1309", seconds=length_ms // 1000, bytes=waiting.bytes),
+            )
+        self.length_ms = length_ms
+        passed_ms = (self._clock.monotonic_ns() - self._last_cut_ns) // 1_000_000
+        if boundary_ms % length_ms == 0 or passed_ms >= length_ms:
+            return True
+        self._passed_over_ms = max(self._passed_over_ms, length_ms)
+        return False
 
     async def cut(self, cut_ms: int, *, patience_s: float | None = None, is_last: bool = False) -> None:
         """Read all energy registers now and seal them as of this moment; lines that are slower than that are left.
@@ -92,16 +119,26 @@ class Boundary:
         patience_s = self._patience_s if patience_s is None else patience_s
         samples = await self._collect([worker.sweep() for worker in self._workers], patience_s)
         steps = tuple(self._clock_steps_ms)
-        cut = Cut(cut_ms, samples, steps, is_last)
+        cut = Cut(cut_ms, samples, steps, is_last, coarse_ms=self._passed_over_ms)
         try:
             cut = await self._read_again(cut, patience_s)
-            closed = await self._storage.run(lambda journal: self._closer.close(journal, cut))
+            closed = await self._close(cut)
         except JournalFull as error:
             self._note_full(error)
             return
+        self._passed_over_ms, self._last_cut_ns = 0, self._clock.monotonic_ns()
         if closed.batches:  # only now they are said
             del self._clock_steps_ms[: len(steps)]
         self._note(cut, closed)
+
+    async def _close(self, cut: Cut) -> Closed:
+        """Write it; where there is no room, make some and try once more."""
+        try:
+            return await self._storage.run(lambda journal: self._closer.close(journal, cut))
+        except JournalFull:
+            if not await self._storage.run(relieve):
+                raise
+        return await self._storage.run(lambda journal: self._closer.close(journal, cut))
 
     async def _read_again(self, cut: Cut, patience_s: float) -> Cut:
         """Registers that rose faster than they can are read twice more at once, before anything is decided.

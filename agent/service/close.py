@@ -350,7 +350,7 @@ class _Closing:
             outcome,
             under.by_meter[point.meter],
             point.flags,
-            interval_ms=self._interval_ms,
+            interval_ms=max(self._interval_ms, self._cut.coarse_ms),
             bound=bound,
             by=by,
         )

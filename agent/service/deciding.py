@@ -73,13 +73,15 @@ class Sample:
 class Cut:
     """All that was read for one boundary, or for a start or stop, and how the wall clock was set since the last.
 
-    `is_last` says that the agent stops after it.
+    `is_last` says that the agent stops after it. `coarse_ms` is how long the interval was made under disk pressure, 0
+    where it has the set length.
     """
 
     cut_ms: int
     samples: tuple[Sample, ...]
     clock_steps_ms: tuple[int, ...] = ()
     is_last: bool = False
+    coarse_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -533,6 +535,8 @@ class Decider:
             flags.add("comm")
         if self._cut.clock_steps_ms or not self._clock_is_trusted:
             flags.add("clock")
+        if self._cut.coarse_ms:
+            flags.add("coarse")
         return frozenset(flags)
 
     # -- what to remember

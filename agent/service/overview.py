@@ -127,6 +127,7 @@ class Overview:
             "last_cut_ms": boundary.last_cut_ms,
             "age_ms": None if boundary.last_cut_ms is None else max(0, now_ms - boundary.last_cut_ms),
             "cuts": boundary.cuts,
+            "length_ms": boundary.length_ms,
             "skipped": boundary.skipped,
             "skipped_recently": skipped_ms is not None and 0 <= now_ms - skipped_ms <= HOUR_MS,
             "problem": boundary.last_error,

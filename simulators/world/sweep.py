@@ -3,9 +3,14 @@
 For each write, truncation and sync of the scripted half hour the power goes exactly there, and the disk keeps nothing
 of what was not synced, or all of it, or all but half of the last sector, or a single one of the writes. After each the
 gateway starts again, and the platform's account has to reach the meters exactly. Small workloads crashed at every point
-find most bugs (ALICE, CrashMonkey).
+find most bugs (ALICE, CrashMonkey). All of them: `python -m simulators.world.sweep`, or every so many with `--every`.
 """
 
+import argparse
+import logging
+import multiprocessing
+import os
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -76,3 +81,39 @@ def run_crash(crash: Crash) -> Result:
         return await world.run()
 
     return run_in_world(live())
+
+
+def judged(crash: Crash) -> tuple[Crash, tuple[str, ...]]:
+    """A crash and what it broke; what the world raises is a finding too."""
+    logging.disable(logging.CRITICAL)
+    try:
+        return crash, run_crash(crash).violations
+    except Exception as error:  # noqa: BLE001  # whatever the code under test or the world itself raises is a finding
+        return crash, (f"the world ended with {error!r}",)
+
+
+def main() -> None:
+    """Run the sweep on all cores; exit code 1 if any crash broke a promise."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--every", type=int, default=1, help="only every so many crashes")
+    parser.add_argument("--first", type=int, default=0, help="beginning with this one")
+    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    given = parser.parse_args()
+    began = time.monotonic()
+    names = operations()
+    chosen = list(crashes(names))[given.first :: given.every]
+    broken = 0
+    with multiprocessing.get_context("spawn").Pool(given.processes) as pool:
+        for crash, violations in pool.imap_unordered(judged, chosen, chunksize=8):
+            if violations:
+                broken += 1
+                print(f"{crash} ({names[crash.operation]}): {violations[0]}", flush=True)
+    print(
+        f"{len(names)} operations, {len(chosen)} crashes in {time.monotonic() - began:.0f} s on {given.processes}"
+        f" processes: {broken} with violations"
+    )
+    raise SystemExit(1 if broken else 0)
+
+
+if __name__ == "__main__":
+    main()

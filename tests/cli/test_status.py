@@ -124,6 +124,7 @@ KEPT_OUT = {
         (changed("boundary", "age_ms", to=160_000), "intervals-stopped", "error"),
         (changed("boundary", "problem", to="no room for a write"), "journal-full", "error"),
         (changed("boundary", "skipped_recently", to=True), "intervals-skipped", "warning"),
+        (changed("boundary", "length_ms", to=3_840_000), "intervals-coarse", "warning"),
         (changed("journal", "free_bytes", to=100_000_000), "journal-space", "warning"),
         (changed("journal", "free_bytes", to=1_000_000), "journal-space", "error"),
         (changed("journal", "bytes", to=1_000_000_000), "journal-budget", "warning"),

@@ -15,6 +15,7 @@ from agent.reporting.chain import ChainHead
 from agent.service.acknowledge import Acknowledger, Outcome
 from agent.service.clocking import moment_of
 from agent.service.close import Closed, Closer, Cut, Sample
+from agent.service.journal import KeptBatch
 from agent.service.ports import ClockQuality, Signer, Uptime
 from agent.service.restore import Restorer
 from agent.service.seal import Identity, Sealer
@@ -131,8 +132,12 @@ class Bench:
 
     def batches(self) -> list[tuple[ChainHead, Batch]]:
         """All batches that would be sent, oldest first, opened and verified."""
+        return self.opened(self.journal.queue(after_ordinal=0, limit=10_000))
+
+    def opened(self, queue: list[KeptBatch]) -> list[tuple[ChainHead, Batch]]:
+        """These batches, opened and verified."""
         found = []
-        for kept in self.journal.queue(after_ordinal=0, limit=10_000):
+        for kept in queue:
             assert kept.jws is not None
             opened = envelope.open_sealed(kept.jws, envelope.BATCH, self.keys)
             assert opened.hash == kept.head.hash

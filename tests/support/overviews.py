@@ -78,6 +78,7 @@ def an_overview(**more: Any) -> dict[str, Any]:
             "last_cut_ms": 1_795_388_100_000,
             "age_ms": 22_042,
             "cuts": 180,
+            "length_ms": 60_000,
             "skipped": 0,
             "skipped_recently": False,
             "problem": None,

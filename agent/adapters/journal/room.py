@@ -14,13 +14,13 @@ from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.files import Files
 from agent.adapters.journal.rows import integer
 from agent.service.journal import Waiting
+from agent.service.pressure import RESERVED_BYTES
 
 PAGE_BYTES = 4096
 PURGE_BATCHES = 64
 """So many go in one transaction: forgetting a day never makes the write-ahead log long."""
-LOG_BYTES = 2_000_000
-"""The write-ahead log: 200 pages between two checkpoints, and once in a while a longer transaction."""
 BALLAST_BYTES = 1_000_000
+"""The rest of what is reserved is for the log: 200 pages between two checkpoints, and once in a while more."""
 READING_BYTES = 62
 """A boundary reading with its index: 45 to 50 bytes, and what the page leaves empty (measured, tests/adapters)."""
 ROW_BYTES = 330
@@ -52,7 +52,7 @@ class Room:
     @property
     def pages_max(self) -> int:
         """The largest the database file may become."""
-        return max(1, (self.budget_bytes - LOG_BYTES - BALLAST_BYTES) // PAGE_BYTES)
+        return max(1, (self.budget_bytes - RESERVED_BYTES) // PAGE_BYTES)
 
     def limit(self, connection: Connection) -> None:
         """Have SQLite keep the budget."""
