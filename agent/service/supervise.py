@@ -92,6 +92,8 @@ def mark_started(
         doubtful = differs and (not state.clean or is_older)
         if doubtful and platform_answers and state.head is not None:
             state = replace(state, standing=Standing.CONFIRMING)
+        for meter in journal.doubts() if differs else ():
+            journal.save_doubts(meter, ())  # they were read under the old map: its steps, its ratio
         journal.save_state(replace(state, clean=False, site_sha256=site_sha256, owner=owner))
         return state.standing
 

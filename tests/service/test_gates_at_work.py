@@ -17,6 +17,7 @@ from agent.metering.quality import RULES
 from agent.reporting.batch import Delta
 from agent.reporting.event import Event, refused_event
 from agent.service.close import Closed
+from agent.service.supervise import mark_started
 from tests.metering.examples import meter, profile, register
 from tests.service.bench import MINUTE_MS, Bench, two_meters
 
@@ -300,6 +301,20 @@ def test_readings_in_doubt_are_forgotten_where_the_site_file_gives_them_another_
     assert bench.journal.doubts()
     read(bench, 5)
     assert not any(reason == "reset" for reason, _, _ in epochs(bench))
+
+
+@pytest.mark.parametrize(("site", "settles"), [("the same", True), ("another", False)])
+def test_readings_in_doubt_belong_to_the_site_file_under_which_they_were_read(
+    bench: Bench, site: str, settles: bool
+) -> None:
+    """The steps of another map must not be given what the old one's used (seed 369 of the simulated world)."""
+    mark_started(bench.journal, "the same", owner="x", applied_sha256=None, platform_answers=False)
+    for count in (500_000, 3, 5):
+        read(bench, count)
+    restart(bench)
+    mark_started(bench.journal, site, owner="x", applied_sha256=None, platform_answers=False)
+    read(bench, 9)
+    assert bool(epochs(bench)) is settles
 
 
 # ------------------------------------------------------------------------------------------------------ fingerprint
