@@ -37,14 +37,20 @@ Bound = Callable[[Timed, Timed], int | None]
 
 @dataclass(frozen=True, slots=True)
 class Doubt:
-    """Readings that run on from one another but not from the ledger's position, oldest first; at most READS."""
+    """Readings that run on from one another but not from the ledger's position, oldest first; at most READS.
+
+    `needs_motion` says that only the register speaks for a new epoch: then zeros alone are no evidence, however many.
+    A meter that is not ready shows them, too; one that was really reset moves as soon as something is used.
+    """
 
     points: tuple[Point, ...]
+    needs_motion: bool = False
 
     @property
     def is_settled(self) -> bool:
         """Whether they are evidence of a new epoch."""
-        return len(self.points) >= READS
+        moved = not self.needs_motion or any(point.register_milliwh for point in self.points)
+        return len(self.points) >= READS and moved
 
 
 def runs_on(before: Point, after: Point, bound: Bound) -> bool:

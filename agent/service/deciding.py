@@ -357,6 +357,7 @@ class Decider:
         meter = self._meters[reading.point.meter]
         before = self._waiting(meter)
         doubt = add(Doubt(tuple(each.point for each in before)) if before else None, reading.point, bound)
+        doubt = replace(doubt, needs_motion=what == "reset")
         readings = (*before, reading)[-len(doubt.points) :]
         if doubt.is_settled:
             self._forget_doubt(meter)
