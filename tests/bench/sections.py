@@ -8,6 +8,7 @@ from statistics import median
 from agent.service.watch import LIVE_REGISTERS
 from tests.bench import report, rtu, tcp
 from tests.bench.adapter import pulled
+from tests.bench.flash import run_flash
 from tests.bench.installation import ENERGY_ONLY, LIVE, Setting
 from tests.bench.virtual import dead_meters, doctored, guard, planner, polling_memory, two_lines
 from tests.support.programs import Unavailable
@@ -202,4 +203,5 @@ SECTIONS: dict[str, Callable[..., None]] = {
     "memory": run_memory,
     "adapter": run_adapter,
     "tcp": run_tcp,
+    "flash": run_flash,
 }
