@@ -1,5 +1,6 @@
 """A journal that was not left in good order: failed syncs, flipped bits, and what a damaged file still proves."""
 
+import errno
 import sqlite3
 import subprocess
 import sys
@@ -266,3 +267,16 @@ def test_a_disk_that_fails_for_a_moment_costs_no_journal() -> None:
     opened = open_or_replace(place_on(disk), 0)
     assert (opened.aside, opened.journal.state().seq) == (None, 5)
     assert not disk.files.get(f"{JOURNAL}.suspect")
+
+
+@pytest.mark.fault("F46")
+def test_where_there_is_no_room_for_the_ballast_the_journal_opens_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_room(number: int) -> None:
+        raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr("agent.adapters.journal.files.os.fsync", no_room)
+    place = Place(tmp_path / "j.db", budget_bytes=64_000_000)
+    put(open_or_replace(place, 0).journal, 1)
+    assert not (tmp_path / "j.db.ballast").exists()

@@ -15,6 +15,8 @@ from agent.errors import JournalFailed, JournalFull, JournalHeld, JournalUnusabl
 _PIECE = 65_536
 _SQLITE_SHARED = (510, 0x4000_0002)
 """Length and start of the bytes that SQLite locks while a database is in use (os_unix.c, SHARED_SIZE, SHARED_FIRST)."""
+_NOT_NOW = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""Without a ballast the journal still works."""
 _SPARE_FACTOR = 4
 """The ballast is laid down only where the file system has so many times its size to spare."""
 
@@ -96,7 +98,8 @@ class FolderFiles:
                 os.fsync(file.fileno())
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise JournalFailed(f"{path}: cannot be laid down: {error}") from error
+            if error.errno not in _NOT_NOW:
+                raise JournalFailed(f"{path}: cannot be laid down: {error}") from error
 
     def mark(self, path: Path, text: str) -> None:
         try:
