@@ -22,17 +22,20 @@ from agent.cli.lines import (
     line_options,
     profiles_option,
     settings_of,
+    spoken,
 )
 from agent.cli.options import json_option
 from agent.cli.scan import Screen
 from agent.errors import LineDown, MeterSilent
 from agent.metering.plant import Line, SerialSettings
-from agent.metering.probe import Draft, Snapshot, rank
+from agent.metering.probe import Draft, Snapshot, rank, wants_more
 from agent.metering.profile import DLT645, Profile, Register
 from agent.protocol.explore import CHUNK, GRID, Span, explore, watch
 from agent.service import ports
 
 MOMENTS = 11
+LONGER = 16
+"""At most so many times as long does it watch a meter whose counter takes few steps."""
 FEW_MOMENTS = 3
 SHOWN_MAX = 3
 
@@ -56,7 +59,11 @@ class Result:
     "--settings", metavar="9600-8N1", help="The meter's line settings, as scan found them [the line's]."
 )
 @click.option(
-    "--seconds", type=click.IntRange(20, 86_400), default=120, show_default=True, help="How long to watch."
+    "--seconds",
+    type=click.IntRange(20, 86_400),
+    default=120,
+    show_default=True,
+    help="How long to watch; up to 16 times as long where the counter counts in coarse steps.",
 )
 @click.option(
     "--display-kwh", metavar="KWH", help="What the meter's display shows now: decides the last power of ten."
@@ -106,7 +113,8 @@ def probe(
         raise explained(error) from error
     if not result.spans:
         raise MeterSilent(
-            f"line {line.id}, address {address}: no register could be read; run scan to see who is there"
+            f"line {line.id}, address {address}: no register could be read; nobody is there with {spoken(own)}, or it "
+            "does not speak Modbus; run scan to see who is there, and give --settings as scan found them"
         )
     click.echo(json.dumps(json_of(result)) if as_json else text_of(result))
     if not result.drafts:
@@ -131,12 +139,19 @@ async def probe_meter(
     await port.open()
     try:
         spans = await converse(explore(address, settings, likely=likely, step=step), port, tell=screen)
-        watching = watch(address, settings, spans, times=MOMENTS, pause_ms=pause_ms)
-        snapshots = await converse(watching, port, tell=screen) if spans else []
+        snapshots: list[Snapshot] = []
+        drafts: tuple[Draft, ...] = ()
+        times = MOMENTS
+        while spans:
+            watching = watch(address, settings, spans, times=times, pause_ms=pause_ms, before=snapshots)
+            snapshots = await converse(watching, port, tell=screen)
+            drafts = rank(snapshots, display_kwh=display_kwh) if len(snapshots) >= FEW_MOMENTS else ()
+            times = len(snapshots)
+            if 2 * times > LONGER * MOMENTS or not wants_more(snapshots, drafts):
+                break
     finally:
         await port.close()
         screen.end()
-    drafts = rank(snapshots, display_kwh=display_kwh) if len(snapshots) >= FEW_MOMENTS else ()
     return Result(line, address, settings, spans, drafts, snapshots[-1] if snapshots else None)
 
 

@@ -5,7 +5,9 @@ from even and from odd addresses, and held against what must be true of a meter 
 
 - a frequency is 50 (or 60) Hz and a phase voltage near 230 V (or 120 V), and neither moves much;
 - currents and powers move together, with the load, and P = sum of U I cos phi with cos phi between 0.5 and 1;
-- the energy counter never falls, and its rise is the power times the time;
+- the energy counter never falls, and its rise is the power times the time, measured from one of its steps to another:
+  a meter that counts in 100 Wh is watched until that is exact enough (`wants_more`), for its counter of reactive energy
+  rises almost alike;
 - a map is made of one kind: one word order, registers side by side in steps of their length, from the beginning of an
   area that can be read.
 
@@ -40,13 +42,15 @@ class Snapshot:
 class Draft:
     """One way to understand the map; `registers` by their names in a profile, `score` only compares.
 
-    `display_kwh` is what the energy register shows now, to be compared with the meter's display.
+    `display_kwh` is what the energy register shows now, to be compared with the meter's display. `is_coarse` says that
+    its counter took too few steps to tell it from others that rise almost alike.
     """
 
     registers: Mapping[str, Register]
     score: int
     display_kwh: Fraction
     reasons: tuple[str, ...]
+    is_coarse: bool = False
 
     @property
     def low_word_first(self) -> bool:
@@ -89,8 +93,21 @@ class _Evidence:
     begins: frozenset[Place]
     factors: list[Fraction]
     display_kwh: Fraction | None
-    slopes: "dict[tuple[_Series, _Series], tuple[int, Fraction] | None]" = field(default_factory=dict)
+    slopes: "dict[tuple[_Series, _Series], _Slope | None]" = field(default_factory=dict)
+    sums: "dict[_Series, bool]" = field(default_factory=dict)
     mains: "dict[str, tuple[_Series, Fraction] | None]" = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class _Slope:
+    """How a counter rises with a power: Wh per count for a watt per count of power is ten to this power.
+
+    `off` is how far the rise is from the work, as a part of it.
+    """
+
+    power_of_ten: int
+    off: Fraction
+    is_coarse: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +142,12 @@ _STRIDE_MAX = 16
 _VALUE_MAX = 10**12
 _SAMPLING = Fraction(12, 100)
 """So far may the power between two looks be from what was seen at them, over the whole time."""
+_STEPS_APART = 8
+"""So many looks must lie between a counter's first and last step: each of the two is only known to one look."""
 _FACTOR_MIN, _FACTOR_MAX = Fraction(1, 2), Fraction(101, 100)
 _FACTOR_OFF = Fraction(15, 1000)
+_ROUNDED_OFF = 2
+"""So many counts may three rounded numbers and their rounded sum be apart."""
 _APPARENT_FROM = Fraction(995, 1000)
 _KWH_MIN, _KWH_MAX = Fraction(1, 10), 10**7
 _SPECK = Fraction(1, 10**6)
@@ -184,6 +205,16 @@ def rank(snapshots: Sequence[Snapshot], *, display_kwh: Fraction | None = None) 
     for low_first in (False, True):
         drafts += _drafts(list(_series(snapshots, low_first)), snapshots, display_kwh)
     return tuple(sorted(drafts, key=lambda draft: -draft.score))
+
+
+def wants_more(snapshots: Sequence[Snapshot], drafts: Sequence[Draft]) -> bool:
+    """Whether watching for longer would tell more: the load moves, and no counter took enough steps yet."""
+    if drafts:
+        return drafts[0].is_coarse
+    return len(snapshots) > 1 and any(
+        bool(list(_voltages(series)) and _moving_together(series))
+        for series in (list(_series(snapshots, low_first)) for low_first in (False, True))
+    )
 
 
 # ------------------------------------------------------------------------------------------------------------- readings
@@ -392,21 +423,26 @@ def _draft(
     slope = seen.slopes[watt, counter]
     if slope is None:
         return None
-    power_of_ten, off = slope
     apparent = sum(_apparent(voltage, current), Fraction(0)) / len(seen.snapshots)
     # W per count of power for an ampere per count of current, and Wh per count of energy for a watt per count.
     watt_per = Fraction(10) ** -_decade(watt.mean / apparent)
-    energy_per = Fraction(10) ** power_of_ten
+    energy_per = Fraction(10) ** slope.power_of_ten
     choice = _best_scales(voltage, current, watt, counter, watt_per, energy_per, seen.display_kwh)
     if choice is None:
         return None
     prior, ampere_scale, watt_scale, energy_scale = choice
     shown_kwh = counter.values[-1] * energy_scale / 1000
-    score = prior - min(20, round(off * 100)) + _make(seen, voltage, current, watt, counter)
+    score = prior - min(20, round(slope.off * 100)) + _make(seen, voltage, current, watt, counter)
     score += 8 if any(abs(factor - shown) <= _FACTOR_OFF for shown in seen.factors) else 0
+    if len(voltage.phases) == 3:
+        if watt not in seen.sums:
+            seen.sums[watt] = _is_sum_of_phases(seen.series, watt)
+        score += 8 if seen.sums[watt] else 0
     # Apparent power is in many maps too: U I itself, never below it, and counted by no ordinary energy register.
     score += 6 if factor < _APPARENT_FROM else 0
     score -= 0 if _KWH_MIN <= shown_kwh <= _KWH_MAX else 25
+    # Whoever counts in decimal digits is rare, and until a digit is above nine both readings fit.
+    score -= 2 if counter.type is WordType.BCD32 else 0
     frequency = _frequency(seen, counter)
     score += 0 if frequency is None else 8
     registers = _registers(voltage, current, watt, counter, frequency, ampere_scale, watt_scale, energy_scale)
@@ -415,7 +451,7 @@ def _draft(
         f"power factor {_rounded(factor * 100)} %",
         f"power {_rounded(watt.mean * watt_scale)} W, and the counter rises with it",
     )
-    return Draft(registers, score, shown_kwh, reasons)
+    return Draft(registers, score, shown_kwh, reasons, slope.is_coarse)
 
 
 def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: _Series, counter: _Series) -> int:
@@ -429,14 +465,16 @@ def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: _Series, coun
     if all(one.words > 1 for one in used):
         score -= 12 * sum(_is_shifted(one, seen.begins) for one in used)
     score -= 5 * (len({one.type for one in (voltage.phases[0], current.phases[0], watt)}) - 1)
-    score -= 13 * sum(1 for one in used if one.words == 1 and _has_zero_beside(seen.snapshots, one))
+    # Three single words side by side cannot be halves of longer values.
+    beside = {id(one) for group in (voltage, current) if group.stride == 1 for one in group.phases}
+    halves = [one for one in used if one.words == 1 and id(one) not in beside]
+    score -= 13 * sum(1 for one in halves if _has_zero_beside(seen.snapshots, one))
     score -= 4 * _has_empty_half(seen.snapshots, counter)
     return score - 3 * _is_cut_off(seen.snapshots, counter)
 
 
-def _slope(snapshots: Sequence[Snapshot], watt: _Series, counter: _Series) -> tuple[int, Fraction] | None:
-    """The power of ten of Wh per count for a watt per count of power, and how far the rise is from it; None where the
-    rise is not the power's at every moment."""
+def _slope(snapshots: Sequence[Snapshot], watt: _Series, counter: _Series) -> _Slope | None:
+    """How the counter rises with this power; None where the rise is not the power's at every moment."""
     work = [Fraction(0)]
     for at in range(len(snapshots) - 1):
         seconds = Fraction(snapshots[at + 1].at_ms - snapshots[at].at_ms, 1000)
@@ -444,7 +482,7 @@ def _slope(snapshots: Sequence[Snapshot], watt: _Series, counter: _Series) -> tu
     rise = [value - counter.values[0] for value in counter.values]
     if work[-1] <= 0 or rise[-1] <= 0:
         return None
-    ratio = work[-1] / rise[-1]
+    ratio = _between_steps(rise, work) or work[-1] / rise[-1]
     near = _decade(ratio)
     power = min((near, near + 1), key=lambda each: _distance(ratio / Fraction(10) ** each))
     scale = Fraction(10) ** power
@@ -453,7 +491,25 @@ def _slope(snapshots: Sequence[Snapshot], watt: _Series, counter: _Series) -> tu
     allowed = work[-1] * _SAMPLING + 2 * step * scale
     if any(abs(risen * scale - done) > allowed for risen, done in zip(rise, work, strict=True)):
         return None
-    return power, abs(rise[-1] * scale - work[-1]) / work[-1]
+    steps = _steps(rise)
+    return _Slope(power, abs(scale / ratio - 1), steps[-1] - steps[0] < _STEPS_APART)
+
+
+def _steps(rise: Sequence[Fraction]) -> list[int]:
+    """At which looks the counter had risen; there is one at least."""
+    return [at for at in range(1, len(rise)) if rise[at] > rise[at - 1]]
+
+
+def _between_steps(rise: Sequence[Fraction], work: Sequence[Fraction]) -> Fraction | None:
+    """Work for a count, from the counter's first step to its last; None where it took only one.
+
+    Whatever the counter counts in, its value is exact at the moment of a step, which lies before the look that shows it
+    and after the one before.
+    """
+    first, *_, last = [*_steps(rise), _steps(rise)[-1]]
+    risen = rise[last] - rise[first]
+    done = (work[last] + work[last - 1] - work[first] - work[first - 1]) / 2
+    return done / risen if risen > 0 and done > 0 else None
 
 
 def _distance(ratio: Fraction) -> Fraction:
@@ -520,6 +576,27 @@ def _is_preceded(series: list[_Series], current: _Group) -> bool:
     )
 
 
+def _is_sum_of_phases(series: list[_Series], watt: _Series) -> bool:
+    """Whether three values of its make, side by side, add up to it at every moment: the powers of the phases.
+
+    Read from the wrong word, or in the wrong order, the last of the three would have a part of its neighbour.
+    """
+    at = {one.place: one for one in series if _is_kin(one, watt)}
+    function = watt.place[0]
+    for _, address in at:
+        three = [at.get((function, address + times * watt.words)) for times in range(3)]
+        phases = [one for one in three if one is not None and one is not watt and one.mean]
+        if len(phases) < 3 or not all(_similar(one, phases[0]) for one in phases):
+            continue
+        added = [sum(values, Fraction(0)) for values in zip(*(one.values for one in phases), strict=True)]
+        if all(
+            abs(done - whole) <= max(_ROUNDED_OFF * (not watt.is_float), abs(whole) / 200)
+            for done, whole in zip(added, watt.values, strict=True)
+        ):
+            return True
+    return False
+
+
 def _similar(one: _Series, other: _Series) -> bool:
     return abs(other.mean) <= 2 * abs(one.mean) and abs(one.mean) <= 2 * abs(other.mean)
 
@@ -556,7 +633,7 @@ def _frequency(seen: _Evidence, like: _Series) -> tuple[_Series, Fraction] | Non
         (one, scale)
         for one in seen.series
         for scale in (_FLOAT_SCALES[:1] if one.is_float else _INTEGER_SCALES)
-        if all(_is_mains(value * scale) for value in one.values)
+        if all(_is_mains(value * scale) for value in one.values) and not _counts(one)
     ]
     # A value that moves in its last digits is a measurement; a constant 50 may be anything.
     seen.mains[like.kind] = min(

@@ -4,7 +4,9 @@ A search is a dialogue: it yields what to ask or how long to listen, and is told
 real line (`agent.service.scanning`) or on a simulated one in virtual time. It only ever reads.
 
 - The *fast pass* asks every Modbus address once and waits just longer than an ordinary meter needs. One that answers
-  later is heard while the next address is asked, and a collision is heard as garbage; both make suspects.
+  later is heard while the next address is asked, and a collision is heard as garbage; both make suspects. An answer
+  carries the address it comes from, so whoever is heard at any time while these settings are tried is a suspect, also
+  over the second question to somebody else or over the search for DL/T 645.
 - The *slow pass* waits longer and asks with both functions, for meters that are slow or answer to one function only.
 - Every suspect is *confirmed* by questions of its own: two sound answers, or it is not there. So noise makes no meter.
 - Who gave a sound answer to its own question is on the list of the pass at once, and is *looked at closely* after it
@@ -19,7 +21,7 @@ close look, 0.2 s a meter, would not fit into ten seconds, so it comes after the
 an adapter that holds its answer back for so long) is heard later, asked again at once, and costs the pass 0.3 s.
 """
 
-from collections.abc import Generator, Iterable, Sequence
+from collections.abc import Container, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
@@ -62,6 +64,8 @@ SHARED_AFTER = 4
 """So many disturbed answers of those tries are several meters talking at once."""
 GARBAGE_MIN = 3
 """So many bytes that make no frame are somebody talking, and no speck of noise."""
+CROWDED, CROWD_LOOKS = 2, 2
+"""DL/T 645 meters that answer at once do so every time: twice is believed, and so often is a first time looked into."""
 ADDRESS_BYTES = 6
 
 
@@ -202,25 +206,21 @@ def listed(
     done = {(presence.address, presence.settings) for presence in known}
     speeds: set[int | None] = set()
     for each in settings:
-        before = len(found)
-        sweep = yield from _swept(each, pace, units)
-        for unit in units:
-            if (unit, each) in done:
-                continue
-            if unit in sweep.late:
-                found += yield from _confirmed(unit, each)
-            elif unit in sweep.disturbed:
-                found += yield from _asked_again(unit, each)
-            elif unit in sweep.sound:
-                found.append(Presence(unit, each, False, sweep.sound[unit], settled=False))
+        heard_of: set[int] = set()
+        here = yield from _overhearing(_modbus_pass(each, pace, units, done), heard_of)
         speed = None if each is None else each.baud
         if dlt645 and speed not in speeds:
             speeds.add(speed)
             even = None if each is None else SerialSettings(each.baud, "even", 1)
-            for presence in (yield from _dlt_search(even, pace)):
+            for presence in (yield from _overhearing(_dlt_search(even, pace), heard_of)):
                 if (presence.address, even) not in done:
-                    found.append(presence)
-        yield Listed(f"{pace.name} pass", each, tuple(presence.address for presence in found[before:]))
+                    here.append(presence)
+        judged = {presence.address for presence in here}
+        for unit in sorted(heard_of.intersection(units) - judged):
+            if (unit, each) not in done:
+                here += yield from _confirmed(unit, each)
+        found += here
+        yield Listed(f"{pace.name} pass", each, tuple(presence.address for presence in here))
     return found
 
 
@@ -238,7 +238,41 @@ def settled(found: Iterable[Presence]) -> Dialogue[list[Presence]]:
     return sure
 
 
+def _overhearing(dialogue: Dialogue[T], heard_of: set[int]) -> Dialogue[T]:
+    """The same dialogue; who answers in it, asked or not, is noted."""
+    heard: Heard | None = None
+    while True:
+        try:
+            question = next(dialogue) if heard is None else dialogue.send(heard)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+        heard = yield question
+        heard_of.update(_units_in(heard))
+
+
 # --------------------------------------------------------------------------------------------------------------- Modbus
+
+
+def _modbus_pass(
+    settings: SerialSettings | None,
+    pace: Pace,
+    units: Sequence[int],
+    done: Container[tuple[int | str, SerialSettings | None]],
+) -> Dialogue[list[Presence]]:
+    """Ask every address, and the suspects again."""
+    found: list[Presence] = []
+    sweep = yield from _swept(settings, pace, units)
+    for unit in units:
+        if (unit, settings) in done:
+            continue
+        if unit in sweep.late:
+            found += yield from _confirmed(unit, settings)
+        elif unit in sweep.disturbed:
+            found += yield from _asked_again(unit, settings)
+        elif unit in sweep.sound:
+            found.append(Presence(unit, settings, False, sweep.sound[unit], settled=False))
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -355,17 +389,21 @@ def _dlt_search(settings: SerialSettings | None, pace: Pace) -> Dialogue[list[Pr
     """Every DL/T 645 meter at one speed."""
     yield Progress("DL/T 645", settings, 0, 1)
     suspects: dict[str, None] = {}
-    crowded = False
-    for request in (DltRequest(ANYBODY, None), DltRequest(ANYBODY, FORWARD_TOTAL)) * pace.dlt_rounds:
-        heard = yield Ask(request, pace.dlt_ms, settings)
+    crowds = 0
+    questions = [DltRequest(ANYBODY, None), DltRequest(ANYBODY, FORWARD_TOTAL)] * pace.dlt_rounds
+    for asked in range(len(questions) + CROWD_LOOKS):
+        if asked >= len(questions) and not 0 < crowds < CROWDED:
+            break
+        heard = yield Ask(questions[asked % len(questions)], pace.dlt_ms, settings)
         suspects.update(dict.fromkeys(_addresses_in(heard)))
-        crowded |= heard.is_disturbed
+        crowd = _is_crowd(heard)
         if heard.is_sound or heard.strays or heard.is_disturbed:
             heard = yield Listen(pace.dlt_ms)
             suspects.update(dict.fromkeys(_addresses_in(heard)))
-            crowded |= heard.is_disturbed
+            crowd |= _is_crowd(heard)
+        crowds += crowd
     shared: list[str] = []
-    if crowded or len(suspects) > 1:
+    if crowds >= CROWDED or len(suspects) > 1:
         yield from _descend("", settings, pace, suspects, shared)
     found: list[Presence] = []
     for address in [*suspects, *shared]:
@@ -404,6 +442,11 @@ def _descend(
             shared.append(ending)
         else:
             yield from _descend(ending, settings, pace, suspects, shared)
+
+
+def _is_crowd(heard: Heard) -> bool:
+    """Whether several may have answered at once; a late Modbus answer is no frame of DL/T 645 either."""
+    return heard.is_disturbed and not _units_in(heard)
 
 
 def _addresses_in(heard: Heard) -> list[str]:

@@ -92,6 +92,15 @@ def test_every_meter_is_found_and_no_phantom_on_a_noisy_line_with_a_shared_addre
     assert shared == truth.shared
 
 
+def test_whoever_answers_very_late_is_still_heard_by_its_address_and_no_crowd_is_searched_for() -> None:
+    """The last one asked answers over the question for DL/T 645, which is not taken for a crowd of such meters."""
+    world = World([modbus_meter(unit, "abb-b23", S9600, wait) for unit, wait in ((2, 300), (6, 230))])
+    found = world.play(search([S9600], FAST, units=range(1, 7)))
+    assert who(found) == {2, 6}
+    assert world.asked < 40
+    assert world.seconds < 6
+
+
 def test_a_slow_meter_is_found_by_the_slow_pass() -> None:
     world = World([modbus_meter(9, "eastron-sdm120", S9600, 190)])
     assert who(world.play(search([S9600], SLOW))) == {9}
