@@ -11,12 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from agent.adapters.meter_writer import write_setting
+from agent.adapters.rtu_line import RtuLine
 from agent.cli.group import main
 from agent.cli.meter_setup import carry_out, planned
 from agent.errors import FrameDamaged, LineDown, MeterRefused, MeterSilent, Refused
 from agent.metering.plant import Line, SerialSettings
 from agent.protocol.pdu import ReadRequest
 from agent.protocol.rtu_frame import frame
+from agent.protocol.scan import SLOW
 from agent.protocol.writing import SwitchToModbus, Write
 from agent.settings.metersetup import load_settable, load_switch
 from simulators.line.pump import PtyLine
@@ -28,10 +30,14 @@ from tests.support.plants import PROFILES, line, meter
 
 @pytest.fixture(autouse=True)
 def no_patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Simulated meters settle at once, and a pty has nothing old to deliver."""
-    monkeypatch.setattr("agent.cli.meter_setup.SETTLE_S", 0.05)
+    """Simulated meters settle at once and answer after 10 ms, and a pty has nothing old to deliver."""
+    monkeypatch.setattr("agent.cli.meter_setup.SETTLE_S", 0.01)
     monkeypatch.setattr("agent.cli.meter_setup.REPLY_MS", 250)
-    monkeypatch.setattr("agent.adapters.meter_writer.LISTEN_S", 0.05)
+    monkeypatch.setattr("agent.adapters.meter_writer.LISTEN_S", 0.02)
+    monkeypatch.setattr("agent.wiring.open_line", lambda line: RtuLine(line, listen_ms=5))
+    monkeypatch.setattr("agent.protocol.scan.ECHO_MS", 30)
+    monkeypatch.setattr("agent.protocol.scan.LATE_MS", 60)
+    monkeypatch.setattr("agent.cli.meter_setup.SLOW", replace(SLOW, modbus_ms=50, dlt_ms=120, dlt_rounds=1))
 
 
 S9600 = SerialSettings(9600, "none", 1)
