@@ -4,7 +4,7 @@
 changes while the agent runs: another site file is another plant.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from fractions import Fraction
 
@@ -94,17 +94,23 @@ class Meter:
     accuracy_class: str | None = None
     ct_class: str | None = None
     display_checked: str | None = None
+    per_count_milliwh: Fraction = field(init=False, repr=False, compare=False)
+    """How many 0.001 Wh one raw count of the energy register is, CT and PT applied where it counts behind them."""
+    modulus_milliwh: int | None = field(init=False, repr=False, compare=False)
+    """The register's modulus in 0.001 Wh, None where it is unknown."""
+
+    def __post_init__(self) -> None:
+        """Work out once what every gate asks for at every boundary: a sixth of the time that closing took."""
+        register = self.profile.energy
+        per_count = register.per_count * MILLIWH_PER_UNIT[register.unit] * self.transformer_ratio(register)
+        modulus = register.modulus_counts
+        object.__setattr__(self, "per_count_milliwh", per_count)
+        object.__setattr__(self, "modulus_milliwh", None if modulus is None else round(modulus * per_count))
 
     @property
     def is_proved(self) -> bool:
         """Whether two sources agree on its energy register, or a person has compared it with the display."""
         return self.profile.confidence >= 2 or self.display_checked is not None
-
-    @property
-    def per_count_milliwh(self) -> Fraction:
-        """How many 0.001 Wh one raw count of the energy register is, CT and PT applied where it counts behind them."""
-        register = self.profile.energy
-        return register.per_count * MILLIWH_PER_UNIT[register.unit] * self.transformer_ratio(register)
 
     def transformer_ratio(self, register: Quantity) -> Fraction:
         """What a register's value is multiplied by: CT x PT for energy and power, PT for V, CT for A, else 1."""
@@ -115,12 +121,6 @@ class Meter:
         if register.unit == "A":
             return self.ct_ratio
         return self.ct_ratio * self.pt_ratio
-
-    @property
-    def modulus_milliwh(self) -> int | None:
-        """The register's modulus in 0.001 Wh, None where it is unknown."""
-        counts = self.profile.energy.modulus_counts
-        return None if counts is None else round(counts * self.per_count_milliwh)
 
     @property
     def step(self) -> str | None:
