@@ -104,7 +104,7 @@ def test_a_step_while_synchronised_is_the_time_service_at_work(machine: Machine)
     assert machine.clock.quality().sync == "S"
 
 
-@pytest.mark.fault("F40")
+@pytest.mark.fault("F40", "F45")
 @pytest.mark.parametrize("wall_ms", [0, 1000, BUILD_DATE_MS - 1, WALL_MAX_MS + 1, 2**62])
 def test_a_wall_clock_outside_its_possible_range_is_unknown_whatever_the_kernel_says(
     machine: Machine, wall_ms: int

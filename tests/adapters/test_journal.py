@@ -101,7 +101,6 @@ def test_a_journal_of_a_newer_version_is_refused_and_not_touched(tmp_path: Path)
     assert path.read_bytes() == before
 
 
-@pytest.mark.fault("F83")
 def test_migrations_are_numbered_without_a_gap() -> None:
     assert list(schema_versions()) == list(range(1, len(schema_versions()) + 1))
 

@@ -162,7 +162,7 @@ def test_a_flipped_bit_is_found_at_the_next_start_and_the_journal_replaced(tmp_p
     assert again.aside is None
 
 
-@pytest.mark.fault("F53", "F54")
+@pytest.mark.fault("F53")
 def test_a_batch_that_rotted_while_the_agent_ran_is_refused_and_the_next_start_replaces_the_journal(
     tmp_path: Path,
 ) -> None:

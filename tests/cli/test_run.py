@@ -40,7 +40,7 @@ def test_a_second_instance_is_a_reason_to_try_again(tmp_path: Path, monkeypatch:
     )
 
 
-@pytest.mark.fault("F58")
+@pytest.mark.fault("F80")
 def test_a_wrong_site_file_ends_with_78_and_every_fault(tmp_path: Path) -> None:
     file = write_site(tmp_path, meters=[meter("a", 300), meter("b", 301)])
     command = [sys.executable, "-c", "from agent.cli import main; main()", "run", "--site", str(file)]

@@ -332,7 +332,7 @@ async def test_a_wrong_password_says_so_and_is_tried_again_slowly(stage: Stage) 
     assert one.connections() == []
 
 
-@pytest.mark.fault("F59", "F72")
+@pytest.mark.fault("F72")
 async def test_no_broker_at_all_is_tried_for_ever(stage: Stage) -> None:
     await stage.kill()
     one = Gateway(stage.url)
@@ -378,7 +378,6 @@ async def test_a_retained_message_comes_after_the_connection_and_is_marked(stage
     ]
 
 
-@pytest.mark.fault("F61")
 async def test_a_slow_reader_holds_the_broker_back_and_loses_nothing(stage: Stage) -> None:
     async with gateway(stage, client_id="platform") as platform:
         one = MqttUplink(stage.url, client_id="gw01")

@@ -17,7 +17,6 @@ def test_text_is_what_the_standard_library_says_and_reads_back(ms: int) -> None:
     assert ms_of_text(text) == ms
 
 
-@pytest.mark.fault("F45")
 @pytest.mark.parametrize(
     ("ms", "text"),
     [

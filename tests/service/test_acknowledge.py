@@ -43,7 +43,7 @@ def test_an_older_acknowledgement_changes_nothing(bench: Bench) -> None:
     assert heads_of(bench) == sealed[4:]
 
 
-@pytest.mark.fault("F74")
+@pytest.mark.fault("F74", "F85")
 @pytest.mark.parametrize("change", [{"hash": "y" * 43}, {"seq": 99}, {"chain": FOREIGN.chain}])
 def test_a_head_that_is_not_ours_purges_nothing_and_makes_us_ask(
     bench: Bench, change: dict[str, object]
@@ -65,6 +65,7 @@ def test_while_asking_it_goes_on_sealing_and_a_head_it_can_follow_ends_the_wait(
     assert bench.journal.state().standing is Standing.NORMAL
 
 
+@pytest.mark.fault("F85")
 def test_purge_waits_for_the_platforms_own_time_and_keeps_the_hash(bench: Bench) -> None:
     sealed = heads_of(bench)
     day = bench.clock.now_ms

@@ -49,6 +49,7 @@ async def test_what_came_in_is_compared_with_what_was_counted_behind(tmp_path: P
     assert node["behind"] == {"reflow-1": "0.800000", "wave-1": "1.000000"}
 
 
+@pytest.mark.fault("F27")
 async def test_a_meter_with_a_wrong_ratio_is_impossible_and_the_command_says_where_to_look(
     tmp_path: Path,
 ) -> None:

@@ -46,6 +46,7 @@ def test_a_full_budget_still_gives_an_interval() -> None:
     assert interval_under_pressure(MINUTE_MS, waiting(25 * MB)) > DAY_MS
 
 
+@pytest.mark.fault("F59")
 def test_the_forecast_is_what_the_rule_comes_to() -> None:
     lengths = [
         forecast(MINUTE_MS, budget_bytes=20 * MB, interval_bytes=20_000, outage_ms=days * DAY_MS) // MINUTE_MS

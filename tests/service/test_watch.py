@@ -35,6 +35,7 @@ def test_the_power_is_that_of_the_primary_side_and_only_while_it_is_fresh() -> N
     assert watch.power_w(70) == -30
 
 
+@pytest.mark.fault("F27")
 @pytest.mark.parametrize(
     ("words", "secondary", "differs"),
     [((40,), True, True), ((30,), True, False), (None, True, False), ((40,), False, False)],

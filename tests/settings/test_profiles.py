@@ -166,6 +166,26 @@ def test_a_fault_is_told_with_its_line(
     assert says in found[key][1]
 
 
+@pytest.mark.fault("F26")
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [('word_order = "low-first"\n', ""), ('type = "u32"', 'type = "f32"')],
+    ids=["words", "type"],
+)
+def test_a_wrong_word_order_or_type_is_refused_before_anything_is_read(
+    tmp_path: Path, old: str, new: str
+) -> None:
+    """No profile comes without words of its register and what the display showed: another order reads another."""
+    says = faults(write(tmp_path, GOOD.replace(old, new, 1)))["examples.#1.reads"][1]
+    assert "1234560" in says and "the words read" in says and "word order" in says
+
+
+@pytest.mark.fault("F27")
+def test_a_wrong_scale_is_refused_before_anything_is_read(tmp_path: Path) -> None:
+    found = faults(write(tmp_path, GOOD.replace('per_count = "10"', 'per_count = "0.01"')))
+    assert 'the words read 1234.56, not "1234560"' in found["examples.#1.reads"][1]
+
+
 def test_an_example_of_words_without_value_needs_no_value(tmp_path: Path) -> None:
     text = GOOD.replace("no_value = true", 'reads = "42949672950"')
     assert "mean no value" in faults(write(tmp_path, text))["examples.#2"][1]

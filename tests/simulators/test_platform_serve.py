@@ -246,7 +246,7 @@ async def test_killed_three_times_while_batches_flow_through_mosquitto(
     await killed_while_batches_flow(platform, mosquitto.url)
 
 
-@pytest.mark.fault("F59")
+@pytest.mark.fault("F63")
 @pytest.mark.mosquitto
 async def test_mosquitto_is_killed_while_batches_flow(
     platform: PlatformProcess, mosquitto: Mosquitto
