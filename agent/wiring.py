@@ -43,6 +43,7 @@ from agent.metering.plant import Transport
 from agent.service.assemble import Ports, Task, assemble
 from agent.service.balancing import Balancer
 from agent.service.courier import Courier
+from agent.service.correcting import Corrections
 from agent.service.exchanging import Exchanges
 from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
@@ -132,6 +133,7 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
                 "preview": Previewer(storage).answer,
                 "balance": Balancer(storage).answer,
                 "exchange": Exchanges(site.plant.meters, stages.workers, storage, clock).answer,
+                "state": Corrections(site.plant.meters, storage, clock).answer,
             },
             {
                 "export": lambda arguments: lines_of(storage, Period.from_arguments(arguments)),

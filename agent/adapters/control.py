@@ -3,7 +3,8 @@
 A Unix socket beside the journal, readable by its owner only. One question a connection: a line with the name of what
 is wanted and, where it needs any, its arguments as a JSON object. The answer is one JSON document, or, for a question
 about more than fits into memory, a stream of lines. It can ask, hand over a signed acknowledgement that came by stick,
-and say that a meter was exchanged (`agent.service.exchanging`); nothing else changes anything, and the network never
+say that a meter was exchanged (`agent.service.exchanging`) and state what was wrong with sealed energy
+(`agent.service.correcting`); nothing else changes anything, and the network never
 comes to a Unix socket (promise I12).
 
 A stream is written no faster than it is read. One that is not read for a while is ended: it must not keep the agent

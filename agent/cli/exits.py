@@ -21,7 +21,9 @@ DAMAGED = 74
 TRY_AGAIN = 75
 CONFIGURATION = 78
 
-ONLY_ASK = frozenset({"status", "preview", "balance", "exchange", "trace", "export", "verify"})
+ONLY_ASK = frozenset(
+    {"status", "preview", "balance", "exchange", "adjust", "witness", "manual", "trace", "export", "verify"}
+)
 """Commands that start nothing."""
 
 

@@ -46,6 +46,14 @@ COMMANDS: Mapping[str, Entry] = {
     "exchange": Entry(
         "agent.cli.exchange:exchange", "Tell the running agent that a meter was exchanged; it guides you."
     ),
+    "adjust": Entry(
+        "agent.cli.correct:adjust",
+        "State that sealed energy was wrong, by how much and why; it stays sealed.",
+    ),
+    "witness": Entry(
+        "agent.cli.correct:witness", "State what a meter's display showed; evidence, never energy."
+    ),
+    "manual": Entry("agent.cli.correct:manual", "Put a person's word beside one sealed delta."),
     "status": Entry(
         "agent.cli.status:status", "Say how the running agent is, and what to do about what is not well."
     ),

@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from agent.cli.correct import text_of as text_of_statement
 from agent.cli.exits import NO, OK
 from agent.cli.options import json_option, site_option
 from agent.cli.running import NotRunning, ask_agent
@@ -92,6 +93,7 @@ def text_of(found: Mapping[str, Any], site_file: Path) -> str:
                 _readings(found),
                 _gates(found["gates"]),
                 _delta(delta),
+                *_stated(found["statements"]),
             ]
         case "opening":
             parts = [f"{title}: no delta.", _opening(found), _readings(found)]
@@ -152,6 +154,16 @@ def _delta(delta: Mapping[str, Any]) -> str:
             f"flags {', '.join(delta['q']) or 'none'}",
         ],
     )
+
+
+def _stated(statements: list[Mapping[str, Any]]) -> list[str]:
+    """What persons stated of it since; the delta itself stays as it was sealed."""
+    rows = []
+    for each in statements:
+        told = each["told"]
+        place = "waits for a boundary" if told is None else f"chain {told['chain']}, seq {told['seq']}"
+        rows.append(f"{text_of_statement(each)} Statement {each['id']}, {place}")
+    return [_block("STATED since; the energy above is as sealed", rows)] if rows else []
 
 
 def _opening(found: Mapping[str, Any]) -> str:

@@ -16,8 +16,10 @@ from typing import BinaryIO
 import click
 
 from agent.adapters.keys import PublicKeys, load_public_key, public_key_of_jwk
+from agent.cli import corrections
 from agent.errors import ConfigError
 from agent.metering.quantity import format_kwh
+from agent.reporting.adjustment import announced
 from agent.reporting.envelope import KeyRing
 from agent.reporting.utc import text_of_ms
 from agent.reporting.verdict import Finding, Report, Verdict, stretch
@@ -87,6 +89,7 @@ def verify(
         admit=_ring_of_jwk,
         excerpt=excerpt,
         revoked=dict(map(_revocation, revoked)),
+        runs=None if str(file) == "-" else announced(line for _, line in _lines(file)),
     )
     for number, line in _lines(file):
         verifier.feed(number, line)
@@ -139,7 +142,7 @@ def _skip_line(file: BinaryIO) -> None:
 def _as_text(name: str, report: Report) -> str:
     parts = [_heading(name, report), _verdicts(report)]
     if report.batches:
-        parts.append(_totals(report))
+        parts += [_totals(report), *corrections.as_text(report)]
     if not report.quality.ok:
         parts.append(_remarks(report.quality))
     if any(found.text.startswith("unknown-key") for found in report.verdicts["signature"].findings):
@@ -315,6 +318,7 @@ def _as_json(report: Report) -> dict[str, object]:
         },
         "flags": dict(report.flags),
         "events": dict(report.events),
+        "corrections": corrections.as_json(report.corrections),
     }
 
 

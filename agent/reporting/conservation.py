@@ -198,6 +198,16 @@ class Books:
                 self._findings.add(line, place, f"V5: {name} is {said}, the deltas say {found}")
         return True
 
+    def last_n(self, meter: str, epoch: int) -> int | None:
+        """Number of the last delta of an epoch so far; None where the file has none of it."""
+        books = self._books_of(meter, epoch)
+        return None if books is None else books.last.n
+
+    def epoch_of(self, meter: str) -> int | None:
+        """The epoch that a meter is in; None where the file has nothing of it."""
+        books = self._current.get(meter)
+        return None if books is None else books.epoch
+
     def finish(self, findings: Findings) -> None:
         """Rule V3 for every epoch that is still open, into `findings`."""
         for meter, books in self._current.items():

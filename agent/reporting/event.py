@@ -185,6 +185,8 @@ def _check_body(type_: str, members: Members) -> None:
         check(members, name)
     if type_ == "adjust":
         _check_adjustment(members)
+    if type_ == "manual" and members.has("epoch"):
+        members.integer("epoch", 1)
 
 
 def _check_adjustment(members: Members) -> None:
@@ -195,7 +197,7 @@ def _check_adjustment(members: Members) -> None:
         members.integer("energy", -EXACT_MAX)
         members.integer("bound")
     else:
-        members.integer("num")
+        members.integer("num", 1)
         members.integer("den", 1)
 
 
@@ -382,6 +384,7 @@ def witness_event(at_ms: int, *, meter: str, display_kwh: str, register: str, by
     )
 
 
-def manual_event(at_ms: int, *, meter: str, n: int, text: str, by: str) -> Event:
-    """Delta `n` is a substitute that a person entered."""
-    return _made("manual", at_ms, {"meter": meter, "n": n, "text": text, "by": by})
+def manual_event(at_ms: int, *, meter: str, n: int, text: str, by: str, epoch: int | None = None) -> Event:
+    """What a person has to say of delta `n` of an epoch; without `epoch` of the one that the meter is in."""
+    body: dict[str, object] = {"meter": meter, "n": n, "text": text, "by": by}
+    return _made("manual", at_ms, body if epoch is None else body | {"epoch": epoch})

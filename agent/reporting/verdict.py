@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from agent.reporting.adjustment import Corrections
 from agent.reporting.chain import ChainHead
 
 FINDINGS_MAX = 100
@@ -99,7 +100,8 @@ class Report:
 
     `by_step` and `unassigned` are exact shares of the meters' own loads, children subtracted; `by_meter` is what each
     meter registered. `flags` counts the quality flags, `events` the event types. `acknowledged` is the furthest batch
-    for which a verified acknowledgement was read.
+    for which a verified acknowledgement was read. `corrections` show adjusted and estimated energy apart from all that;
+    None where the file has adjustments and could be read only once.
     """
 
     signature: Verdict
@@ -125,6 +127,7 @@ class Report:
     holes: Holes
     flags: Mapping[str, int] = field(default_factory=dict)
     events: Mapping[str, int] = field(default_factory=dict)
+    corrections: Corrections | None = None
 
     @property
     def ok(self) -> bool:

@@ -14,11 +14,13 @@ from fractions import Fraction
 
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
+from agent.reporting.adjustment import Run
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.batch import FLAGS, Batch, Delta
 from agent.reporting.chain import ChainHead
 from agent.reporting.conservation import Books
 from agent.reporting.continuity import WINDOW, Continuity
+from agent.reporting.correcting import Correcting
 from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
 from agent.reporting.envelope import EnvelopeError, KeyRing, Opened, UnparsablePayload
 from agent.reporting.event import KNOWN_TYPES, Event
@@ -96,6 +98,7 @@ class Verifier:
         excerpt: bool = False,
         revoked: Mapping[str, tuple[str, int]] | None = None,
         window: int = WINDOW,
+        runs: Iterable[Run] | None = None,
     ) -> None:
         """Begin a verification.
 
@@ -107,6 +110,8 @@ class Verifier:
             excerpt: the file is declared to begin in mid-chain, so that its beginning is no finding.
             revoked: keys that an operator ended, by their kid: valid for a chain up to a seq.
             window: batches whose hash is remembered.
+            runs: what `announced` found in the same file; None where it could be read only once, and adjusted energy
+                is not computed.
         """
         self._keys = _Keys(keys)
         self._ack_keys = ack_keys
@@ -124,6 +129,7 @@ class Verifier:
         self._revoked = dict(revoked or {})
         self._revoked_chains = {chain: False for chain, _ in self._revoked.values()}
         self._steps: dict[str | None, Fraction] = {}
+        self._correcting = Correcting(self._books, self._conservation, self._quality, runs)
         self._latest: _Map | None = None
         self._period: tuple[int, int] | None = None
         self._spans: dict[str, tuple[int, int]] = {}
@@ -328,6 +334,7 @@ class Verifier:
                 self._conservation.add(line, place, text)
         for part in parts:
             self._steps[part.step] = self._steps.get(part.step, Fraction(0)) + part.part * delta.delta
+        self._correcting.delta(delta, parts)
 
     def _widen(self, delta: Delta) -> None:
         """Let the period of the file and of the meter include the delta."""
@@ -363,7 +370,10 @@ class Verifier:
                 self._counts["balances unchecked"] += not self._books.balance(line, event)
             case "key-rotate":
                 self._rotate(line, event, batch, opened)
-            case "gap" | "refused" | "clock" | "adjust" | "manual":
+            case "adjust" | "manual":
+                self._correcting.event(line, event)
+                self._quality.add(line, f"event {event.type}", _described(event))
+            case "gap" | "refused" | "clock":
                 self._quality.add(line, f"event {event.type}", _described(event))
             case unknown if unknown not in KNOWN_TYPES:
                 self._quality.add(line, f"event {unknown}", "this version does not know it")
@@ -441,6 +451,7 @@ class Verifier:
             holes=self._holes,
             flags=dict(sorted(self._flags.items())),
             events=dict(sorted(self._events.items())),
+            corrections=self._correcting.result(self._books.totals, self._steps),
         )
 
     def _compare_parents(self, quality: Findings) -> None:

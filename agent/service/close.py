@@ -32,6 +32,7 @@ from agent.service.deciding import (
 from agent.service.journal import Journal, Reading, Standing
 from agent.service.refusals import Key, Refusals, Untold
 from agent.service.seal import Map, Sealer, read_map
+from agent.service.statements import next_to_tell
 from agent.service.telling import Portion, continuation_of, renamed_from, tell
 
 __all__ = ["Closed", "Closer", "Cut", "NotBooked", "Sample"]
@@ -193,6 +194,7 @@ class _Closing:
         current.events.extend(self._refusals.due(all_of_them=self._cut.is_last))
         former = [cfg for cfg in self._portions if cfg != self._map.hash]
         batches = sum(self._seal(cfg) for cfg in [*former, self._map.hash])
+        batches += self._tell_statements()
         batches += self._sealer.rotate_if_due(self._journal, self._map.hash)
         self._keep_clock(clock)
         deltas = sum(len(portion.deltas) for portion in self._portions.values())
@@ -221,6 +223,16 @@ class _Closing:
     def _seal(self, cfg: str) -> int:
         portion = self._portions[cfg]
         return self._sealer.seal(self._journal, cfg, portion.events, portion.deltas)
+
+    def _tell_statements(self) -> int:
+        """What persons stated of sealed energy, each in a batch of its own behind the deltas that it names."""
+        told = 0
+        for statement in next_to_tell(self._journal):
+            told += self._sealer.seal(self._journal, self._map.hash, [statement.event], [])
+            head = self._journal.state().head
+            assert head is not None
+            self._journal.tell_statement(statement.id, head)
+        return told
 
     def _keep_what_gates_remember(self) -> None:
         for meter, memory in self._found.memories.items():

@@ -89,6 +89,11 @@ def trace(journal: Journal, meter: Meter, at_ms: int) -> dict[str, object]:
         },
         "batch": _batch_shown(kept, batch),
         "receipt": _receipt(journal, kept),
+        "statements": [
+            each.as_json()
+            for each in journal.statements()
+            if each.speaks_of(delta.meter, delta.epoch, delta.n)
+        ],
     }
 
 

@@ -22,6 +22,7 @@ from agent.reporting.envelope import ENROLMENT, EnvelopeError, open_sealed
 from agent.reporting.event import Event
 from agent.reporting.utc import ms_of_text
 from agent.reporting.wire import WireError
+from simulators.platform.adjusting import place
 from simulators.platform.alarms import Alarms
 from simulators.platform.dossier import Dossier, Standing
 from simulators.platform.relabel import offsets_of, opening_ms, relabel
@@ -367,6 +368,8 @@ class Booking:
             self._balance(dossier, event, source)
         elif event.type == "key-rotate":
             self._rotate(dossier, event, source)
+        elif event.type in ("adjust", "manual"):
+            self._stated(dossier, event, source)
         elif event.type == "clock":
             self._save_spans()
             dossier.save_meters(relabel(self._store, dossier, event, source.chain))
@@ -459,6 +462,22 @@ class Booking:
             (dossier.agent_id, meter, epoch),
         )[0]
         return last
+
+    def _stated(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """A person's word on deltas: they have to have come. What is booked never changes for it."""
+        meter = event.text("meter")
+        x, said = dossier.meters.get(meter), event.body.get("epoch")
+        epoch = said if type(said) is int else x.epoch if x is not None else 1
+        last_sent = self._last_sent(dossier, meter, epoch)
+        if event.type == "adjust":
+            first, last = event.integer("n_from"), event.integer("n_to")
+            problem = place(self._store, dossier.agent_id, source.batch_id, event, last_sent)
+        else:
+            first = last = event.integer("n")
+            problem = f"it speaks of a delta after {last_sent}" if last > last_sent else None
+        if problem is not None:
+            text = f"{event.type} of {source.chain}/{source.seq} is applied to nothing: {problem}"
+            self._say(dossier, "adjust", f"{meter}/{epoch}/{first}-{last}", text, source)
 
     def _booked_run(
         self, dossier: Dossier, meter: str, epoch: int, first: int, last: int

@@ -7,9 +7,11 @@ fractions of the descriptor in force for every row.
 from dataclasses import dataclass, field
 from fractions import Fraction
 
+from agent.reporting.adjustment import NO_CORRECTIONS, Corrections
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor
+from simulators.platform.adjusting import corrections
 from simulators.platform.dossier import stored_descriptor
 from simulators.platform.store import Store
 
@@ -45,6 +47,8 @@ class Totals:
     steps: dict[str, Fraction] = field(default_factory=dict)
     unassigned: Fraction = Fraction(0)
     undescribed_milliwh: int = 0
+    corrections: Corrections = NO_CORRECTIONS
+    """Adjusted and estimated energy; nothing of it is in the figures above."""
 
 
 def agents(store: Store) -> dict[str, int]:
@@ -74,6 +78,10 @@ def _totals(store: Store, agent_id: int) -> Totals:
         total.deltas += deltas
         total.bridges += bridges
     _attribute(store, agent_id, result)
+    raw = {meter: total.energy_milliwh for meter, total in result.meters.items()}
+    by_step: dict[str | None, Fraction] = {None: result.unassigned}
+    by_step.update(result.steps)
+    result.corrections = corrections(store, agent_id, raw, by_step)
     return result
 
 

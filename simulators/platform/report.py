@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from fractions import Fraction
 
+from agent.cli import corrections
 from agent.metering.quantity import format_kwh
 from agent.reporting.utc import text_of_ms
 from simulators.platform import queries
@@ -21,6 +22,7 @@ def _agent_json(total: Totals) -> dict[str, object]:
         "steps": {step: _energy(energy) for step, energy in total.steps.items()},
         "unassigned": _energy(total.unassigned),
         "undescribed": _energy(Fraction(total.undescribed_milliwh)),
+        "corrections": corrections.as_json(total.corrections),
     }
 
 
@@ -64,6 +66,8 @@ def totals_lines(store: Store) -> Iterator[str]:
         yield f"  unassigned {'':<27} {format_kwh(round(total.unassigned)):>18} kWh"
         if total.undescribed_milliwh:
             yield f"  without descriptor {'':<19} {format_kwh(total.undescribed_milliwh):>18} kWh"
+        if total.corrections.applied or total.corrections.not_here:
+            yield from (f"  {line}" for line in corrections.text_of(total.corrections).splitlines())
 
 
 def _epochs(count: int) -> str:

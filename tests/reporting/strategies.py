@@ -105,18 +105,18 @@ events = st.one_of(
         event.adjust_event,
         **_WHAT,
         epoch=counters,
-        n_from=counters,
+        n_from=st.just(1),
         n_to=counters,
         reason=texts,
         evidence=texts,
         by=texts,
-        factor=st.tuples(energies, counters),
+        factor=st.tuples(counters, counters),
     ),
     st.builds(
         event.adjust_event,
         **_WHAT,
         epoch=counters,
-        n_from=counters,
+        n_from=st.just(1),
         n_to=counters,
         reason=texts,
         evidence=texts,
@@ -131,7 +131,7 @@ events = st.one_of(
         register=texts,
         by=texts,
     ),
-    st.builds(event.manual_event, **_WHAT, n=counters, text=texts, by=texts),
+    st.builds(event.manual_event, **_WHAT, epoch=counters, n=counters, text=texts, by=texts),
 )
 
 batches = st.integers(1, 3).flatmap(

@@ -14,6 +14,7 @@ def make() -> Group:
     _runs(group)
     _epochs(group)
     _balances(group)
+    _corrections(group)
     return group
 
 
@@ -254,3 +255,25 @@ def _balances(group: Group) -> None:
     ):
         message = jws(line.batch([], [{**good, **change}]))
         _add(group, name, about, [message], "V5", ALARMED, "balance")
+
+
+def _corrections(group: Group) -> None:
+    """A person's word on deltas that do not exist, or twice on the same: nothing of it is applied."""
+    line = basis(3)
+    line.now_ms += 60_000
+    factor = {"num": 4, "den": 3, "reason": "wrong CT ratio", "evidence": "A" * 43, "by": "Li Wei"}
+    good = line.event("adjust", meter="m1", epoch=1, n_from=1, n_to=2, **factor)
+    for name, about, change, finding in (
+        ("adjust-beyond", "it names deltas that were never sealed", {"n_to": 9}, "the last delta sealed"),
+        ("adjust-other-epoch", "it names an epoch that never was", {"epoch": 7}, "in epoch 1"),
+        ("adjust-backwards", "its first delta comes after its last", {"n_from": 3}, "after its last"),
+        ("adjust-other-meter", "it names a meter that never was", {"meter": "m9"}, "no delta of it"),
+    ):
+        message = jws(line.batch([], [{**good, **change}]))
+        _add(group, name, about, [message], finding, ALARMED, "adjust")
+    twice = jws(line.batch([], [good, {**good, "n_from": 2, "n_to": 3}]))
+    about = "two adjustments of the same delta, both signed"
+    _add(group, "adjust-overlapping", about, [twice], "adjusted already", ALARMED, "adjust")
+    word = line.event("manual", meter="m1", epoch=1, n=9, text="read by eye", by="Li Wei")
+    about = "a word on a delta that was never sealed"
+    _add(group, "manual-beyond", about, [jws(line.batch([], [word]))], "manual", ALARMED, "adjust")

@@ -293,6 +293,24 @@ def _events(group: Group) -> None:
                 by="Li",
             ),
         ),
+        *(
+            (
+                f"event-adjust-{name}",
+                about,
+                line.event(
+                    "adjust",
+                    **{"meter": "m1", "epoch": 1, "n_from": 1, "n_to": 2, "num": 3, "den": 2, **change},
+                    reason="ct",
+                    evidence="x",
+                    by="Li",
+                ),
+            )
+            for name, about, change in (
+                ("negative", "a factor below zero", {"num": -3}),
+                ("zero", "a factor of zero", {"num": 0}),
+                ("by-zero", "a factor without a denominator", {"den": 0}),
+            )
+        ),
         (
             "event-adjust-neither",
             "an adjustment by nothing",

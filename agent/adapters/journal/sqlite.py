@@ -21,6 +21,7 @@ from agent.adapters.journal.rows import split_words as _words
 from agent.adapters.journal.rows import text as _text
 from agent.adapters.journal.rows import text_or_none as _text_or_none
 from agent.adapters.journal.sealed import BATCH, batch_in, chain_head, descriptor_in
+from agent.adapters.journal.statementtables import StatementTables
 from agent.errors import JournalDamaged, JournalFull
 from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Basis, Head, Point, Run
@@ -37,7 +38,7 @@ from agent.service.journal import (
 )
 
 
-class SqliteJournal(GateTables, KeyTables, ClockTables, RoomTables):
+class SqliteJournal(GateTables, KeyTables, ClockTables, StatementTables, RoomTables):
     """Implements `agent.service.journal.Journal`; the methods' promises are documented there."""
 
     def __init__(self, connection: Connection, room: Room | None = None) -> None:

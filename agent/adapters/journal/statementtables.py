@@ -1,0 +1,66 @@
+"""The journal's tables of what persons stated, and of where epochs ended: `agent.service.statements` on SQLite."""
+
+import json
+from typing import TYPE_CHECKING
+
+from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.rows import integer, text
+from agent.errors import JournalDamaged
+from agent.reporting.chain import ChainHead
+from agent.service.statements import Statement
+
+
+class StatementTables:
+    """A part of `SqliteJournal`, which gives it the connection and the rows of meters."""
+
+    _db: Connection
+
+    if TYPE_CHECKING:
+
+        def _known_meter(self, name: str) -> int:
+            """The row of a meter, 0 if it was never read."""
+
+    def statements(self) -> list[Statement]:
+        rows = self._db.execute(
+            "SELECT s.id, s.noted_ms, s.type, s.body, b.chain, b.seq FROM statements s"
+            " LEFT JOIN batches b ON b.chain = s.chain AND b.seq = s.seq AND b.superseded = 0 ORDER BY s.id"
+        )
+        return [
+            Statement(
+                integer(row[1]),
+                text(row[2]),
+                _body(text(row[3])),
+                integer(row[0]),
+                None if row[4] is None else (text(row[4]), integer(row[5])),
+            )
+            for row in rows
+        ]
+
+    def add_statement(self, statement: Statement) -> int:
+        self._db.execute(
+            "INSERT INTO statements (noted_ms, type, body) VALUES (?, ?, ?)",
+            (statement.noted_ms, statement.type, json.dumps(dict(statement.body), ensure_ascii=False)),
+        )
+        return integer(self._db.execute("SELECT max(id) FROM statements")[0][0])
+
+    def tell_statement(self, id: int, head: ChainHead) -> None:
+        self._db.execute("UPDATE statements SET chain = ?, seq = ? WHERE id = ?", (head.chain, head.seq, id))
+
+    def drop_statement(self, id: int) -> None:
+        self._db.execute("DELETE FROM statements WHERE id = ?", (id,))
+
+    def epoch_end(self, meter: str, epoch: int) -> int | None:
+        rows = self._db.execute(
+            "SELECT n FROM epoch_ends WHERE meter = ? AND epoch = ?", (self._known_meter(meter), epoch)
+        )
+        return integer(rows[0][0]) if rows else None
+
+
+def _body(value: str) -> dict[str, object]:
+    try:
+        body = json.loads(value)
+    except ValueError as error:
+        raise JournalDamaged(f"a statement in the journal cannot be read: {error}") from error
+    if not isinstance(body, dict):
+        raise JournalDamaged("a statement in the journal is no object")
+    return body
