@@ -67,6 +67,30 @@ def test_the_limits_of_a_rollover_are_met_exactly() -> None:
         assert isinstance(compare(before, after, modulus_milliwh=MODULUS, rise_max_milliwh=100), Held)
 
 
+@pytest.mark.parametrize(
+    ("before", "after", "modulus", "bound", "reason"),
+    [
+        (9, 8, None, None, "its modulus is unknown"),
+        (9, 8, None, 1, "its modulus is unknown"),
+        (9, 8, 1000, None, "how much its circuit can have used is unknown"),
+        (999, 0, 1000, 1000, "it may have gone round more than once"),
+        (900, 0, 1000, 99, "it was not near its modulus"),
+        (900, 1, 1000, 100, "the rise across its modulus is not possible"),
+    ],
+)
+def test_a_fall_says_which_knowledge_is_missing(
+    before: int, after: int, modulus: int | None, bound: int | None, reason: str
+) -> None:
+    """A person acts on it: states the modulus, states the rated power, or goes and looks at the meter."""
+    outcome = compare(before, after, modulus_milliwh=modulus, rise_max_milliwh=bound)
+    assert outcome == Held(f"fall: register fell, {reason}")
+
+
+def test_a_register_that_reaches_its_modulus_exactly_starts_at_zero() -> None:
+    assert compare(990, 0, modulus_milliwh=1000, rise_max_milliwh=10) == Rise(10, 1000)
+    assert compare(999, 0, modulus_milliwh=1000, rise_max_milliwh=999) == Rise(1, 1000)
+
+
 @given(st.lists(st.integers(0, 900), min_size=1, max_size=40))
 def test_a_run_of_deltas_telescopes_over_any_number_of_rollovers(rises: list[int]) -> None:
     total, before, booked, rolls = 0, 0, 0, 0
@@ -139,6 +163,23 @@ def test_what_cannot_be_a_register_is_refused(decoded: int | Fraction | str | No
     outcome = admit(meter(register(modulus_counts=10**8)), decoded)
     assert isinstance(outcome, RefusedReading)
     assert reason in outcome.reason
+
+
+def test_a_refusal_names_the_register_and_the_whole_count() -> None:
+    """Whole, because a float32 of garbage may have forty decimals."""
+    bounded = meter(register(modulus_counts=1000))
+    said: dict[Fraction | str, str] = {
+        Fraction(-1, 3): "energy_import: negative count -1",
+        Fraction(2001, 2): "energy_import: 1000 is not below its modulus 1000",
+        "12": "energy_import: text where a count belongs",
+    }
+    for decoded, reason in said.items():
+        assert admit(bounded, decoded) == RefusedReading(reason)
+    assert admit(bounded, 999) == 9_990_000 and admit(bounded, 0) == 0
+    beyond = admit(meter(), EXACT_MAX)
+    assert beyond == RefusedReading(
+        f"energy_import: {EXACT_MAX} counts are more than any meter can have counted"
+    )
 
 
 def test_a_register_that_no_message_can_carry_is_refused() -> None:

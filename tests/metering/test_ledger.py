@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.metering.gates import Held
+from agent.metering.interval import DAY_MS, Moment
 from agent.metering.later import since
-from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
+from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, Run, advance, point_of
 
 BASIS = Basis(Fraction(10_000), 10_000_000, "2206001234")
 CFG = "c" * 43
@@ -131,3 +132,85 @@ def test_since_keeps_the_mark_of_a_reset() -> None:
     assert [each.opens for each in told] == ["reset", None]
     outcome = advance(replace(head(9, 20), restored=True), told[0], cfg=CFG, rise_max_milliwh=None)
     assert isinstance(outcome, Opened) and outcome.reason == "restore"
+
+
+def test_a_point_is_quantised_once_half_to_even() -> None:
+    half = replace(BASIS, per_count_milliwh=Fraction(1, 2))
+    made = point_of("m1", 5, half, at_ms=7, cut_ms=6, flags=frozenset({"comm"}))
+    assert made == Point("m1", 7, 6, 2, half, frozenset({"comm"}))
+    assert point_of("m1", Fraction(14, 2), half, at_ms=0, cut_ms=0).register_milliwh == 4
+
+
+def test_a_position_says_when_and_under_which_descriptor_its_register_was_read() -> None:
+    when = Moment("boot", 5, 10)
+    read = replace(point(9, 61), cut_ms=60, when=when)
+    first = advance(None, read, cfg=CFG, rise_max_milliwh=None)
+    assert isinstance(first, Opened) and first.reason == "first"
+    assert first.head == Head("m1", 1, 0, 9, 61, 60, BASIS, CFG, when=when)
+    later = replace(point(12, 121), cut_ms=120)
+    on = advance(first.head, later, cfg="d" * 43, rise_max_milliwh=None)
+    assert isinstance(on, Advanced) and on.before == first.head
+    assert on.head == Head("m1", 1, 1, 12, 121, 120, BASIS, "d" * 43, run=Run(1, 9, 0, 0))
+
+
+def test_the_run_of_a_day_begins_at_the_first_of_its_deltas_and_sums_its_rollovers() -> None:
+    start = replace(head(9_900_000, 3 * DAY_MS, epoch=2, n=6), cut_ms=3 * DAY_MS - 1)
+    end, outcomes = run([point(100_000, 3 * DAY_MS + 1), point(200_000, 4 * DAY_MS)], start)
+    (rolled, plain) = outcomes
+    assert isinstance(rolled, Advanced) and rolled.roll_milliwh == 10_000_000
+    assert isinstance(plain, Advanced) and plain.roll_milliwh is None
+    assert end is not None and end.run == Run(7, 9_900_000, 10_000_000, 2)
+    assert (end.epoch, end.n) == (2, 8)
+
+
+def test_a_second_rollover_of_a_run_is_added_to_the_first() -> None:
+    end, _ = run([point(1, 1), point(9_999_999, 2), point(2, 3)], head(9_999_990), rise_max=9_999_998)
+    assert end is not None and end.run == Run(1, 9_999_990, 20_000_000, 0)
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "reason"),
+    [
+        ({}, {"modulus_milliwh": 99}, "ratio"),
+        ({"serial": None}, {"per_count_milliwh": Fraction(1)}, "ratio"),
+        ({}, {"per_count_milliwh": Fraction(1), "serial": None}, "ratio"),
+        ({}, {"per_count_milliwh": Fraction(1), "serial": "other"}, "exchange"),
+        ({}, {"serial": "other"}, "exchange"),
+    ],
+)
+def test_a_break_is_an_exchange_only_where_two_serial_numbers_are_known(
+    before: dict[str, object], now: dict[str, object], reason: str
+) -> None:
+    earlier, later = (replace(BASIS, **changes) for changes in (before, now))  # type: ignore[arg-type]
+    assert not later.continues(earlier)
+    outcome = advance(head(5, basis=earlier), point(10, 1, later), cfg=CFG, rise_max_milliwh=None)
+    assert isinstance(outcome, Opened)
+    assert (outcome.reason, outcome.head.basis, outcome.head.epoch) == (reason, later, 2)
+
+
+def test_an_epoch_that_was_opened_here_before_is_opened_again_with_its_reason() -> None:
+    outcome = advance(head(5, epoch=3, n=4), point(10, 1, opens="reset"), cfg=CFG, rise_max_milliwh=None)
+    assert isinstance(outcome, Opened)
+    assert (outcome.reason, outcome.head.epoch, outcome.head.n) == ("reset", 4, 0)
+
+
+def test_only_the_same_known_serial_number_on_the_same_scale_is_a_proof() -> None:
+    assert BASIS.proves(BASIS)
+    for other in (
+        replace(BASIS, serial="other"),
+        replace(BASIS, serial=None),
+        replace(BASIS, modulus_milliwh=None),
+        replace(BASIS, per_count_milliwh=Fraction(1)),
+    ):
+        assert not BASIS.proves(other) and not other.proves(BASIS)
+    nameless = replace(BASIS, serial=None)
+    assert not nameless.proves(nameless) and nameless.continues(nameless)
+
+
+def test_a_restored_position_that_is_continued_is_restored_no_more_whatever_it_opens() -> None:
+    start = replace(head(50, epoch=4, n=9), restored=True)
+    fallen = advance(start, point(10, 1), cfg=CFG, rise_max_milliwh=1)
+    assert isinstance(fallen, Opened) and not fallen.head.restored
+    assert (fallen.head.epoch, fallen.head.n, fallen.before) == (5, 0, start)
+    marked = advance(start, point(60, 1, opens="ratio"), cfg=CFG, rise_max_milliwh=None)
+    assert isinstance(marked, Opened) and marked.reason == "restore"

@@ -128,3 +128,29 @@ def test_a_part_that_fell_is_not_hidden_by_the_others() -> None:
     assert isinstance(
         compare_parts(counter, before, hidden, per_count_milliwh=PER_COUNT, rise_max_milliwh=10**9), Held
     )
+
+
+def test_a_part_without_a_value_hides_no_fall_of_another() -> None:
+    """Its own reading is refused elsewhere; the parts behind it are judged all the same."""
+    marked = register(name="t1", invalid=frozenset({0xFFFFFFFF}))
+    counter = Sum("energy_import", (marked, register(name="t2", address=4)))
+    before, after = words(counter, 5, 900), (0xFFFF, 0xFFFF, 0, 800)
+    assert isinstance(decode(marked, after[:2]), NoValue)
+    held = compare_parts(counter, before, after, per_count_milliwh=PER_COUNT, rise_max_milliwh=10**9)
+    assert held == Held("fall: register fell, its modulus is unknown (t2)")
+    held = compare_parts(counter, after, before, per_count_milliwh=PER_COUNT, rise_max_milliwh=10**9)
+    assert held is None, "the second rose, of the first nothing is known"
+
+
+def test_a_part_is_judged_in_energy_by_its_own_modulus() -> None:
+    counter = total(1_000, 10**6)
+    before, after = words(counter, 990, 5), words(counter, 15, 5)
+    rise_milliwh = 25 * 10_000
+    assert (
+        compare_parts(counter, before, after, per_count_milliwh=PER_COUNT, rise_max_milliwh=rise_milliwh)
+        is None
+    )
+    held = compare_parts(
+        counter, before, after, per_count_milliwh=PER_COUNT, rise_max_milliwh=rise_milliwh - 1
+    )
+    assert held == Held("fall: register fell, the rise across its modulus is not possible (t1)")

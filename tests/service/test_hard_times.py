@@ -1,21 +1,24 @@
 """What a host does to an agent: a slow disk, one that became read-only, no memory, start after start, worn flash."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from agent.adapters.journal import Place, open_or_replace
+from agent.adapters.schedule import next_boundary_ms
 from agent.errors import JournalUnusable
 from agent.service.supervise import mark_started, run_until
 from simulators.world.disk import Disk, DiskVfs
 from simulators.world.storage import JOURNAL, WorldConnection, WorldFiles
 from tests.metering.examples import meter
-from tests.service.bench import KWH_REGISTER, Bench
+from tests.service.bench import KWH_REGISTER, MINUTE_MS, Bench, Dice, HandClock
 from tests.service.test_watchdog import Agent, Manager, ScriptedUplink, after, at_once, live
 from tests.service.virtual import run_virtually
 
+HOUR_MS = 60 * MINUTE_MS
 OWNER = "org/gw01 to carbon.example"
 
 
@@ -174,3 +177,43 @@ WRITES_MAX = 40
 def _on(disk: Disk) -> Place:
     vfs = DiskVfs(disk)
     return Place(JOURNAL, lambda path: WorldConnection(vfs, path), WorldFiles(disk))
+
+
+# ------------------------------------------------------------------------------------------------------- its time zone
+
+CLOCKS_GO_BACK_MS = 1_762_063_200_000
+"""2025-11-02 06:00 UTC: in New York 02:00 of summer is followed by 01:00 of winter."""
+
+
+@pytest.mark.fault("F43")
+def test_the_hour_that_comes_twice_changes_no_boundary_and_no_byte_of_a_batch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+    try:
+        for zone in ("UTC", "America/New_York", "Asia/Shanghai"):
+            monkeypatch.setenv("TZ", zone)
+            time.tzset()
+            told.append(_told_around(tmp_path, zone.replace("/", "-")))
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert time.localtime(0).tm_zone  # the zone of the machine counts again
+    assert told[0] == told[1] == told[2]
+    boundaries, batches = told[0]
+    assert boundaries == [CLOCKS_GO_BACK_MS + place * HOUR_MS for place in range(4)]
+    assert len(batches) == 4
+
+
+def _told_around(folder: Path, name: str) -> tuple[list[int], list[object]]:
+    """The hours' boundaries from just before the change on, and what is sealed at them."""
+    bench = Bench(folder, name=f"{name}.db", clock=HandClock(CLOCKS_GO_BACK_MS - 1), dice=Dice())
+    boundaries = []
+    for count in range(4):
+        bench.clock.now_ms = next_boundary_ms(bench.clock.now_ms, HOUR_MS)
+        boundaries.append(bench.clock.now_ms)
+        bench.clock.now_ms -= MINUTE_MS
+        bench.read({"reflow-1": 1000 + count, "wave-1": 7})
+    batches: list[object] = [batch for _, batch in bench.batches()]
+    bench.journal.close()
+    return boundaries, batches
