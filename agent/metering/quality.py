@@ -124,6 +124,12 @@ RULES = (
         "refused, rise",
     ),
     Rule(
+        "nothing to compare with",
+        "a journal's first reading, the first after the platform's word, or after an hour; read again twice at once",
+        "booked after three that agree, else held",
+        "refused, first",
+    ),
+    Rule(
         "torn words",
         "a rise within a sixteenth of one turn of a word; read again twice at once",
         "booked after three, else held",

@@ -55,6 +55,7 @@ class Boundary:
         self._passed_over_ms = 0
         self._last_cut_ns = clock.monotonic_ns()
         self._clock_steps_ms: list[int] = []
+        self._has_begun = False
         self.skipped = 0
         self.last_skipped_ms: int | None = None
         self.cuts = 0
@@ -69,10 +70,16 @@ class Boundary:
         """How long an interval is at present: the set length, or longer while the disk is under pressure."""
 
     def tick(self, boundary_ms: int) -> None:
-        """A boundary was reached."""
+        """A boundary was reached.
+
+        Of those that pass during the first cut only one is kept, and that is no fault: the first cut takes longer,
+        because the meters say who they are and a first reading is made three times.
+        """
         try:
             self._due.put_nowait(boundary_ms)
         except asyncio.QueueFull:
+            if not self._has_begun:
+                return
             self.skipped += 1
             self.last_skipped_ms = boundary_ms
             log.warning(
@@ -87,6 +94,7 @@ class Boundary:
     async def run(self) -> None:
         """Close intervals for ever, beginning at once: the first cut ends what happened while nobody looked."""
         await self.cut(self._clock.wall_ms())
+        self._has_begun = True
         while True:
             boundary_ms = await self._due.get()
             if await self._is_due(boundary_ms):
@@ -141,18 +149,20 @@ class Boundary:
         return await self._storage.run(lambda journal: self._closer.close(journal, cut))
 
     async def _read_again(self, cut: Cut, patience_s: float) -> Cut:
-        """Registers that rose faster than they can are read twice more at once, before anything is decided.
+        """Registers of which one reading is not enough are read twice more at once, before anything is decided.
 
-        The meter first says again who it is: one that was exchanged in between shows a higher register, too.
+        A meter whose register rose oddly first says again who it is: one that was exchanged in between shows a higher
+        register, too. One that is read for the first time has just said it.
         """
-        doubtful = await self._storage.run(lambda journal: self._closer.to_read_again(journal, cut))
-        if not doubtful:
+        again = await self._storage.run(lambda journal: self._closer.to_read_again(journal, cut))
+        meters = again.meters
+        if not meters:
             return cut
-        self._identify_again(doubtful)
+        self._identify_again(again.rising)
         samples = cut.samples
         for _ in range(READS - 1):
-            samples += await self._collect([worker.sweep(doubtful) for worker in self._workers], patience_s)
-        return replace(cut, samples=samples)
+            samples += await self._collect([worker.sweep(meters) for worker in self._workers], patience_s)
+        return replace(cut, samples=samples, asked_again=meters)
 
     async def _collect(self, sweeps: Sequence[Sweep], patience_s: float) -> tuple[Sample, ...]:
         waits = [asyncio.create_task(sweep.done.wait()) for sweep in sweeps]

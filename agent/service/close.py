@@ -19,6 +19,7 @@ from agent.metering.plant import Meter
 from agent.metering.standstill import Standstill
 from agent.service.clocking import Look, Said, Stretch, next_stretch, say
 from agent.service.deciding import (
+    Again,
     Beginning,
     Cut,
     Decider,
@@ -79,8 +80,10 @@ class Closer:
         self._standstills: dict[str, Standstill] = {}
         self._untold: dict[Key, Untold] = {}
 
-    def to_read_again(self, journal: Journal, cut: Cut) -> frozenset[str]:
-        """The meters whose register rose as it hardly can: they are to be read again at once, READS - 1 times."""
+    def to_read_again(self, journal: Journal, cut: Cut) -> Again:
+        """The meters of which one reading is not enough; none while the cut will not be booked anyway."""
+        if journal.state().standing is Standing.CONFIRMING:
+            return Again()
         maps = _Maps(journal)
         return self._decider(journal, cut, maps).to_read_again()
 

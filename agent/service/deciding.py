@@ -74,7 +74,8 @@ class Cut:
     """All that was read for one boundary, or for a start or stop, and how the wall clock was set since the last.
 
     `is_last` says that the agent stops after it. `coarse_ms` is how long the interval was made under disk pressure, 0
-    where it has the set length.
+    where it has the set length. `asked_again` are the meters that were asked READS times right one after the other;
+    their samples come in that order, and some may have failed.
     """
 
     cut_ms: int
@@ -82,6 +83,24 @@ class Cut:
     clock_steps_ms: tuple[int, ...] = ()
     is_last: bool = False
     coarse_ms: int = 0
+    asked_again: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """The meters that are to be read again at once, READS - 1 times.
+
+    `rising` are those whose register rose as it hardly can, or was not seen for long: another meter may hang there
+    since. Of the `new` ones nothing is known but who they just said they are.
+    """
+
+    rising: frozenset[str] = frozenset()
+    new: frozenset[str] = frozenset()
+
+    @property
+    def meters(self) -> frozenset[str]:
+        """All of them."""
+        return self.rising | self.new
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,19 +203,21 @@ class Decider:
             self._remember(self._meters[id], decision)
         return found
 
-    def to_read_again(self) -> frozenset[str]:
-        """The meters whose register rose as it hardly can: they are to be read again at once, READS - 1 times."""
-        found = set()
+    def to_read_again(self) -> Again:
+        """The meters of which one reading is not enough."""
+        rising, new = set(), set()
         for sample in self._cut.samples:
             meter, head = self._meters[sample.meter], self._heads.get(sample.meter)
             reading = self._reading(meter, sample)
-            if isinstance(reading, Refusal) or head is None or not _may_go_on(head, reading):
+            if isinstance(reading, Refusal):
                 continue
-            if _rises_oddly(
+            if head is None:
+                new.add(meter.id)
+            elif _cannot_be_compared(head, reading.point) or _rises_oddly(
                 meter, head, reading.on(head.basis), bound_of(meter, reading.counts), reading.counts
             ):
-                found.add(meter.id)
-        return frozenset(found)
+                rising.add(meter.id)
+        return Again(frozenset(rising), frozenset(new))
 
     # -- one meter
 
@@ -205,8 +226,14 @@ class Decider:
         head, order = self._heads.get(meter.id), self._orders.get(meter.id)
         readings = [self._reading(meter, each) for each in samples]
         latest = readings[-1]
-        if isinstance(latest, Refusal) or head is None or not _may_go_on(head, latest):
+        if isinstance(latest, Refusal):
             return latest
+        first = next(each for each in readings if isinstance(each, Sound))
+        if _cannot_be_compared(head, latest.point) and not self._is_agreed(meter, readings, latest):
+            reason = "first: readings made one right after the other do not agree, or did not come"
+            return Refusal(latest.sample, "held", reason, latest.point.register_milliwh)
+        if head is None or not _may_go_on(head, latest):
+            return first
         if order is not None:
             decided = self._carry_out(meter, head, latest, order)
             if decided is not None:
@@ -226,6 +253,11 @@ class Decider:
         if changed is not None:
             return self._doubt(latest, bound, "fingerprint", f"fingerprint: {changed}")
         return self._judge_move(meter, head, readings, latest, bound, may_be_another=is_read_otherwise)
+
+    def _is_agreed(self, meter: Meter, readings: Sequence[Sound | Refusal], latest: Sound) -> bool:
+        """Whether a meter that was asked several times said the same each time."""
+        points = [each.point for each in readings if isinstance(each, Sound)]
+        return meter.id not in self._cut.asked_again or is_confirmed(points, bound_of(meter, latest.counts))
 
     def _judge_move(
         self,
@@ -602,6 +634,18 @@ def _rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: i
     return rises_too_fast(head, point, bound) or may_be_torn(
         meter.profile.energy, rise, step_milliwh(meter, counts)
     )
+
+
+def _cannot_be_compared(head: Head | None, point: Point) -> bool:
+    """Whether no position tells a wrong reading: there is none, or the platform's, or the meter was silent for long.
+
+    What the circuit can have used meanwhile leaves room for any misread then, and the next right reading would be
+    taken for a jump, or for a reset.
+    """
+    if head is None or head.restored:
+        return True
+    silent_ms = elapsed_ms(head, point)
+    return silent_ms is not None and silent_ms > SILENT_MS
 
 
 def _may_go_on(head: Head, reading: Sound) -> bool:

@@ -25,7 +25,7 @@ SAID_MAX = 8
 ABSENT_MAX = 3
 """Exceptions up to this number say that there is no such register."""
 LEFT_ALONE_NS = 700 * 1_000_000_000
-"""A meter that says so may be left alone for a while."""
+"""A meter that says so may be left alone for a while, also if it answers another question meanwhile."""
 
 
 class Load:
@@ -165,9 +165,9 @@ class Device(SimulatedMeter):
         """Its reply, before anything happens to it on the way."""
         reply = super().answer(pdu)
         self.said.append((pdu, reply[2:]))
-        self.asked_ns = self._time.ns
+        self.asked_ns = max(self.asked_ns, self._time.ns)
         if any(fault.kind is Kind.EXCEPTION and fault.code <= ABSENT_MAX for fault in self.faults):
-            self.asked_ns += LEFT_ALONE_NS
+            self.asked_ns = self._time.ns + LEFT_ALONE_NS
         return reply
 
     def _energy_words(self, energy: Quantity) -> tuple[int, ...]:

@@ -244,7 +244,7 @@ def test_a_glitch_up_and_back_books_the_energy_once(bench: Bench, times: int) ->
     read(bench, 500_000)
     for turn in range(times):
         cut = bench.cut_of({"reflow-1": 900_000})
-        assert bench.closer.to_read_again(bench.journal, cut) == {"reflow-1"}
+        assert bench.closer.to_read_again(bench.journal, cut).meters == {"reflow-1"}
         sound = encode(bench.meters[0].profile.energy, 500_001 + turn)
         again = [replace(cut.samples[0], words=sound, at_ms=cut.cut_ms + 80 * n) for n in (1, 2)]
         bench.closer.close(bench.journal, replace(cut, samples=(*cut.samples, *again)))
@@ -376,7 +376,7 @@ def test_a_rise_of_about_one_turn_of_a_word_is_read_again_though_nobody_knows_th
     bench = Bench(tmp_path, (meter(register(), serial="1"),))
     read(bench, 65_530)
     torn = bench.cut_of({"reflow-1": 65_530 + 65_541})
-    assert bench.closer.to_read_again(bench.journal, torn) == {"reflow-1"}
+    assert bench.closer.to_read_again(bench.journal, torn).meters == {"reflow-1"}
     assert bench.closer.close(bench.journal, torn).held["reflow-1"].startswith("rise")
     read(bench, 65_541)
     assert bench.deltas("reflow-1") == [110_000]
@@ -396,9 +396,9 @@ def test_words_of_digits_turn_at_ten_thousand(tmp_path: Path, type: WordType, tu
     bench = Bench(tmp_path, (meter(register(type), serial="1"),))
     read(bench, 1000)
     cut = bench.cut_of({"reflow-1": 1003 + turn})
-    assert bench.closer.to_read_again(bench.journal, cut) == {"reflow-1"}
+    assert bench.closer.to_read_again(bench.journal, cut).meters == {"reflow-1"}
     cut = bench.cut_of({"reflow-1": 1003 + 30_000})
-    assert bench.closer.to_read_again(bench.journal, cut) == frozenset()
+    assert bench.closer.to_read_again(bench.journal, cut).meters == frozenset()
 
 
 # ----------------------------------------------------------------------------------------------------------- stuck

@@ -89,7 +89,10 @@ def test_a_healthy_agent(agent: Agent) -> None:
     assert said["uptime_ms"] == 150_000
     assert [line["meters_answering"] for line in said["lines"]] == [1, 1]
     line = said["lines"][0]
-    assert line["recent"]["for_ms"] == 150_000 and line["busy_ms"] == 30 * line["reads"]
+    assert line["recent"]["for_ms"] == 150_000
+    assert 30 * line["reads"] - line["busy_ms"] in (0, 1), (
+        "the loop's clock is a float: a sum of sleeps is floored"
+    )
     assert line["recent"]["busy_permille"] == line["busy_ms"] // 150
     meter = said["meters"][0]
     assert (meter["quality"], meter["errors"]) == ("good", {})

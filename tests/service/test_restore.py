@@ -155,7 +155,7 @@ def test_a_jump_right_after_a_restore_is_read_again_like_any_other(tmp_path: Pat
     fresh = Bench(tmp_path, clock=bench.clock, name="fresh.db")
     restore(fresh, said)
     cut = fresh.cut_of({"reflow-1": 900_000})
-    assert fresh.closer.to_read_again(fresh.journal, cut) == {"reflow-1"}
+    assert fresh.closer.to_read_again(fresh.journal, cut).meters == {"reflow-1"}
     fresh.closer.close(fresh.journal, cut)
     assert fresh.deltas("reflow-1") == []
 
