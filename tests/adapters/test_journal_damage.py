@@ -73,7 +73,7 @@ def test_without_that_it_would_be_lost_after_it_was_seen(monkeypatch: pytest.Mon
     assert (seen, open_or_replace(place_on(disk), 0).journal.state().seq) == ([(2,)], 1)
 
 
-@pytest.mark.fault("F49", "F51")
+@pytest.mark.fault("F49", "F51", "F52")
 @pytest.mark.parametrize("keep", list(Keep))
 def test_a_power_cut_at_any_operation_of_such_a_start_loses_nothing_that_was_durable(keep: Keep) -> None:
     clean_start = after_a_failed_sync()

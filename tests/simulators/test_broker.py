@@ -205,7 +205,6 @@ async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnect() -> No
         again.stop()
 
 
-@pytest.mark.fault("F65")
 async def test_a_queue_is_bounded_and_says_what_it_dropped() -> None:
     async with Broker(limits=Limits(queue_max=3)) as broker, client(broker.url, "p") as p:
         first = Client("s")
