@@ -356,7 +356,18 @@ def _why_not_open(device: str, fault: Exception) -> str:
         return f"{device} may not be opened; add the user to the group of the device (often dialout)"
     if number in (errno.EBUSY, errno.EAGAIN):
         return f"{device} is in use{_holders(device)}; two masters on one line damage each other's answers"
+    if not _is_character_device(device) or number == errno.ENOTTY or "(25, " in str(fault):
+        return (
+            f"{device} is no serial port; name the adapter's own device, such as those in /dev/serial/by-id"
+        )
     return f"{device} cannot be opened: {_text(fault)}"
+
+
+def _is_character_device(device: str) -> bool:
+    try:
+        return Path(device).is_char_device()
+    except OSError:
+        return False
 
 
 def _holders(device: str) -> str:

@@ -145,6 +145,7 @@ _SAMPLING = Fraction(12, 100)
 _STEPS_APART = 8
 """So many looks must lie between a counter's first and last step: each of the two is only known to one look."""
 _FACTOR_MIN, _FACTOR_MAX = Fraction(1, 2), Fraction(101, 100)
+_FACTOR_USUAL = Fraction(7, 10)
 _FACTOR_OFF = Fraction(15, 1000)
 _ROUNDED_OFF = 2
 """So many counts may three rounded numbers and their rounded sum be apart."""
@@ -390,6 +391,24 @@ def _apparent(voltage: _Group, current: _Group) -> list[Fraction]:
     ]
 
 
+def _is_exact(voltage: _Group, current: _Group, watt: _Series) -> bool:
+    """Whether power is U I at one cos phi, but for the rounding of what is shown."""
+    apparent = _apparent(voltage, current)
+    ratio = sum(watt.values, Fraction(0)) / sum(apparent, Fraction(0))
+    for at, of in enumerate(apparent):
+        rounded = sum(
+            max(_rounding(one, at) for one in group) for group in ((watt,), voltage.phases, current.phases)
+        )
+        if abs(watt.values[at] / (of * ratio) - 1) > rounded:
+            return False
+    return True
+
+
+def _rounding(one: _Series, at: int) -> Fraction:
+    """How far a value may be from what was measured, as a part of it."""
+    return 10 * _SPECK if one.is_float else Fraction(1, 2) / (abs(one.values[at]) or 1)
+
+
 def _decade(ratio: Fraction) -> int:
     """The power of ten that brings a positive ratio between 0.2 and 2."""
     power, value = 0, ratio
@@ -438,6 +457,9 @@ def _draft(
         if watt not in seen.sums:
             seen.sums[watt] = _is_sum_of_phases(seen.series, watt)
         score += 8 if seen.sums[watt] else 0
+    # Reactive power moves like the load too, and stands beside U as I does, but only U I is exact at every moment.
+    score -= 4 if factor < _FACTOR_USUAL else 0
+    score += 6 if _is_exact(voltage, current, watt) else 0
     # Apparent power is in many maps too: U I itself, never below it, and counted by no ordinary energy register.
     score += 6 if factor < _APPARENT_FROM else 0
     score -= 0 if _KWH_MIN <= shown_kwh <= _KWH_MAX else 25
@@ -550,13 +572,14 @@ def _prior(
     usual = {Fraction(1), Fraction(1000)} if kinds[1] == "f" else {Fraction(1, 1000), Fraction(1, 100)}
     score += 2 if ampere in usual else 0
     amperes = current.phases[0].mean * ampere
+    score += 1 if amperes >= 1 else 0
     if not Fraction(1, 20) <= amperes <= 100:
         score -= 8
     return score
 
 
 def _factors(series: list[_Series]) -> list[Fraction]:
-    """Everything that may be a power factor: what hardly moves between 0.5 and 1."""
+    """Everything that may be a power factor: what hardly moves between 0.5 and 1, and is no 50.00 Hz."""
     scales = {True: (Fraction(1),), False: (Fraction(1, 1000), Fraction(1, 100), Fraction(1, 10_000))}
     return [
         one.mean * scale
@@ -564,6 +587,7 @@ def _factors(series: list[_Series]) -> list[Fraction]:
         for scale in scales[one.is_float]
         if all(_FACTOR_MIN <= value * scale <= 1 for value in one.values)
         and (max(one.values) - min(one.values)) * scale <= 2 * _FACTOR_OFF
+        and not any(all(_is_mains(value * hertz) for value in one.values) for hertz in _INTEGER_SCALES)
     ]
 
 

@@ -418,9 +418,7 @@ class LineWorker:
             watch.live_reads.refuse(now_ns, block)
             watch.live_rest.refuse(now_ns, block)
         elif isinstance(outcome, Reply):
-            for register in block.registers:
-                words = block.words_of(register, outcome.words)
-                watch.live[register.name] = LiveValue(register, words, outcome.received_ns)
+            watch.note_live(block, outcome.words, outcome.received_ns)
 
     # --------------------------------------------------------------------------------------------------- dead meters
 

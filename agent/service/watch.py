@@ -10,7 +10,7 @@ from fractions import Fraction
 from agent.metering.decode import Decoded, NoValue, decode
 from agent.metering.plan import Block, BusCost, plan_for
 from agent.metering.plant import Line, Meter, SerialSettings, Transport
-from agent.metering.profile import CT_RATIO, ENERGY_IMPORT, PT_RATIO, Quantity
+from agent.metering.profile import CT_RATIO, ENERGY_IMPORT, PT_RATIO, Profile, Quantity, Register, Sum
 from agent.metering.reads import Reads
 from agent.protocol.pace import Pace
 from agent.protocol.silence import character_ns
@@ -31,6 +31,8 @@ TYPICAL_ROUND_TRIP_NS = 2_000_000
 TOLERATED_FAILURES = 3
 """So many failures in a row are retried at every occasion; after that a meter is only probed, at growing pauses."""
 MARKS_MAX = 10
+PARTS_APART_NS = 2_000_000_000
+"""Parts of a sum that were read further apart than this are no reading of one moment."""
 
 Fingerprint = tuple[tuple[str, tuple[int, ...] | None], ...]
 """Words of the registers that change the meaning of the energy register; None where the meter does not have one."""
@@ -90,7 +92,26 @@ class Watch:
     errors: Counter[str] = field(default_factory=Counter)
     """Failed reads since the start by kind: silent, busy, damaged, refused, other."""
     live: dict[str, LiveValue] = field(default_factory=dict)
+    parts: dict[str, LiveValue] = field(default_factory=dict)
+    """The parts of an energy register that is a sum, as they were last read live."""
     sampled_ns: int | None = None
+
+    def note_live(self, block: Block, words: tuple[int, ...], at_ns: int) -> None:
+        """Keep what a live read brought; a sum of registers when all of its parts are of one round (monotonic ns)."""
+        energy = self.meter.profile.energy
+        for register in block.registers:
+            own = block.words_of(register, words)
+            if isinstance(energy, Sum) and register in energy.parts:
+                self.parts[register.name] = LiveValue(register, own, at_ns)
+            else:
+                self.live[register.name] = LiveValue(register, own, at_ns)
+        if not isinstance(energy, Sum) or not set(energy.parts).intersection(block.registers):
+            return
+        found = [self.parts[part.name] for part in energy.parts if part.name in self.parts]
+        oldest_ns = min(part.at_ns for part in found)
+        if len(found) == len(energy.parts) and at_ns - oldest_ns <= PARTS_APART_NS:
+            together = tuple(word for part in found for word in part.words)
+            self.live[energy.name] = LiveValue(energy, together, oldest_ns)
 
     def wire_ns(self, block: Block) -> int:
         """How long the characters of a read take; on TCP nothing that counts."""
@@ -173,7 +194,7 @@ def watch_of(line: Line, meter: Meter, *, shared: bool) -> Watch:
     known = dict.fromkeys(
         name for name in (profile.identity, *profile.fingerprint, *judged) if name is not None
     )
-    live = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
+    live = live_registers(profile)
     settings = meter.serial_settings or line.serial
     return Watch(
         meter,
@@ -183,8 +204,14 @@ def watch_of(line: Line, meter: Meter, *, shared: bool) -> Watch:
         energy,
         Reads(profile, [profile.registers[name] for name in known], cost),
         Reads(profile, live, cost),
-        Reads(profile, [register for register in live if register.name != ENERGY_IMPORT], cost),
+        Reads(profile, [register for register in live if register not in profile.energy.parts], cost),
     )
+
+
+def live_registers(profile: Profile) -> list[Register]:
+    """What is read of a meter between boundaries; of an energy that is a sum, all its parts."""
+    named = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
+    return [*(part for part in profile.energy.parts if part not in named), *named]
 
 
 def cost_of(line: Line, meter: Meter, turnaround_ns: int | None, *, shared: bool) -> BusCost:

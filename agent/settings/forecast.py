@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 from agent.metering.plan import Block, BusCost, plan_for
 from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
-from agent.metering.profile import Register
 from agent.protocol.silence import silence_ns
 from agent.service.boundary import patience_ms
-from agent.service.watch import LIVE_REGISTERS, TYPICAL_ROUND_TRIP_NS, TYPICAL_TURNAROUND_NS
+from agent.service.watch import TYPICAL_ROUND_TRIP_NS, TYPICAL_TURNAROUND_NS, live_registers
 
 BEYOND_LIMIT_NS = 250_000
 """What a read takes longer than its physical limit: the operating system's and our own part."""
@@ -135,8 +134,7 @@ def _energy_blocks(meter: Meter, cost: BusCost) -> tuple[Block, ...]:
 
 def _live_blocks(meter: Meter, cost: BusCost) -> tuple[Block, ...]:
     profile = meter.profile
-    wanted: list[Register] = [profile.registers[name] for name in LIVE_REGISTERS if name in profile.registers]
-    return plan_for(profile, wanted, cost)
+    return plan_for(profile, live_registers(profile), cost)
 
 
 def _energy_ns(meter: Meter, cost: BusCost) -> int:

@@ -162,7 +162,10 @@ SITE: tuple[TableMeaning, ...] = (
                 "Its name for ever: it is in the signed energy. A new meter in an old place keeps the id."
             ),
             "line": Meaning("The line it is on."),
-            "address": Meaning("Its number on the line."),
+            "address": Meaning(
+                "Its number on the line: for Modbus 1 to 247, for DL/T 645 all 12 decimal digits of its plate as text,"
+                " zeros in front included, and no wildcard."
+            ),
             "profile": Meaning(
                 "What its registers mean; the shipped ones are in `config/profiles/README.md`."
             ),

@@ -63,7 +63,12 @@ async def test_two_agents_do_not_share_a_port(pty: PtyLine) -> None:
 
 
 @pytest.mark.parametrize(
-    ("device", "says"), [("/dev/no-such-adapter", "does not exist"), ("/dev/null", "cannot be opened")]
+    ("device", "says"),
+    [
+        ("/dev/no-such-adapter", "does not exist"),
+        ("/dev/null", "is no serial port; name"),
+        (__file__, "is no serial port; name"),
+    ],
 )
 async def test_a_port_that_cannot_be_opened_says_why(device: str, says: str) -> None:
     with pytest.raises(LineDown, match=says):

@@ -13,6 +13,7 @@ from agent.metering.profile import Condition, Profile, Register, Sum
 from agent.service.close import Closed, Cut, Sample
 from agent.service.identifying import UNDECIDED_NS
 from agent.service.poll import LineWorker
+from agent.service.watch import watch_of
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair
 from simulators.line.virtual import VirtualLine
@@ -124,14 +125,18 @@ def version_of(import_at: int, export_at: int) -> Profile:
 
 
 def on_a_pair(
-    served: Meter, read: Meter, play: Callable[[LineWorker, SimulatedMeter], Awaitable[None]]
+    served: Meter,
+    read: Meter,
+    play: Callable[[LineWorker, SimulatedMeter], Awaitable[None]],
+    *,
+    poll_ms: int = IDLE.poll_ms,
 ) -> None:
     """Serve a meter of one generation, read it as if it were `read`."""
 
     async def scenario() -> None:
         simulated = SimulatedMeter(served, FixedEnergy(), answers_holes=True)
         pair = Rs485Line(SLOW, on_one_pair([simulated]))
-        worker = LineWorker(IDLE, [read], VirtualLine(pair, SLOW), VirtualClock())
+        worker = LineWorker(replace(IDLE, poll_ms=poll_ms), [read], VirtualLine(pair, SLOW), VirtualClock())
         running = asyncio.create_task(worker.run())
         await asyncio.sleep(3)  # then the first round is over
         try:
@@ -180,6 +185,44 @@ def test_the_right_generation_counts() -> None:
         assert simulated.requests == asked + 1, "what holds is not asked again"
 
     on_a_pair(meter(profile=version_of(10, 8)), meter(profile=version_of(10, 8)), play)
+
+
+def test_the_live_value_of_a_sum_is_read_between_boundaries_too() -> None:
+    """Both tariffs in one read, without any sweep; neither of them is shown for the whole."""
+    both = meter(
+        profile=profile(
+            registers={each.name: each for each in TARIFFS.parts}, sums={"energy_import": TARIFFS}
+        )
+    )
+
+    async def play(worker: LineWorker, simulated: SimulatedMeter) -> None:
+        await asyncio.sleep(2)
+        live = worker.watches[both.id].live
+        assert list(live) == ["energy_import"]
+        source = simulated._source
+        assert isinstance(source, FixedEnergy)
+        before = live["energy_import"].value
+        source.milliwh += 5_000_000
+        await asyncio.sleep(10)
+        after = worker.watches[both.id].live["energy_import"].value
+        assert isinstance(before, int) and isinstance(after, int) and after > before
+
+    on_a_pair(both, both, play, poll_ms=5_000)
+
+
+def test_parts_of_a_sum_that_were_read_far_apart_make_no_value() -> None:
+    far = Sum("energy_import", (register(name="t1"), register(name="t2", address=400)))
+    known = meter(
+        profile=profile(registers={each.name: each for each in far.parts}, sums={"energy_import": far})
+    )
+    watch = watch_of(line(), known, shared=False)
+    first, second = watch.live_reads.blocks(0)
+    watch.note_live(first, (0, 7), 1_000_000_000)
+    assert not watch.live
+    watch.note_live(second, (0, 5), 60_000_000_000)
+    assert not watch.live
+    watch.note_live(first, (0, 8), 60_100_000_000)
+    assert (watch.live["energy_import"].value, watch.live["energy_import"].at_ns) == (13, 60_000_000_000)
 
 
 def test_a_sum_with_a_hole_is_read_in_halves_once_the_meter_refused_it() -> None:

@@ -154,7 +154,9 @@ def _condition(condition: Condition) -> str:
 def _profile_row(profile: Profile) -> str:
     energy, name = profile.energy, f"{profile.maker} {profile.model}"
     side = ", behind CT and PT" if energy.secondary else ""
-    generation = f" ({profile.generation})" if profile.generation else ""
+    # A model whose name has the year or number of its generation already says which it is.
+    told = profile.generation is None or profile.generation.split()[-1] in name
+    generation = "" if told else f" ({profile.generation})"
     cells = (
         f"[`{profile.id}`]({profile.id}.toml)",
         f"{name}{generation}",
