@@ -9,10 +9,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from agent.errors import JournalFull, Refused, UplinkDown
+from agent.metering.ledger import Head
 from agent.reporting import envelope
-from agent.reporting.acknowledgement import Acknowledgement
+from agent.reporting.acknowledgement import Acknowledgement, MeterHead
 from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
 from agent.reporting.status import Backlog, Oldest, Status
@@ -45,12 +47,30 @@ class Position:
     oldest: KeptBatch | None
     descriptor: KeptDescriptor | None
     keys: KeyStanding
+    heads: dict[str, MeterHead] | None = None
+    """Where every meter stands, in broker mode: the platform joins by registers what it cannot ask for."""
 
 
-def position_of(journal: Journal) -> Position:
+def position_of(journal: Journal, *, with_heads: bool = False) -> Position:
     """Read it."""
     state, backlog, oldest = journal.state(), journal.backlog(), journal.oldest()
-    return Position(state, backlog, oldest, journal.latest_descriptor(), key_standing(journal))
+    heads = {meter: _head_of(head) for meter, head in journal.heads().items()} if with_heads else None
+    return Position(state, backlog, oldest, journal.latest_descriptor(), key_standing(journal), heads)
+
+
+def _head_of(head: Head) -> MeterHead:
+    """A ledger's position as a status says it."""
+    ratio = head.basis.per_count_milliwh
+    return MeterHead(
+        epoch=head.epoch,
+        n=head.n,
+        register=head.register_milliwh,
+        end_ms=head.at_ms,
+        num=ratio.numerator,
+        den=ratio.denominator,
+        modulus=head.basis.modulus_milliwh,
+        serial=head.basis.serial,
+    )
 
 
 def _named(head: ChainHead | None) -> str:
@@ -198,7 +218,8 @@ class Dialogue:
         self._told_descriptor = descriptor.hash
 
     async def _look(self) -> Position:
-        self._position = await self._storage.run(position_of)
+        look = partial(position_of, with_heads=self._mode == "broker")
+        self._position = await self._storage.run(look)
         return self._position
 
     # -- what we say
@@ -258,6 +279,7 @@ class Dialogue:
             clock=ClockMember(quality.sync, quality.err_ms),
             mode=self._mode,
             need_heads=own.standing is not Standing.NORMAL,
+            heads=position.heads,
         )
         return envelope.seal(envelope.STATUS, status.to_payload(), signer)
 

@@ -1,14 +1,18 @@
 """Sending what is sealed: stored bytes, oldest first, within a window; live and backlog are the same queue.
 
-The journal is the only queue. What was sent but is not yet acknowledged by the platform lies between the platform's
-head and a pointer that lives in memory only: losing it means sending some batches twice, which is harmless. A PUBACK
-releases nothing; only `acknowledge` does.
+The journal is the only queue, read by pages: while one page leaves, a few batches at a time, the next one is read and,
+where the broker's word has to do, the page before it is marked, in one turn of the journal's thread.
+
+What was sent but is not yet acknowledged by the platform lies between the platform's head and a pointer that lives in
+memory only: losing it means sending some batches twice, which is harmless. A PUBACK releases nothing; only
+`acknowledge` does.
 """
 
 import asyncio
 import logging
 from collections import OrderedDict
 from collections.abc import Sequence
+from functools import partial
 
 from agent.errors import UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
@@ -25,14 +29,19 @@ log = logging.getLogger(__name__)
 Span = tuple[str, int, int]
 """A chain, and the first and last sequence of a part of it."""
 
-AT_ONCE = 8
-"""Publishes without a PUBACK."""
+AT_ONCE = 24
+"""Batches that the uplink is given at once; how many of them may be without a PUBACK is its own affair."""
+PAGE = 64
+"""Batches that are read from the journal at once."""
 AHEAD_MAX = 256
 """Batches sent beyond the platform's head before waiting for it."""
 RESEND_S = 30
 """Without progress of the platform's head for this long, plus a random part of as much again, sending starts over."""
-REFUSED_S = 60
-"""Pause after the broker refused a message; shorter if the platform speaks or the connection is a new one."""
+REFUSED_S = (5, 60)
+"""First and longest pause after the broker refused a message; it ends if the platform speaks or connects us anew.
+
+Where nobody has subscribed yet, the platform is often about to.
+"""
 PUBACKS_KEPT = 1024
 """Of so many batches it is remembered when the broker took them."""
 RETRY_S = 1.0
@@ -69,6 +78,9 @@ class Publisher:
         self._encouraged = asyncio.Event()
         self._connected = False
         self._sent_up_to = 0
+        self._taken: ChainHead | None = None
+        """Broker mode: up to here the broker took everything, and the journal does not know it yet."""
+        self._beginnings = 0
         self._needed: tuple[Span, ...] = ()
         self._sent_again_ns: dict[int, int] = {}
         self._acknowledged: ChainHead | None = None
@@ -79,6 +91,7 @@ class Publisher:
         self.pubacks: OrderedDict[int, int] = OrderedDict()
         """When the broker took the newest batches (ordinal to UTC ms), for `trace`; forgotten with the process."""
         self.published = 0
+        self._refused_s = 0
         self.refusal: str | None = None
         """Why the broker refused the last message, None while it takes them."""
 
@@ -94,11 +107,13 @@ class Publisher:
     def connection(self, up: bool) -> None:
         """The connection came up (and the platform answered, or had its chance to) or went away."""
         self._connected = up
+        self._refused_s = 0
         self._encouraged.set()
         self.start_over()
 
     def start_over(self) -> None:
         """Send again from the platform's head on."""
+        self._beginnings += 1
         self._sent_up_to = 0
         self._note_progress()
         self.wake()
@@ -148,19 +163,48 @@ class Publisher:
         return (self._look_ns - self._clock.monotonic_ns()) / 1_000_000_000
 
     async def _send_some(self) -> None:
-        """Send the next few batches, and say when it is worth looking again."""
-        due = await self._storage.run(self._due)
-        pause_s: float = LOOK_S
-        if due:
-            results = await asyncio.gather(*(self._send(batch) for batch in due), return_exceptions=True)
-            pause_s = 0 if await self._note_results(due, results) else RETRY_S
+        """Send what may be sent, and say when it is worth looking again."""
+        beginning, going_on = self._beginnings, True
+        page = await self._storage.run(self._due)
+        while page and going_on:
+            # An end that comes while the page is on its way must not leave the next one being read.
+            after = max(self._sent_up_to, page[-1].ordinal)
+            results, following = await asyncio.gather(
+                self._send_page(page), self._storage.run(partial(self._turn_page, after=after))
+            )
+            if self._beginnings != beginning:
+                break  # what was sent meanwhile is sent once more
+            going_on = await self._note_results(page, results)
+            self._resend_if_stuck()
+            page = following if self._beginnings == beginning else []
+        if self._taken is not None:
+            await self._storage.run(self._hand_over)
+        pause_s = 0.0 if self._beginnings != beginning else LOOK_S if going_on else RETRY_S
         self._look_ns = self._clock.monotonic_ns() + int(pause_s * 1_000_000_000)
 
-    async def _send(self, batch: KeptBatch) -> None:
-        """Publish one batch; each PUBACK is progress, so that a slow link may take its time."""
-        await self._uplink.publish(self._topic, batch.jws or b"")
-        self._note_taken(batch)
-        self.pulse.beat()
+    async def _send_page(self, page: list[KeptBatch]) -> dict[int, BaseException | None]:
+        """Publish one batch after the other, a few at once; what became of each, by its ordinal.
+
+        The first that cannot be sent is the last that is tried: what comes after it in the page is sent again anyway.
+        """
+        results: dict[int, BaseException | None] = {}
+        waiting = iter(page)
+
+        async def send() -> None:
+            for batch in waiting:
+                try:
+                    await self._uplink.publish(self._topic, batch.jws or b"")
+                except (UplinkDown, UplinkRefused) as error:
+                    results[batch.ordinal] = error
+                    for _ in waiting:
+                        pass
+                    return
+                results[batch.ordinal] = None
+                self._note_taken(batch)
+                self.pulse.beat()  # each PUBACK is progress, so that a slow link may take its time
+
+        await asyncio.gather(*(send() for _ in range(min(AT_ONCE, len(page)))))
+        return results
 
     def _note_taken(self, batch: KeptBatch) -> None:
         self.published += 1
@@ -169,15 +213,24 @@ class Publisher:
             self.pubacks.popitem(last=False)
 
     def _due(self, journal: Journal) -> list[KeptBatch]:
+        return self._next_page(journal, self._sent_up_to)
+
+    def _turn_page(self, journal: Journal, *, after: int) -> list[KeptBatch]:
+        """Mark what was taken before this page, and read what comes after it."""
+        if self._taken is not None:
+            self._hand_over(journal)
+        return self._next_page(journal, after)
+
+    def _next_page(self, journal: Journal, after: int) -> list[KeptBatch]:
         if journal.state().standing is not Standing.NORMAL:
             return []
         again = self._due_again(journal)
         if again:
             return again
         room = AHEAD_MAX
-        if self._sent_up_to:
-            room -= journal.waiting_up_to(self._sent_up_to)
-        return journal.queue(after_ordinal=self._sent_up_to, limit=max(0, min(AT_ONCE, room)))
+        if after and not self._broker_acknowledges:
+            room -= journal.waiting_up_to(after)
+        return journal.queue(after_ordinal=after, limit=max(0, min(PAGE, room)))
 
     def _due_again(self, journal: Journal) -> list[KeptBatch]:
         """Batches that the platform asked for, and only such as were sent since the connection came up."""
@@ -200,21 +253,24 @@ class Publisher:
         self._sent_again_ns |= {batch.ordinal: now_ns for batch in found}
         return found
 
-    async def _note_results(self, due: list[KeptBatch], results: list[BaseException | None]) -> bool:
+    def _hand_over(self, journal: Journal) -> None:
+        taken, self._taken = self._taken, None
+        if taken is not None:
+            hand_over(journal, taken, self._clock.wall_ms())
+
+    async def _note_results(self, page: list[KeptBatch], results: dict[int, BaseException | None]) -> bool:
         """Move the pointer over what the broker took; stop at the first that it did not."""
-        for batch, result in zip(due, results, strict=True):
-            if isinstance(result, UplinkDown):
-                return False
+        for batch in page:
+            result = results.get(batch.ordinal, UplinkDown("not tried"))
             if isinstance(result, UplinkRefused):
                 await self._wait_after_refusal(batch, result)
                 return False
             if result is not None:
-                raise result
+                return False
             self._sent_up_to = max(self._sent_up_to, batch.ordinal)
-        self.refusal = None
-        if self._broker_acknowledges:
-            last, now_ms = due[-1].head, self._clock.wall_ms()
-            await self._storage.run(lambda journal: hand_over(journal, last, now_ms))
+            if self._broker_acknowledges:
+                self._taken = batch.head
+        self.refusal, self._refused_s = None, 0
         return True
 
     async def _wait_after_refusal(self, batch: KeptBatch, refused: UplinkRefused) -> None:
@@ -225,7 +281,8 @@ class Publisher:
             )
         self.refusal = str(refused)
         self._encouraged.clear()
-        for _ in range(REFUSED_S // TURN_S_MAX):
+        self._refused_s = min(REFUSED_S[1], 2 * self._refused_s) if self._refused_s else REFUSED_S[0]
+        for _ in range(self._refused_s // TURN_S_MAX):
             self.pulse.beat()
             if await happens(self._encouraged, TURN_S_MAX):
                 return

@@ -24,7 +24,7 @@ _DURATION = re.compile(r"([0-9]{1,8}) ?(ms|s|min|h)")
 _RATIO = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,9})?(?:/[0-9]{1,9}(?:\.[0-9]{1,9})?)?")
 _KILOWATTS = re.compile(r"[0-9]{1,7}(?:\.[0-9]{1,3})?")
 _HOST_LABEL = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?")
-_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883}
+_DEFAULT_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
 
 
 def duration_ms(text: str) -> int:
@@ -90,15 +90,18 @@ def is_loopback(host: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class BrokerAddress:
-    """Where the broker is; `tls` is False only for `mqtt://`."""
+    """Where the broker is; `tls` is False only for `mqtt://` and `ws://`, `websocket` true for `ws://` and `wss://`."""
 
     tls: bool
     host: str
     port: int
+    websocket: bool = False
 
 
 def broker_address(url: str) -> BrokerAddress:
-    """Read `mqtts://host[:port]` or `mqtt://host[:port]`; default ports 8883 and 1883.
+    """Read `mqtts://host[:port]`, `wss://host[:port][/path]`, or without TLS `mqtt://` and `ws://`.
+
+    Default ports are 8883, 443, 1883 and 80, the default path is `/mqtt`.
 
     User names and passwords do not belong into the address, because addresses end up in logs.
     """
@@ -111,12 +114,28 @@ def broker_address(url: str) -> BrokerAddress:
         raise ValueError(f'"{url}" does not begin with mqtts:// (or mqtt:// for a broker on this machine)')
     if parts.username is not None or parts.password is not None:
         raise ValueError("the address holds a user name or password")
-    if parts.path.strip("/") or parts.query or parts.fragment:
+    websocket = parts.scheme in ("ws", "wss")
+    if (parts.path.strip("/") and not websocket) or parts.query or parts.fragment:
         raise ValueError(f'"{url}" has more after the port than an address has')
     host = parts.hostname or ""
     if not is_host(host) or port == 0:
         raise ValueError(f'"{url}" is not an address such as mqtts://broker.example:8883')
-    return BrokerAddress(parts.scheme == "mqtts", host, port or _DEFAULT_PORTS[parts.scheme])
+    tls = parts.scheme in ("mqtts", "wss")
+    return BrokerAddress(tls, host, port or _DEFAULT_PORTS[parts.scheme], websocket)
+
+
+def proxy_address(url: str) -> str:
+    """Read `http://host:port`, without user name and password; returns it as it is."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if parts.scheme != "http" or not port or not is_host(parts.hostname or ""):
+        raise ValueError(f'"{url}" is not the address of an HTTP proxy such as http://proxy.example:3128')
+    if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError(f'"{url}" has more than a host and a port')
+    return url
 
 
 def web_address(text: str) -> tuple[str, int]:

@@ -49,8 +49,16 @@ SITE: tuple[TableMeaning, ...] = (
         shape.PlatformShape,
         {
             "audience": Meaning("The platform a batch is meant for; another platform must not book it."),
-            "broker": Meaning("The MQTT 5 broker. `mqtts://` with TLS; `mqtt://` to this machine only."),
-            "ca_file": Meaning("The certificate authority of the broker, PEM. Needed with `mqtts://`."),
+            "broker": Meaning(
+                "The MQTT 5 broker. `mqtts://` with TLS, or `wss://host/path` over WebSocket where nothing else is "
+                "let out; `mqtt://` and `ws://` to this machine only."
+            ),
+            "proxy": Meaning(
+                "The factory's HTTP proxy, `http://host:port`, where the way out leads through one."
+            ),
+            "ca_file": Meaning(
+                "The certificate authority of the broker, PEM. Needed with `mqtts://` and `wss://`."
+            ),
             "client_certificate": Meaning(
                 "The certificate with which this gateway logs in, PEM. With `client_key`."
             ),

@@ -71,6 +71,7 @@ def read_platform(table: Table[PlatformShape], base: Path, faults: FaultList) ->
         audience=shape.audience,
         broker_url=shape.broker,
         broker=broker,
+        proxy=_proxy(table, broker, faults),
         ca_file=ca_file,
         client_certificate=certificate,
         client_key=key,
@@ -90,11 +91,24 @@ def _broker(table: Table[PlatformShape], faults: FaultList) -> grammar.BrokerAdd
     if broker is None:
         return None
     if not broker.tls and not grammar.is_loopback(broker.host):
-        reason = f"mqtt:// to {broker.host} would send everything in clear text over the network"
-        faults.add(path, reason, "use mqtts://; mqtt:// is for a broker on this machine only")
+        plain = "ws" if broker.websocket else "mqtt"
+        reason = f"{plain}:// to {broker.host} would send everything in clear text over the network"
+        faults.add(path, reason, f"use {plain}s://; {plain}:// is for a broker on this machine only")
     if broker.tls and "ca_file" not in table.given:
-        faults.add((*table.path, "ca_file"), "is missing, but mqtts:// needs it", 'add ca_file = "ca.pem"')
+        faults.add(
+            (*table.path, "ca_file"),
+            f"is missing, but {'wss' if broker.websocket else 'mqtts'}:// needs it",
+            'add ca_file = "ca.pem"',
+        )
     return broker
+
+
+def _proxy(table: Table[PlatformShape], broker: grammar.BrokerAddress, faults: FaultList) -> str | None:
+    path = (*table.path, "proxy")
+    proxy = parsed(grammar.proxy_address, table.value.proxy, path, faults, "user names are not supported")
+    if proxy is not None and not broker.tls:
+        faults.add(path, "is of no use for a broker on this machine", "leave it out")
+    return proxy
 
 
 def _file(

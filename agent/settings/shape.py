@@ -101,6 +101,7 @@ class PlatformShape(Shape):
         "the id of a platform: 1 to 128 plain characters without blanks", '"carbon.grid.example"'
     )
     broker: Text | None = _key("an address, as text", '"mqtts://broker.grid.example:8883"')
+    proxy: Text | None = _key("an address, as text", '"http://proxy.factory.example:3128"')
     ca_file: Text | None = _key(_A_FILE, '"ca.pem"')
     client_certificate: Text | None = _key(_A_FILE, '"gw01.pem"')
     client_key: Text | None = _key(_A_FILE, '"gw01.key"')

@@ -12,13 +12,15 @@ from agent.settings.grammar import BrokerAddress
 class PlatformLink:
     """To whom we report, over which broker, and whose acknowledgement lets us forget.
 
-    `broker` is `broker_url` taken apart. `acknowledgement` is `platform` or `broker`; `acknowledgement_keys` are PEM
-    files with the public keys of the platform, never empty in platform mode.
+    `broker` is `broker_url` taken apart, `proxy` the address of an HTTP proxy to go through. `acknowledgement` is
+    `platform` or `broker`; `acknowledgement_keys` are PEM files with the public keys of the platform, never empty in
+    platform mode.
     """
 
     audience: str
     broker_url: str
     broker: BrokerAddress
+    proxy: str | None
     ca_file: Path | None
     client_certificate: Path | None
     client_key: Path | None

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 import itertools
 import logging
 import socket
@@ -17,7 +18,7 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.reasoncodes import ReasonCode
 
 from agent.adapters.uplink import MESSAGE_SIZE_MAX, MqttUplink, TlsFiles, connection
-from agent.adapters.uplink.address import make_tls_context, parse_url
+from agent.adapters.uplink.address import Address, make_tls_context, parse_url
 from agent.adapters.uplink.reasons import CONNECTION_CODES, PUBLISH_CODES, Pace, describe_failure
 from agent.errors import ConfigError, UplinkDown, UplinkRefused
 from agent.service.ports import Connected, Disconnected, Received, UplinkEvent, Will
@@ -636,6 +637,22 @@ def test_the_wait_has_full_jitter_between_half_a_second_and_a_minute(failures: i
         for b in (0, 255)
     ]
     assert slow == [30, pytest.approx(60)]
+    knock = MqttUplink("mqtt://localhost", client_id="x", entropy=Chance(255))._wait_s(Pace.KNOCK, failures)
+    assert knock == pytest.approx(min(4, high), rel=1e-6), "a link that is back is noticed within 5 s"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionRefusedError(),
+        TimeoutError(),
+        socket.gaierror(-2, "Name or service not known"),
+        OSError(errno.ENETUNREACH, "Network is unreachable"),
+    ],
+)
+def test_where_nobody_is_there_it_knocks_again_soon(error: OSError) -> None:
+    assert describe_failure(error).pace is Pace.KNOCK
+    assert describe_failure(ConnectionResetError(errno.ECONNRESET, "reset")).pace is Pace.SOON
 
 
 # ---------------------------------------------------------------------------------------------------- address, TLS
@@ -644,15 +661,15 @@ def test_the_wait_has_full_jitter_between_half_a_second_and_a_minute(failures: i
 @pytest.mark.parametrize(
     ("url", "expected"),
     [
-        ("mqtts://broker.example", (True, "broker.example", 8883)),
-        ("mqtts://broker.example:443/", (True, "broker.example", 443)),
-        ("mqtts://[2001:db8::7]:8884", (True, "2001:db8::7", 8884)),
-        ("mqtt://localhost", (False, "localhost", 1883)),
-        ("mqtt://127.3.2.1:18830", (False, "127.3.2.1", 18830)),
-        ("mqtt://[::1]:1884", (False, "::1", 1884)),
+        ("mqtts://broker.example", Address(True, "broker.example", 8883)),
+        ("mqtts://broker.example:443/", Address(True, "broker.example", 443)),
+        ("mqtts://[2001:db8::7]:8884", Address(True, "2001:db8::7", 8884)),
+        ("mqtt://localhost", Address(False, "localhost", 1883)),
+        ("mqtt://127.3.2.1:18830", Address(False, "127.3.2.1", 18830)),
+        ("mqtt://[::1]:1884", Address(False, "::1", 1884)),
     ],
 )
-def test_an_address_is_taken_apart(url: str, expected: tuple[bool, str, int]) -> None:
+def test_an_address_is_taken_apart(url: str, expected: Address) -> None:
     assert parse_url(url) == expected
 
 
@@ -668,7 +685,7 @@ def test_an_address_is_taken_apart(url: str, expected: tuple[bool, str, int]) ->
         ("mqtts://broker.example:99999", "no address"),
         ("mqtts://[::1", "no address"),
         ("mqtts://", "no MQTT address"),
-        ("ws://broker.example", "no MQTT address"),
+        ("http://broker.example", "no MQTT address"),
         ("broker.example:8883", "no MQTT address"),
         ("", "no MQTT address"),
     ],

@@ -2,7 +2,7 @@
 
     python -m tests.bench [--quick] [--runs N] [--patience SECONDS] [SECTION ...]
 
-Sections: rtu, dead, guard, planner, doctor, memory, adapter, tcp, flash. Quick: one run a row and a few
+Sections: rtu, dead, guard, planner, doctor, memory, adapter, tcp, flash, delivery. Quick: one run a row and a few
 rows, to see that it works.
 """
 

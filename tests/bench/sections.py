@@ -8,6 +8,7 @@ from statistics import median
 from agent.service.watch import LIVE_REGISTERS
 from tests.bench import report, rtu, tcp
 from tests.bench.adapter import pulled
+from tests.bench.delivery import run_delivery
 from tests.bench.flash import run_flash
 from tests.bench.installation import ENERGY_ONLY, LIVE, Setting
 from tests.bench.virtual import dead_meters, doctored, guard, planner, polling_memory, two_lines
@@ -203,5 +204,6 @@ SECTIONS: dict[str, Callable[..., None]] = {
     "memory": run_memory,
     "adapter": run_adapter,
     "tcp": run_tcp,
+    "delivery": run_delivery,
     "flash": run_flash,
 }

@@ -8,12 +8,13 @@ import functools
 import json
 import tempfile
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 from unittest.mock import patch
 
 from agent.errors import ConfigError
+from agent.metering.profile import Profile
 from agent.reporting import strictjson
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.batch import Batch, broken_rules
@@ -35,7 +36,8 @@ from agent.reporting.event import Event
 from agent.reporting.status import Status
 from agent.reporting.wire import WireError
 from agent.settings import site
-from agent.settings.profiles import load_profiles
+from agent.settings.catalogue import load_catalogue
+from agent.settings.profiles import ProfileShelf, load_profiles
 from agent.settings.tomlines import line_of, locate
 from simulators.broker import packets
 from simulators.broker.packets import V5, V311, Malformed
@@ -180,6 +182,18 @@ def _folder() -> tempfile.TemporaryDirectory[str]:
 
 
 _load_profiles_once = functools.cache(load_profiles)
+_load_catalogue_once = functools.cache(load_catalogue)
+
+
+@functools.cache
+def _shipped(directory: Path) -> ProfileShelf:
+    return ProfileShelf(directory)
+
+
+def _shelf_once(directory: Path, over: Mapping[str, Profile]) -> Mapping[str, Profile]:
+    """The shipped profiles are no part of the input: what was read of them once stays read."""
+    shipped = _shipped(directory)
+    return {**{id: shipped[id] for id in shipped}, **over} if over else shipped
 
 
 def check_site(data: bytes) -> None:
@@ -187,7 +201,11 @@ def check_site(data: bytes) -> None:
     file = Path(_folder().name) / "site.toml"
     file.write_bytes(data)
     try:
-        with patch.object(site, "load_profiles", _load_profiles_once):
+        with (
+            patch.object(site, "load_profiles", _load_profiles_once),
+            patch.object(site, "ProfileShelf", _shelf_once),
+            patch.object(site, "load_catalogue", _load_catalogue_once),
+        ):
             found = site.load_site(file)
     except ConfigError as error:
         last = data.count(b"\n") + 1

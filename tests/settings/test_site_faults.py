@@ -109,6 +109,27 @@ SERIAL = [serial_line("hall-a", "/dev/ttyS0")]
         ({"changes": {"platform": {"audience": "a b"}}}, "platform.audience", "without blanks"),
         ({"broker": "http://x"}, "platform.broker", "does not begin with mqtts://"),
         ({"broker": "mqtt://u:p@127.0.0.1"}, "platform.broker", "write the user name as platform.username"),
+        ({"broker": "ws://10.0.0.1"}, "platform.broker", "clear text over the network; use wss://"),
+        (
+            {"broker": "wss://10.0.0.1/mqtt"},
+            "platform.ca_file",
+            'is missing, but wss:// needs it; add ca_file = "ca.pem"',
+        ),
+        (
+            {"changes": {"platform": {"proxy": "p:3128"}}},
+            "platform.proxy",
+            "not the address of an HTTP proxy",
+        ),
+        (
+            {"changes": {"platform": {"proxy": "http://u:p@p:3128"}}},
+            "platform.proxy",
+            "more than a host and a port",
+        ),
+        (
+            {"broker": "mqtt://127.0.0.1", "changes": {"platform": {"proxy": "http://p:3128"}}},
+            "platform.proxy",
+            "of no use for a broker on this machine",
+        ),
         ({"broker": "mqtt://10.0.0.1"}, "platform.broker", "clear text over the network; use mqtts://"),
         (
             {"broker": "mqtts://10.0.0.1"},

@@ -55,9 +55,9 @@ def no_subscriber_is_delivered(patch: pytest.MonkeyPatch) -> None:
     original = publish.Publisher._note_results
 
     async def taken(self: Any, due: Any, results: Any) -> bool:
-        nobody = [isinstance(each, UplinkRefused) and each.code == 0x10 for each in results]
-        done = await original(self, due, [None if no else r for no, r in zip(nobody, results, strict=True)])
-        if any(nobody):
+        nobody = {n for n, each in results.items() if isinstance(each, UplinkRefused) and each.code == 0x10}
+        done = await original(self, due, {n: None if n in nobody else each for n, each in results.items()})
+        if nobody:
             await self._storage.run(lambda journal: mark(journal, due[-1]))
         return done
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from agent.adapters.uplink.tunnel import Proxy
 from agent.errors import ConfigError, Fault
 
 
@@ -61,23 +62,53 @@ def _load(path: Path, key: str, load: Callable[[], None]) -> None:
         ) from error
 
 
-def parse_url(url: str) -> tuple[bool, str, int]:
-    """Whether to use TLS, host and port. Raises ConfigError for an address that is none, or unsafe."""
+_PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
+WEBSOCKET_PATH = "/mqtt"
+"""What brokers call it, where the address names no other."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the broker is; `path` is that of its WebSocket, None for MQTT without one."""
+
+    secure: bool
+    host: str
+    port: int
+    path: str | None = None
+
+
+def parse_url(url: str) -> Address:
+    """Read an address. Raises ConfigError for one that is none, or unsafe."""
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
         raise _address_fault(f"is no address ({error})") from error
-    if parts.scheme not in ("mqtt", "mqtts") or not parts.hostname:
+    if parts.scheme not in _PORTS or not parts.hostname:
         raise _address_fault("is no MQTT address")
     if parts.username is not None or parts.password is not None:
         raise _address_fault("carries a user name or password, which would end up in logs")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
+    is_websocket = parts.scheme in ("ws", "wss")
+    if (parts.path not in ("", "/") and not is_websocket) or parts.query or parts.fragment:
         raise _address_fault("carries more than host and port")
-    if parts.scheme == "mqtt" and not _is_loopback(parts.hostname):
+    secure = parts.scheme in ("mqtts", "wss")
+    if not secure and not _is_loopback(parts.hostname):
         raise _address_fault("has no TLS, which is for loopback addresses only")
-    secure = parts.scheme == "mqtts"
-    return secure, parts.hostname, port or (8883 if secure else 1883)
+    path = (parts.path.rstrip("/") or WEBSOCKET_PATH) if is_websocket else None
+    return Address(secure, parts.hostname, port or _PORTS[parts.scheme], path)
+
+
+def parse_proxy(url: str) -> Proxy:
+    """Read `http://host:port`. Raises ConfigError."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host = port = None
+    if not host or not port or parts.scheme != "http" or "@" in parts.netloc or parts.path.strip("/"):
+        reason, remedy = "is no proxy's address", "use http://HOST:PORT"
+        raise ConfigError([Fault("site file", None, "platform.proxy", reason, remedy)])
+    return Proxy(host, port)
 
 
 def _is_loopback(host: str) -> bool:
@@ -89,5 +120,5 @@ def _is_loopback(host: str) -> bool:
 
 def _address_fault(reason: str) -> ConfigError:
     return ConfigError(
-        [Fault("site file", None, "platform.broker", reason, "use mqtts://HOST or mqtts://HOST:PORT")]
+        [Fault("site file", None, "platform.broker", reason, "use mqtts://HOST:PORT, or wss://HOST/PATH")]
     )

@@ -25,6 +25,22 @@ def properties_of(packet_type: int) -> Properties:
     return Properties(packet_type)  # type: ignore[no-untyped-call]
 
 
+class _Packed(Properties):
+    """Properties that are the same for every message, packed once; paho takes 30 us to pack them each time."""
+
+    _bytes: bytes
+
+    def pack(self) -> bytes:  # type: ignore[no-untyped-def, unused-ignore]
+        return self._bytes
+
+
+def packed(properties: Properties, packet_type: int) -> Properties:
+    """The same properties, from now on unchangeable and quick to send."""
+    made = _Packed(packet_type)  # type: ignore[no-untyped-call]
+    object.__setattr__(made, "_bytes", properties.pack())  # type: ignore[no-untyped-call]
+    return made
+
+
 def settle(future: "asyncio.Future[Answer | None]", answer: Answer | None) -> None:
     if not future.done():
         future.set_result(answer)

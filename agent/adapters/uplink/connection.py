@@ -8,6 +8,7 @@ import asyncio
 import logging
 import ssl
 import threading
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,10 +18,20 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from agent.adapters.uplink.answers import Answer, ending_of, in_its_words, properties_of, refused, settle
+from agent.adapters.uplink.answers import (
+    Answer,
+    ending_of,
+    in_its_words,
+    packed,
+    properties_of,
+    refused,
+    settle,
+)
 from agent.adapters.uplink.client import Client
 from agent.adapters.uplink.limits import (
     CONTENT_TYPE,
+    HANDED_BYTES_MAX,
+    HANDED_MAX,
     IN_FLIGHT_BYTES_MAX,
     IN_FLIGHT_MAX,
     PACKET_SIZE_MAX,
@@ -34,6 +45,7 @@ from agent.adapters.uplink.reasons import (
     Pace,
     describe_failure,
 )
+from agent.adapters.uplink.tunnel import Proxy
 from agent.errors import UplinkDown
 from agent.service.logline import pairs
 from agent.service.ports import Will
@@ -54,6 +66,8 @@ class Target:
     ack_timeout_s: float
     connect_timeout_s: float
     will_delay_s: int
+    path: str | None = None
+    proxy: Proxy | None = None
 
     @property
     def place(self) -> str:
@@ -100,11 +114,15 @@ class Connection:
         self.early: list[mqtt.MQTTMessage] = []
         self.ending: Ending | None = None
         self.ended = asyncio.Event()
+        properties = properties_of(PacketTypes.PUBLISH)
+        properties.ContentType = CONTENT_TYPE
+        self._content_type = packed(properties, PacketTypes.PUBLISH)
+        self._reports: deque[tuple[Callable[..., None], tuple[object, ...]]] = deque()
         self._client = self._make_client(context, will)
         self._thread = threading.Thread(target=self._network, name="uplink", daemon=True)
 
     def _make_client(self, context: ssl.SSLContext | None, will: Will) -> Client:
-        client, target = Client(self._target.client_id), self._target
+        client, target = Client(self._target.client_id, self._target.path, self._target.proxy), self._target
         client.connect_timeout = target.connect_timeout_s
         if context is not None:
             client.tls_set_context(context)
@@ -131,7 +149,16 @@ class Connection:
         return client
 
     def _post(self, function: Callable[..., None], *arguments: object) -> None:
-        self._loop.call_soon_threadsafe(function, *arguments)
+        """From the network thread: have this done in the event loop, which is woken once for many of them."""
+        self._reports.append((function, arguments))
+        if len(self._reports) == 1:
+            self._loop.call_soon_threadsafe(self._take_reports)
+
+    def _take_reports(self) -> None:
+        """In the order in which they were posted; whoever posts into an empty list has woken us again."""
+        while self._reports:
+            function, arguments = self._reports.popleft()
+            self._loop.call_soon(function, *arguments)
 
     # -- the network thread
 
@@ -304,26 +331,26 @@ class Connection:
                 self._changed.clear()
                 await self._changed.wait()
             waiting = self._send(topic, payload, retain, size)
-        # Not awaited itself: a caller that is cancelled must not free the place of a message that is on its way.
-        await asyncio.wait({waiting.answer})
-        answer = waiting.answer.result()
+        # A caller that is cancelled must not free the place of a message that is on its way.
+        answer = await asyncio.shield(waiting.answer)
         if answer is None:
             raise self._down()
         if answer.codes != (0,):
             raise refused(topic, answer.codes[0], in_its_words(answer.properties))
 
     def _has_room(self, size: int) -> bool:
-        in_flight = sum(waiting.size for waiting in self._waiting.values())
-        return not self._waiting or (
-            len(self._waiting) < self._window and in_flight + size <= IN_FLIGHT_BYTES_MAX
-        )
+        """Whether one more may be handed to the network thread, which keeps the window in messages and in bytes."""
+        sizes = [waiting.size for waiting in self._waiting.values()]
+        if sizes and (len(sizes) >= HANDED_MAX or sum(sizes) + size > HANDED_BYTES_MAX):
+            return False
+        fits = IN_FLIGHT_BYTES_MAX // max([size, *sizes])
+        self._client.set_window(max(1, min(self._window, fits)))
+        return True
 
     def _send(self, topic: str, payload: bytes, retain: bool, size: int) -> _Waiting:
         if self.ending is not None:
             raise self._down()
-        properties = properties_of(PacketTypes.PUBLISH)
-        properties.ContentType = CONTENT_TYPE
-        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=properties)
+        info = self._client.publish(topic, payload, qos=1, retain=retain, properties=self._content_type)
         if info.rc != mqtt.MQTT_ERR_SUCCESS:
             self.fail(Ending(f"the message could not be sent: {mqtt.error_string(info.rc)}"))
             raise self._down()

@@ -5,10 +5,15 @@ that can come out of a socket. A test compares the tables with the codes that th
 `agent.adapters.uplink`.
 """
 
+import errno
 import socket
 import ssl
 from dataclasses import dataclass
 from enum import Enum
+
+from paho.mqtt.client import WebsocketConnectionError
+
+from agent.adapters.uplink.tunnel import ProxyFailed
 
 
 class BrokerMisbehaves(ConnectionAbortedError):
@@ -18,6 +23,7 @@ class BrokerMisbehaves(ConnectionAbortedError):
 class Pace(Enum):
     """When to connect again."""
 
+    KNOCK = "nobody is there, and asking costs nobody anything"
     SOON = "back-off with full jitter"
     SLOWLY = "a person has to act first"
     TAKEN_OVER = "another client uses our name"
@@ -114,6 +120,9 @@ _CERTIFICATE_REMEDIES = {
 }
 
 
+_NO_WAY = (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.ENETDOWN, errno.EADDRNOTAVAIL)
+
+
 def describe_failure(error: BaseException) -> Ending:
     """Say what an exception on the way to the broker means to the person who has to mend it."""
     match error:
@@ -129,14 +138,22 @@ def describe_failure(error: BaseException) -> Ending:
             )
         case socket.gaierror():
             return Ending(
-                f"the broker's name was not found ({error.strerror}); check platform.broker and the DNS"
+                f"the broker's name was not found ({error.strerror}); check platform.broker and the DNS",
+                Pace.KNOCK,
             )
+        case ProxyFailed():
+            return Ending(str(error), Pace.SLOWLY if error.by_rule else Pace.SOON)
+        case WebsocketConnectionError():
+            remedy = "check the path in platform.broker and whether a proxy in between allows WebSocket"
+            return Ending(f"what answers there does not speak MQTT over WebSocket; {remedy}", Pace.SLOWLY)
         case BrokerMisbehaves():
             return Ending(str(error), Pace.SLOWLY)
         case ConnectionRefusedError():
-            return Ending("nobody listens there; check platform.broker and whether the broker runs")
+            reason = "nobody listens there; check platform.broker and whether the broker runs"
+            return Ending(reason, Pace.KNOCK)
         case TimeoutError():
-            return Ending("the broker's host did not answer; check the network and the firewall")
+            return Ending("the broker's host did not answer; check the network and the firewall", Pace.KNOCK)
         case OSError():
-            return Ending(f"the network failed: {error.strerror or error}")
+            pace = Pace.KNOCK if error.errno in _NO_WAY else Pace.SOON
+            return Ending(f"the network failed: {error.strerror or error}", pace)
     return Ending(f"the MQTT library failed: {type(error).__name__}: {error}")

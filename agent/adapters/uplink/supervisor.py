@@ -12,7 +12,7 @@ import paho.mqtt.client as mqtt
 from agent.adapters.clock import read_wall_ms
 from agent.adapters.entropy import SystemEntropy
 from agent.adapters.keys import certificate_dates
-from agent.adapters.uplink.address import TlsFiles, make_tls_context, parse_url
+from agent.adapters.uplink.address import TlsFiles, make_tls_context, parse_proxy, parse_url
 from agent.adapters.uplink.answers import topic_of
 from agent.adapters.uplink.connection import Connection, Target
 from agent.adapters.uplink.limits import MESSAGE_SIZE_MAX, STABLE_S
@@ -37,15 +37,17 @@ class MqttUplink:
     """`agent.service.ports.Uplink` over MQTT 5.
 
     Args:
-        url: `mqtts://host[:port]`, or `mqtt://` to a loopback address.
+        url: `mqtts://host[:port]`, or `wss://host[:port][/path]`; `mqtt://` and `ws://` to a loopback address.
         client_id: the gateway's name at the broker; two clients with one name throw each other out.
-        tls: files for mqtts.
+        tls: files for mqtts and wss.
+        proxy: `http://host:port` of an HTTP proxy to go through.
         username, password: where the broker wants them beside or instead of a client certificate.
         keepalive_s: a dead connection without traffic is noticed after twice this time.
         ack_timeout_s: longest wait for a PUBACK without any sign of life.
         connect_timeout_s: longest wait for an address to answer, and then for the broker to let us in.
         will_delay_s: how long the broker waits for us to come back before it announces that we are gone.
         backoff_min_s, backoff_max_s: bounds of the wait between attempts, which is random and doubles.
+        knock_max_s: longest wait where nobody was there, so that a link that is back is noticed soon.
         refused_wait_s: wait after a refusal that a person has to settle (random, at least half of it).
         takeover_wait_s: wait after another client took our name.
         stop_limit_s: `stop` returns after this time in any case.
@@ -60,6 +62,7 @@ class MqttUplink:
         *,
         client_id: str,
         tls: TlsFiles | None = None,
+        proxy: str | None = None,
         username: str | None = None,
         password: str | None = None,
         keepalive_s: int = 15,
@@ -68,15 +71,16 @@ class MqttUplink:
         will_delay_s: int = 30,
         backoff_min_s: float = 0.5,
         backoff_max_s: float = 60.0,
+        knock_max_s: float = 4.0,
         refused_wait_s: float = 60.0,
         takeover_wait_s: float = 300.0,
         stop_limit_s: float = 5.0,
         entropy: Entropy | None = None,
     ) -> None:
-        secure, host, port = parse_url(url)
+        address = parse_url(url)
         self._target = Target(
-            host,
-            port,
+            address.host,
+            address.port,
             client_id,
             username,
             password,
@@ -84,9 +88,12 @@ class MqttUplink:
             ack_timeout_s,
             connect_timeout_s,
             will_delay_s,
+            address.path,
+            None if proxy is None else parse_proxy(proxy),
         )
-        self._tls = (tls or TlsFiles()) if secure else None
+        self._tls = (tls or TlsFiles()) if address.secure else None
         self._backoff_s = (backoff_min_s, backoff_max_s)
+        self._knock_max_s = knock_max_s
         self._waits_s = {Pace.SLOWLY: refused_wait_s, Pace.TAKEN_OVER: takeover_wait_s}
         self._stop_limit_s = stop_limit_s
         self._entropy = entropy or SystemEntropy()
@@ -232,6 +239,8 @@ class MqttUplink:
         if pace is Pace.SLOWLY:
             return self._between(self._waits_s[pace] / 2, self._waits_s[pace])
         least_s, most_s = self._backoff_s
+        if pace is Pace.KNOCK:
+            most_s = min(most_s, self._knock_max_s)
         return self._between(least_s, min(most_s, 2 * least_s * 2 ** min(failures - 1, 16)))
 
     def _between(self, least_s: float, most_s: float) -> float:

@@ -1,0 +1,52 @@
+"""Where the broker is all that answers: what the status says, so that a platform can join by registers."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from agent.adapters.keys import PublicKeys
+from agent.reporting import envelope
+from agent.reporting.status import Status
+from agent.service.dialogue import Dialogue, position_of
+from agent.service.publish import Publisher
+from agent.service.seal import Identity
+from agent.service.signing import settle_keys
+from tests.service.bench import Bench
+
+WHO = Identity("org", "gw01", "carbon.example", "0.1.0")
+
+
+def status_of(bench: Bench, mode: str) -> Status:
+    """What the agent says of itself."""
+    nothing = cast(Any, None)
+    publisher = Publisher(WHO, nothing, nothing, bench.clock, bench.dice)
+    dialogue = Dialogue(
+        WHO, bench.signers, PublicKeys([]), nothing, nothing, bench.clock, nothing, publisher, mode=mode
+    )
+    position = position_of(bench.journal, with_heads=mode == "broker")
+    (said,) = dialogue.statements(position, "session-1")
+    return Status.from_payload(envelope.open_sealed(said, envelope.STATUS, bench.keys).payload)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    made = Bench(tmp_path)
+    settle_keys(made.journal, made.signers, site="site.toml", platform_answers=False)
+    for count in range(4):
+        made.read({"reflow-1": 1000 + count, "wave-1": 7})
+    return made
+
+
+def test_in_broker_mode_the_status_says_where_every_meter_stands(bench: Bench) -> None:
+    said, own = status_of(bench, "broker"), bench.journal.heads()
+    assert said.mode == "broker"
+    assert said.heads is not None and set(said.heads) == set(own) == {"reflow-1", "wave-1"}
+    for meter, head in said.heads.items():
+        assert (head.epoch, head.n, head.register) == (1, 3, own[meter].register_milliwh)
+        assert (head.num, head.den) == own[meter].basis.per_count_milliwh.as_integer_ratio()
+    assert said.heads["reflow-1"].register - said.heads["wave-1"].register == (1003 - 7) * 10_000
+
+
+def test_a_platform_that_answers_is_not_told_what_it_can_ask_for(bench: Bench) -> None:
+    assert status_of(bench, "platform").heads is None
