@@ -347,6 +347,7 @@ def _uplink(site: Site) -> MqttUplink:
         link.broker_url,
         client_id=f"{site.plant.org}/{site.plant.agent}",
         tls=tls,
+        proxy=link.proxy,
         username=link.username,
         password=password,
     )
