@@ -17,7 +17,7 @@ def notes(file: Path) -> list[str]:
 
 
 def test_a_doubtful_profile_and_what_it_says(tmp_path: Path) -> None:
-    file = write_site(tmp_path, meters=[meter("panel", 1, profile="acrel-amc72l-e4")])
+    file = write_site(tmp_path, meters=[meter("panel", 1, profile="acrel-amc72l-e4", rated_kw="40")])
     one_source, both_ways, side = notes(file)
     assert "rests on one source only, so its energy is reported as suspect" in one_source
     assert "may add import and export" in both_ways
@@ -25,5 +25,11 @@ def test_a_doubtful_profile_and_what_it_says(tmp_path: Path) -> None:
 
 
 def test_a_look_at_the_display_ends_the_first_remark(tmp_path: Path) -> None:
-    keys = {"profile": "eastron-sdm54", "display_checked": "2026-11-22 by N. N."}
+    keys = {"profile": "eastron-sdm54", "display_checked": "2026-11-22 by N. N.", "rated_kw": "40"}
     assert notes(write_site(tmp_path, meters=[meter("press", 1, **keys)])) == []
+
+
+def test_without_any_known_power_an_impossible_rise_cannot_be_noticed(tmp_path: Path) -> None:
+    keys = {"profile": "eastron-sdm54", "display_checked": "2026-11-22 by N. N."}
+    (unknown,) = notes(write_site(tmp_path, meters=[meter("press", 1, **keys)]))
+    assert "nobody knows how much power its circuit can draw" in unknown and "give it rated_kw" in unknown

@@ -128,7 +128,9 @@ def _meaning(error: OSError, database: Path) -> RetryLater | JournalFailed:
     """Like the connection's: what to do about it decides what it is."""
     match error.errno:
         case errno.EAGAIN | errno.EACCES if isinstance(error, BlockingIOError):
-            return JournalHeld(f"{database}: another process has the journal open")
+            return JournalHeld(
+                f"{database}: another process has the journal open; only one metering-agent may run on it"
+            )
         case errno.ENOSPC | errno.EDQUOT:
             return JournalFull(f"{database}: no room beside the journal ({error})")
         case errno.EROFS | errno.EACCES | errno.EPERM | errno.ENOENT:
