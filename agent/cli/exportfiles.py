@@ -1,7 +1,8 @@
 """The files of an export: what an auditor opens, years later, on a machine that has never heard of us.
 
     evidence.jws    the signed messages, one a line, in the order in which they are read: the evidence
-    agent.pem       the agent's public key; platform.pem the platform's, with which it signs acknowledgements
+    agent.pem       the agent's public key, agent-2.pem and so on others that signed in the period
+    platform.pem    the platform's, with which it signs acknowledgements
     manifest.json   what this is, what it holds, the SHA-256 of the other files, how to check it
     VERIFY.md       a check by hand with openssl, jq and a shell
     verify.html     a check in a browser, offline
@@ -26,14 +27,14 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from agent import __version__
-from agent.adapters.keys import PublicKey
+from agent.adapters.keys import PublicKey, public_key_of_jwk
 from agent.errors import ConfigError, Fault, Refused
 from agent.reporting import envelope
 from agent.reporting.chain import ChainHead
 from agent.reporting.utc import text_of_ms
 from agent.reporting.wire import Members
 from agent.resources import package_path
-from agent.service.export import Closing, Evidence, Item, Opening, Period, Purged, payload_of
+from agent.service.export import Closing, Evidence, Item, KeysUsed, Opening, Period, Purged, payload_of
 from agent.settings.site import Site
 
 EVIDENCE = "evidence.jws"
@@ -354,6 +355,7 @@ class _Sorter:
     aside: IO[bytes]
     opening: Opening | None = None
     closing: Closing | None = None
+    used: tuple[PublicKey, ...] = ()
 
     def messages(self, items: Iterable[Item]) -> Iterator[bytes]:
         for item in items:
@@ -366,8 +368,15 @@ class _Sorter:
                     self.aside.write(json.dumps(entry).encode() + b"\n")
                 case Opening():
                     self.opening = item
+                case KeysUsed(jwks):
+                    self.used = tuple(public_key_of_jwk(jwk) for jwk in jwks)
                 case Closing():
                     self.closing = item
+
+    def earlier_keys(self, named: Sequence[PublicKey]) -> list[PublicKey]:
+        """The keys of the journal that signed something here, beside those that were named."""
+        known = {key.kid for key in named}
+        return [key for key in self.used if key.kid in self.tally.signed_by and key.kid not in known]
 
 
 def write_export(
@@ -388,7 +397,6 @@ def write_export(
         ConfigError: it cannot be written there.
         RetryLater, JournalDamaged: as `items` does; nothing is left behind.
     """
-    keys = [*_named(agent_keys, "agent"), *_named(platform_keys, "platform")]
     with parcel.open() as sink, tempfile.TemporaryFile() as aside:
         writer, sorter = _Writer(sink), _Sorter(Tally(), aside)
         writer.lines(EVIDENCE, "signed messages, one a line: the evidence", sorter.messages(items))
@@ -401,6 +409,8 @@ def write_export(
             aside.seek(0)
             what = "hashes of batches whose text is no longer kept"
             writer.lines("purged.jsonl", what, (line.rstrip(b"\n") for line in aside))
+        of_agent = [*agent_keys, *sorter.earlier_keys(agent_keys)]
+        keys = [*_named(of_agent, "agent"), *_named(platform_keys, "platform")]
         for file, whose, key in keys:
             writer.data(file, f"public key of the {whose}", key.pem.encode())
         writer.data("VERIFY.md", "a check by hand", package_path("reporting", "VERIFY.md").read_bytes())

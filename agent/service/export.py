@@ -94,7 +94,17 @@ class Closing:
     superseded: int
 
 
-Item = Opening | Evidence | Purged | Closing
+@dataclass(frozen=True, slots=True)
+class KeysUsed:
+    """The public keys (JWK) that ever signed for this journal, oldest first: an auditor of old evidence needs old keys.
+
+    They are what the journal says and prove nothing by themselves.
+    """
+
+    jwks: tuple[Mapping[str, str], ...]
+
+
+Item = Opening | Evidence | Purged | KeysUsed | Closing
 
 
 @dataclass(slots=True)
@@ -138,7 +148,8 @@ class Pager:
         )
         if not rows:
             self._done = True
-            return [Closing(self._batches, self._purged, self._superseded)]
+            keys = {use.kid: use.jwk for use in journal.key_uses()}
+            return [KeysUsed(tuple(keys.values())), Closing(self._batches, self._purged, self._superseded)]
         self._ordinal = rows[-1].ordinal
         return [item for row in rows for item in self._items(journal, self._plan, row)]
 
@@ -270,6 +281,8 @@ def to_line(item: Item) -> bytes:
                     "rewound": rewound,
                 }
             }
+        case KeysUsed(jwks):
+            body = {"keys": [dict(jwk) for jwk in jwks]}
         case Closing(batches, purged, superseded):
             body = {"closing": {"batches": batches, "purged": purged, "superseded": superseded}}
     return json.dumps(body).encode()
@@ -297,6 +310,8 @@ def from_line(line: bytes) -> Item:
             }
         }:
             return Opening(_head(own), _head(acked), _head(after), proved is True, _count(rewound))
+        case {"keys": [*jwks]}:
+            return KeysUsed(tuple(_jwk(jwk) for jwk in jwks))
         case {"closing": {"batches": batches, "purged": purged, "superseded": superseded}}:
             return Closing(_count(batches), _count(purged), _count(superseded))
         case {"error": str(reason)}:
@@ -310,6 +325,12 @@ def _payload(head: ChainHead | None) -> dict[str, object] | None:
 
 def _head(value: object) -> ChainHead | None:
     return None if value is None else ChainHead.from_payload(value, "head")
+
+
+def _jwk(value: object) -> dict[str, str]:
+    if not isinstance(value, dict) or not all(isinstance(member, str) for member in value.values()):
+        raise ValueError("a public key of the journal is no JWK")
+    return value
 
 
 def _count(value: object) -> int:

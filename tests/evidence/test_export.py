@@ -10,13 +10,15 @@ from typing import Any
 
 import pytest
 
+from agent.adapters.keys import generate_key, load_signer
 from agent.cli.exits import NO, TRY_AGAIN, USAGE
 from agent.errors import JournalDamaged
 from agent.metering.interval import DAY_MS
 from agent.reporting.chain import ChainHead
 from agent.reporting.utc import text_of_ms
 from agent.service.export import Closing, Evidence, Item, Opening, Pager, Period, Purged, from_line, to_line
-from tests.evidence.office import Office, kinds, run
+from agent.service.signing import settle_keys
+from tests.evidence.office import SITE, Office, kinds, run
 from tests.service.bench import NOON_MS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,6 +39,33 @@ def manifest(office: Office, out: str = "out") -> dict[str, Any]:
 def evidence(office: Office, out: str = "out") -> list[bytes]:
     """The lines of an export."""
     return (office.folder / out / "evidence.jws").read_bytes().splitlines()
+
+
+def test_after_a_rotation_every_key_that_signed_is_in_it(office: Office) -> None:
+    settle_keys(office.bench.journal, office.bench.signers, site="", platform_answers=True)
+    office.work(2)
+    office.acknowledge(office.head())
+    old = office.bench.signer
+    generate_key(office.folder / "next.pem")
+    office.bench.following = load_signer(office.folder / "next.pem")
+    office.bench.wire(office.bench.meters)
+    office.work(3)
+    new = office.bench.signer = office.bench.following
+    office.bench.following = None
+    office.site.write_text(SITE.replace("key.pem", "next.pem"))
+    office.bench.wire(office.bench.meters)
+    office.work(2)
+    done = office.export()
+    said = manifest(office)
+    files = {entry["file"]: entry["thumbprint"] for entry in said["keys"] if entry["of"] == "agent"}
+    assert files == {"agent.pem": new.kid, "agent-2.pem": old.kid}
+    assert "WARNING" not in done.output
+    both = office.verify("out", "--key", str(office.folder / "out" / "agent-2.pem"))
+    assert both.exit_code == 0, both.output
+    folder = office.folder / "out"
+    old_alone = run("verify", "--key", str(folder / "agent-2.pem"), str(folder / "evidence.jws"))
+    assert old_alone.exit_code == 0, "the rotation in the chain vouches for the new key"
+    assert office.verify().exit_code == 1, "the new key alone does not vouch for what the old one signed"
 
 
 # ------------------------------------------------------------------------------------------------ the whole folder
