@@ -65,6 +65,8 @@ class Auditor:
         """False where the first readings may have been lost before the platform heard of them."""
         self.retold = False
         """A chain was opened behind the platform's head: what was said in the old one need not be said again."""
+        self.time_was_unknown = False
+        """A gateway's clock was wrong for a while: across a restart of the machine nobody knew how long it was."""
         self.said_by_platform: set[bytes] = set()
         """Everything that was signed with the platform's key."""
         self.accepted_ms: dict[str, int] = {}
@@ -160,6 +162,7 @@ class Auditor:
                 self.refused[meter, _without_figures(each.reason)] += 1
         if str(result) == "restored":
             self.retold = True
+        self.time_was_unknown |= gateway.clock.quality().sync == "U"
 
     def sent(self, gateway: Gateway, topic: str) -> None:
         """A message leaves: what it says must survive the loss of power."""
@@ -261,6 +264,7 @@ class Auditor:
     def _judge_account(self, store: Store, meter: str, place: Place) -> None:
         """From the first register to the last: booked energy, and holes that were declared and have a cause."""
         at: int | None = None
+        register = 0
         holes = 0
         for epoch, opening, last, per_count, bound in self._epochs(store, meter):
             openings = [each.position for each in _shown(place, opening, per_count)]
@@ -273,37 +277,48 @@ class Auditor:
                 self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {place.first_position}")
             hole = 0 if at is None else min(openings) - at
             if hole:
-                holes += 1
+                holes += not self._may_have_gone_round(register, opening, bound)
                 # A ratio that somebody entered wrongly makes more of it than the circuit can draw; the hole stays.
                 used = hole * place.per_count_milliwh
                 if bound is not None and used > bound:
                     self._alarm(f"I1: {meter}/{epoch}: a hole of {used}, declared at most {bound}")
-            at = max(lasts)
+            at, register = max(lasts), last
         if holes > place.breaks:
             self._alarm(f"I1: {meter} has {holes} holes, and a person made {place.breaks}")
 
+    def _may_have_gone_round(self, last: int, opening: int, bound: int | None) -> bool:
+        """Whether an epoch changed where a rollover looks like a reset: in a time of unknown length (decision 0016)."""
+        return self.time_was_unknown and bound is None and opening < last
+
     def _epochs(self, store: Store, meter: str) -> list[tuple[int, int, int, Fraction, int | None]]:
-        """Epoch, opening, last booked register, energy of a count, declared bound of the hole before it."""
+        """Epoch, opening, last booked register, energy of a count, declared bound of the hole before it.
+
+        An epoch that was opened and closed at one register booked nothing. Its hole and the next one are judged as one,
+        which may hide as much as was declared of both.
+        """
         found = []
+        declared: int | None = 0
         for epoch, opening in store.rows(
             "SELECT epoch, opening FROM epochs WHERE meter = ? ORDER BY epoch", (meter,)
         ):
+            event = store.first(
+                "SELECT body ->> 'bound' FROM events WHERE type = 'epoch' AND meter = ?"
+                " AND body ->> 'epoch_to' = ?",
+                (meter, epoch),
+            )
+            bound = None if event is None else event[0]
+            declared = None if declared is None or bound is None else declared + bound
             row = store.first(
                 "SELECT reg_end, descriptor_id FROM booked WHERE meter = ? AND epoch = ?"
                 " ORDER BY position DESC, n_last DESC LIMIT 1",
                 (meter, epoch),
             )
             if row is None:
-                continue  # opened and closed at one register: nothing was booked in it
+                continue
             described = self._description(store, row[1], meter)
             assert described is not None
-            bound = store.first(
-                "SELECT body ->> 'bound' FROM events WHERE type = 'epoch' AND meter = ?"
-                " AND body ->> 'epoch_to' = ?",
-                (meter, epoch),
-            )
-            per_count = Fraction(described.num, described.den)
-            found.append((epoch, opening, row[0], per_count, None if bound is None else bound[0]))
+            found.append((epoch, opening, row[0], Fraction(described.num, described.den), declared))
+            declared = 0
         return found
 
 

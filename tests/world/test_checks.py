@@ -1,0 +1,104 @@
+"""The auditor of the world: what it takes for a hole that was declared, and what not."""
+
+import sqlite3
+from collections.abc import Sequence
+from fractions import Fraction
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from simulators.world.checks import Auditor
+from simulators.world.time import START_MS
+from simulators.world.truth import Load, Place, Shown
+
+PER_COUNT = Fraction(1000)
+
+
+class Books:
+    """What the platform has of one meter: the tables that the auditor reads, and nothing else of it."""
+
+    def __init__(self) -> None:
+        self._db = sqlite3.connect(":memory:")
+        self._db.executescript(
+            "CREATE TABLE epochs (meter, epoch, opening);"
+            "CREATE TABLE booked (meter, epoch, reg_end, descriptor_id, position, n_last);"
+            "CREATE TABLE events (type, meter, body);"
+        )
+
+    def epoch(self, number: int, opening: int, last: int | None, *, bound: str | None = None) -> None:
+        """One epoch, with its last register where it booked anything, and what was declared of the hole before."""
+        self._db.execute("INSERT INTO epochs VALUES ('m1', ?, ?)", (number, opening))
+        if last is not None:
+            self._db.execute("INSERT INTO booked VALUES ('m1', ?, ?, 1, 0, 1)", (number, last))
+        if bound is not None:
+            body = f'{{"epoch_to": {number}, "bound": {bound}}}'
+            self._db.execute("INSERT INTO events VALUES ('epoch', 'm1', ?)", (body,))
+
+    def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
+        return self._db.execute(sql, parameters).fetchall()
+
+    def first(self, sql: str, parameters: Sequence[object] = ()) -> Any:
+        return self._db.execute(sql, parameters).fetchone()
+
+
+class Court:
+    """An auditor, a meter of which these positions were shown by these counts, and what is said of it."""
+
+    def __init__(self, shown: dict[int, int]) -> None:
+        self.place = Place("m1", Load("seed", 40_000, START_MS), PER_COUNT)
+        self.place.first_position = 0
+        for counts, position in shown.items():
+            self.place.shown[counts] = [Shown(position, 0, 0, {1})]
+        self.alarms: list[str] = []
+        self.books = Books()
+        self.auditor = Auditor(
+            SimpleNamespace(),  # type: ignore[arg-type]  # an account has no time
+            {"m1": self.place},
+            {},
+            self.alarms.append,
+            lambda _: None,
+        )
+        description: Any = SimpleNamespace(num=1000, den=1)
+        self.auditor._described = {1: {"m1": description}}
+
+    def judge(self) -> list[str]:
+        self.auditor._judge_account(self.books, "m1", self.place)  # type: ignore[arg-type]
+        return self.alarms
+
+
+@pytest.mark.parametrize(("second_bound", "is_declared"), [(6_000, True), (5_999, False)])
+def test_a_hole_across_an_epoch_that_booked_nothing_is_as_long_as_both_that_were_declared(
+    second_bound: int, is_declared: bool
+) -> None:
+    """Two changes of the ratio with one reading in between (seed 136 of two hours)."""
+    court = Court({100: 0, 110: 10, 130: 30, 140: 40})
+    court.place.breaks = 1
+    court.books.epoch(1, 100_000, 110_000)
+    court.books.epoch(2, 230_000, None, bound="14000")
+    court.books.epoch(3, 130_000, 140_000, bound=str(second_bound))
+    assert (court.judge() == []) is is_declared
+
+
+@pytest.mark.fault("F15", "F40")
+@pytest.mark.parametrize(
+    ("time_was_unknown", "bound", "is_allowed"),
+    [(True, "null", True), (True, "50000", False), (False, "null", False)],
+)
+def test_a_rollover_may_be_taken_for_a_reset_only_where_nobody_knew_how_long_it_was(
+    time_was_unknown: bool, bound: str, is_allowed: bool
+) -> None:
+    """Decision 0016 (seed 139 of two hours)."""
+    court = Court({900: 0, 990: 90, 10: 110, 20: 120})
+    court.auditor.time_was_unknown = time_was_unknown
+    court.books.epoch(1, 900_000, 990_000)
+    court.books.epoch(2, 10_000, 20_000, bound=bound)
+    assert (court.judge() == []) is is_allowed
+
+
+def test_a_rise_is_no_rollover_whatever_the_clock_was() -> None:
+    court = Court({100: 0, 110: 10, 130: 30, 140: 40})
+    court.auditor.time_was_unknown = True
+    court.books.epoch(1, 100_000, 110_000)
+    court.books.epoch(2, 130_000, 140_000, bound="null")
+    assert court.judge() == ["I1: m1 has 1 holes, and a person made 0"]
