@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from agent import __version__
 from agent.adapters import logs
+from agent.adapters.again import has_manager, start_again
 from agent.adapters.applied import read_applied, write_applied
 from agent.adapters.clock import SystemClock, boot_id
 from agent.adapters.control import ControlSocket
@@ -35,6 +36,7 @@ from agent.adapters.modbus_tcp import ModbusTcpLine
 from agent.adapters.notify import Notifier
 from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
+from agent.adapters.sitefile import SiteFile, examine
 from agent.adapters.surroundings import look_around
 from agent.adapters.uplink import MqttUplink, TlsFiles
 from agent.errors import ConfigError, Fault, JournalDamaged
@@ -42,8 +44,8 @@ from agent.metering import plant
 from agent.metering.plant import Transport
 from agent.service.assemble import Ports, Task, assemble
 from agent.service.balancing import Balancer
-from agent.service.courier import Courier
 from agent.service.correcting import Corrections
+from agent.service.courier import Courier
 from agent.service.exchanging import Exchanges
 from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
@@ -55,6 +57,7 @@ from agent.service.preview import Previewer
 from agent.service.seal import Identity
 from agent.service.signing import Signers, settle_keys
 from agent.service.supervise import Stages, mark_started, run_until
+from agent.service.takeover import Takeover
 from agent.service.trace import Tracer
 from agent.settings.budget import needed_mb
 from agent.settings.grammar import web_address
@@ -89,15 +92,18 @@ def following_of(site: Site) -> Ed25519Signer | None:
 def run_agent(site: Site) -> int:
     """Run until SIGTERM or SIGINT; gives the exit code.
 
-    0 after a stop in good order. Raises ConfigError where a person has to edit something first, JournalHeld where
-    another process has the journal open, JournalDamaged where the disk failed and only a new process can tell what
-    the file really holds.
+    0 after a stop in good order. A stop that was asked for in order to take over another site file does not return
+    where no service manager would start the agent again: it starts itself again.
+
+    Raises ConfigError where a person has to edit something first, JournalHeld where another process has the journal
+    open, JournalDamaged where the disk failed and only a new process can tell what the file really holds.
     """
     logs.set_up_logging()
     signers = Signers(signer_of(site), following_of(site))
     _warn_of_budget(site)
     platform_keys = PublicKeys(load_public_key(path) for path in site.platform.acknowledgement_keys)
-    asyncio.run(_run(site, signers, platform_keys))
+    if asyncio.run(_run(site, signers, platform_keys)) and not has_manager():
+        start_again()
     return 0
 
 
@@ -110,7 +116,8 @@ def _warn_of_budget(site: Site) -> None:
         )
 
 
-async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
+async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> bool:
+    """Run until told to stop; gives whether the agent is to be started again."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -125,6 +132,7 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
         overview = _overview(site, signers, stages, lambda: web.problem if web is not None else None)
         tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
         courier = _courier(site, signers, stages)
+        takeover = _takeover(site, stages, stop)
         control = ControlSocket(
             site.control_socket,
             {
@@ -139,6 +147,9 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
                 "export": lambda arguments: lines_of(storage, Period.from_arguments(arguments)),
                 "courier": courier.export,
                 "courier-ingest": courier.ingest,
+                "read-line": takeover.read,
+                "examine": takeover.examine,
+                "take-over": takeover.take_over,
             },
         )
         await control.open()
@@ -157,6 +168,7 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> None:
                 ),
             )
             await _run_stages(site, stages, stop)
+            return takeover.asked
         finally:
             if web is not None:
                 await web.close()
@@ -281,6 +293,11 @@ def _identity(site: Site) -> Identity:
 def _courier(site: Site, signers: Signers, stages: Stages) -> Courier:
     entropy = SystemEntropy()
     return Courier(_identity(site), signers, stages.storage, stages.dialogue, stages.clock, entropy)
+
+
+def _takeover(site: Site, stages: Stages, stop: asyncio.Event) -> Takeover:
+    file = SiteFile(site.path)
+    return Takeover(stages.workers, examine=lambda: examine(file.staged), sha256=file.sha256, stop=stop.set)
 
 
 def _web(site: Site) -> "Endpoints | None":

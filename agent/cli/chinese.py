@@ -140,6 +140,14 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "指标和健康检查无法在 {subject} 提供：{reason}",
         "查找占用该端口的程序（ss -ltnp），或在 [web] listen 中改用其他端口；计量不受影响",
     ),
+    "apply-running": (
+        "正在对 {subject} 执行修改",
+        "请等待执行它的命令结束",
+    ),
+    "apply-unfinished": (
+        "apply 被中断；{subject} 现为 {which} 内容（old 旧，new 新，edited 手工编辑过），尚无人确认一切正常",
+        "再次执行该 apply 以继续，或回退：metering-agent apply --undo --site {subject}",
+    ),
     "site-changed": (
         "站点文件 {subject} 在代理启动后被修改",
         "运行 metering-agent check，然后重启代理使修改生效",

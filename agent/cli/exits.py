@@ -22,7 +22,19 @@ TRY_AGAIN = 75
 CONFIGURATION = 78
 
 ONLY_ASK = frozenset(
-    {"status", "preview", "balance", "exchange", "adjust", "witness", "manual", "trace", "export", "verify"}
+    {
+        "status",
+        "preview",
+        "balance",
+        "exchange",
+        "apply",
+        "adjust",
+        "witness",
+        "manual",
+        "trace",
+        "export",
+        "verify",
+    }
 )
 """Commands that start nothing."""
 

@@ -54,6 +54,10 @@ COMMANDS: Mapping[str, Entry] = {
         "agent.cli.correct:witness", "State what a meter's display showed; evidence, never energy."
     ),
     "manual": Entry("agent.cli.correct:manual", "Put a person's word beside one sealed delta."),
+    "apply": Entry(
+        "agent.cli.apply:apply",
+        "Let another site file take over as one transaction: tried first, undone if it fails.",
+    ),
     "status": Entry(
         "agent.cli.status:status", "Say how the running agent is, and what to do about what is not well."
     ),

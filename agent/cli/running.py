@@ -4,8 +4,9 @@ The socket is found with nothing but `journal.path`, so that a site file with a 
 seeing how the agent is that still runs with the file of yesterday.
 """
 
+import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from agent.errors import ConfigError, Fault, RetryLater
@@ -37,9 +38,22 @@ def ask_agent(
     """
     from agent.adapters.control import ask
 
+    return _asked(site_file, lambda socket: ask(socket, question, arguments))
+
+
+def ask_agent_once(
+    site_file: Path, question: str, arguments: Mapping[str, object] | None = None
+) -> dict[str, object]:
+    """The same for a question whose answer may take a while: the first line of a stream."""
+    from agent.adapters.control import ask_for_lines
+
+    return _asked(site_file, lambda socket: json.loads(next(ask_for_lines(socket, question, arguments), b"")))
+
+
+def _asked(site_file: Path, ask: Callable[[Path], object]) -> dict[str, object]:
     socket = control_socket_of(journal_of(site_file))
     try:
-        answer = ask(socket, question, arguments)
+        answer = ask(socket)
     except (FileNotFoundError, ConnectionRefusedError):
         raise NotRunning(
             f"no agent runs on {site_file} (nobody answers on {socket});"

@@ -1,16 +1,16 @@
 """`metering-agent status`: how the running agent is, and what to do about each thing that is not well."""
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
 
 import click
 
+from agent.adapters.sitefile import SiteFile
 from agent.cli.exits import NO, OK
 from agent.cli.options import json_option, site_option
 from agent.cli.running import ask_agent
-from agent.service.advice import NOTICE, Problem
+from agent.service.advice import NOTICE, WARNING, Problem
 
 
 @click.command()
@@ -53,13 +53,15 @@ def status(ctx: click.Context, site_file: Path, everything: bool, language: str,
 
 
 def _of_the_site_file(site_file: Path, said: dict[str, object]) -> list[dict[str, object]]:
-    """Whether the agent runs with another text of the site file than the one that is there now."""
-    site = said["site"]
+    """Whether a change of the site file is open, or the agent runs with another text than the one that is there now."""
+    site, file = said["site"], SiteFile(site_file)
     assert isinstance(site, dict)
-    try:
-        now = hashlib.sha256(site_file.read_bytes()).hexdigest()
-    except OSError:
+    now, record, subject = file.sha256(), file.record(), str(site_file)
+    if record is not None:
+        if file.is_locked():
+            return [Problem("apply-running", NOTICE, subject).as_json()]
+        which = {record.before: "old", record.after: "new"}.get(now or "", "edited")
+        return [Problem("apply-unfinished", WARNING, subject, {"which": which}).as_json()]
+    if now is None or now == site["sha256"]:
         return []
-    if now == site["sha256"]:
-        return []
-    return [Problem("site-changed", NOTICE, str(site_file)).as_json()]
+    return [Problem("site-changed", NOTICE, subject).as_json()]

@@ -183,6 +183,14 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "metrics and health are not served at {subject}: {reason}",
         "find the program that has the port (ss -ltnp), or give [web] listen another one; metering goes on",
     ),
+    "apply-running": (
+        "a change of {subject} is being applied at this moment",
+        "wait for the command that does it",
+    ),
+    "apply-unfinished": (
+        "an apply was interrupted; {subject} is the {which} text of it, and nobody has looked whether all is well",
+        "go on by giving that apply again, or go back: metering-agent apply --undo --site {subject}",
+    ),
     "site-changed": (
         "the site file {subject} was changed after the agent was started",
         "run metering-agent check, then restart the agent, so that the change takes effect",

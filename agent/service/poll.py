@@ -37,12 +37,14 @@ from agent.errors import (
 )
 from agent.metering import plant
 from agent.metering.plan import Block, bisect
-from agent.metering.plant import Meter
+from agent.metering.plant import Meter, SerialSettings
 from agent.metering.reads import reshape
+from agent.protocol.pair import Request
 from agent.protocol.rtu import SLACK_NS
 from agent.service import identifying
 from agent.service.clocking import moment_of
 from agent.service.close import Sample
+from agent.service.errands import Errands
 from agent.service.hearing import Hearing
 from agent.service.logline import pairs
 from agent.service.patience import Patience
@@ -104,6 +106,7 @@ class LineWorker:
         self._groups = _groups(self.watches.values())
         self._tuned = line.serial
         self._cut_short = False
+        self._errands = Errands(port, clock, self.watches.values())
         self._patience = Patience(line.id, self.watches, clock.monotonic_ns())
         self.hearing = Hearing(self.watches, port, clock.monotonic_ns())
         self.health.began_ns = clock.monotonic_ns()
@@ -146,6 +149,17 @@ class LineWorker:
         except TimeoutError:
             look.finish()
         return look.samples[-1] if look.samples else None
+
+    async def ask(self, request: Request, *, settings: SerialSettings | None, quiet_ms: int) -> Reply:
+        """Make one read of a meter that may be none of ours, between own reads; sweeps go before.
+
+        Raises as `Line.read` does; LineDown at once where the line is down.
+        """
+        if self.health.last_error is not None:
+            raise LineDown(self.health.last_error)
+        outcome = self._errands.add(request, settings, quiet_ms)
+        self._wake.set()
+        return await outcome
 
     def identify_again(self, meter: str) -> None:
         """What the meter says does not go on from what it said: the next read asks first who it is."""
@@ -195,6 +209,7 @@ class LineWorker:
         if self._sweep is not None:
             self._sweep.finish()
             self._sweep = None
+        self._errands.fail_all(error)
 
     async def _serve(self) -> None:
         """Sweeps first, then what the budget allows for the dead, then live reads in rounds of the poll period.
@@ -212,6 +227,9 @@ class LineWorker:
                 continue
             if self._looks:
                 await self._make_look(self._looks.popleft())
+                continue
+            if self._errands:
+                await self._run_errand()
                 continue
             if self._patience.has_dead and await self._probe():
                 continue
@@ -283,6 +301,13 @@ class LineWorker:
             if not await self._take_sample(look, self.watches[id], retried=False):
                 await self._take_sample(look, self.watches[id], retried=True)
         look.finish()
+
+    async def _run_errand(self) -> None:
+        begun_ns = self._clock.monotonic_ns()
+        try:
+            self._tuned = await self._errands.run_next() or self.line.serial
+        finally:
+            self.health.busy_ns += self._clock.monotonic_ns() - begun_ns
 
     def _deserves_retry(self, watch: Watch) -> bool:
         """One failure is nothing yet, if there is time for another."""

@@ -55,13 +55,14 @@ _TABLES: Mapping[str, type[Shape]] = {
 _LISTS = ("lines", "meters")
 
 
-def load_site(path: Path, *, any_budget: bool = False) -> Site:
+def load_site(path: Path, *, any_budget: bool = False, base: Path | None = None) -> Site:
     """Read a site file.
 
     Args:
         path: the file.
         any_budget: take a journal budget that is too small for the days it should hold. `check` refuses it, because it
             lengthens intervals in ordinary weeks; it loses no energy, so a running factory is not stopped for it.
+        base: the folder in which the files are that it names; its own, unless it is to be moved there.
 
     Raises:
         ConfigError: with every fault of the file, of the files it names and of the profiles beside it.
@@ -69,7 +70,8 @@ def load_site(path: Path, *, any_budget: bool = False) -> Site:
     data = _read(path)
     document, lines = _parse(path, data)
     faults = FaultList(str(path), lines, _names(document))
-    site = _Reader(path, document, faults, any_budget=any_budget).site(hashlib.sha256(data).hexdigest())
+    reader = _Reader(path, document, faults, any_budget=any_budget, base=base)
+    site = reader.site(hashlib.sha256(data).hexdigest())
     if site is None or faults:
         raise faults.error()
     return site
@@ -166,11 +168,17 @@ class _Reader:
     """One walk through a document; every method adds to the same list of faults."""
 
     def __init__(
-        self, path: Path, document: dict[str, object], faults: FaultList, *, any_budget: bool
+        self,
+        path: Path,
+        document: dict[str, object],
+        faults: FaultList,
+        *,
+        any_budget: bool,
+        base: Path | None = None,
     ) -> None:
         self._any_budget = any_budget
         self._path = path
-        self._base = path.parent
+        self._base = base or path.parent
         self._document = document
         self._faults = faults
 
