@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.installer import ENGLISH, Say, in_language, lang_option
 from agent.cli.lines import Place, explained, find_line, line_options, settings_of, spoken
 from agent.cli.options import json_option
 from agent.errors import (
@@ -75,6 +76,20 @@ class Witness:
     energy: str
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a change: the code of a sentence, and what goes into it."""
+
+    code: str
+    address: int | str = ""
+    settings: str = ""
+    language: str = ""
+
+    def told(self, say: Say) -> str:
+        """The sentence."""
+        return say[self.code].format(address=self.address, settings=self.settings, language=self.language)
+
+
 @click.command("meter-setup")
 @click.argument("line_id", metavar="[LINE]", required=False)
 @line_options
@@ -98,6 +113,7 @@ class Witness:
     "--log", "log_file", type=click.Path(path_type=Path), default=Path("meter-setup.log"), show_default=True
 )
 @click.option("--yes", is_flag=True, help="Do not ask; for tools that have asked already.")
+@lang_option
 @json_option
 def meter_setup(
     line_id: str | None,
@@ -115,6 +131,7 @@ def meter_setup(
     to_dlt645: bool,
     log_file: Path,
     yes: bool,
+    language: str,
     as_json: bool,
 ) -> None:
     """Give the meter at --address of a LINE another address, speed, framing or language. This WRITES to the meter.
@@ -142,7 +159,8 @@ def meter_setup(
     profile = None if to_modbus else _profile(profile_id)
     change, order = planned(where, own, profile, *asked[0])
     try:
-        outcome = asyncio.run(carry_out(line, change, order, profile, log_file, ask=not yes))
+        say = ENGLISH if as_json else in_language(language)
+        outcome = asyncio.run(carry_out(line, change, order, profile, log_file, ask=not yes, say=say))
     except LineDown as error:
         raise explained(error) from error
     told = {"parameter": change.parameter, "from": change.before, "to": change.value, "result": outcome}
@@ -233,14 +251,15 @@ async def carry_out(
     log_file: Path,
     *,
     ask: bool,
+    say: Say = ENGLISH,
 ) -> str:
-    """Look, ask, write, read back, log. Raises what went wrong, after it is logged."""
+    """Look, ask, write, read back, log (always in English). Raises what went wrong, after it is logged."""
     from agent.adapters.meter_writer import write_setting
 
     before, command = await _look_first(line, change, order, profile)
     if ask:
-        click.echo(_question(line, change, before, order.advice), err=True)
-        click.confirm("Write this to the meter?", abort=True, err=True)
+        click.echo(_question(line, change, before, order.advice, say), err=True)
+        click.confirm(say["write?"], abort=True, err=True)
     try:
         await write_setting(line, change.settings, command)
         outcome = await _read_back(line, change, profile, before)
@@ -250,17 +269,17 @@ async def carry_out(
     except asyncio.CancelledError:
         _log(log_file, line, change, before, "interrupted: it may have taken the setting; look with scan")
         raise
-    _log(log_file, line, change, before, outcome)
-    return outcome
+    _log(log_file, line, change, before, outcome.told(ENGLISH))
+    return outcome.told(say)
 
 
-def _question(line: Line, change: Change, before: Witness, advice: str) -> str:
+def _question(line: Line, change: Change, before: Witness, advice: str, say: Say) -> str:
     lines = [
-        f"meter at {change.address} of line {line.id}, {spoken(change.settings)}",
-        f"  serial number {before.serial or 'not readable'}, energy register {before.energy}",
+        say["found"].format(address=change.address, line=line.id, settings=spoken(change.settings)),
+        say["shows"].format(serial=before.serial or say["not readable"], energy=before.energy),
         f"  {change.parameter}: {change.before} -> {change.value}",
     ]
-    return "\n".join([*lines, *([f"  first: {advice}"] if advice else [])])
+    return "\n".join([*lines, *([say["first"].format(advice=advice)] if advice else [])])
 
 
 async def _look_first(
@@ -333,7 +352,7 @@ def _check_alone(there: list[Presence], change: Change) -> None:
         )
 
 
-async def _read_back(line: Line, change: Change, profile: Profile | None, before: Witness) -> str:
+async def _read_back(line: Line, change: Change, profile: Profile | None, before: Witness) -> Outcome:
     """Whether the meter is found where it should be now, and is the same."""
     from agent.wiring import open_line
 
@@ -346,17 +365,17 @@ async def _read_back(line: Line, change: Change, profile: Profile | None, before
         try:
             after = await _witness(port, change.after_address, change.after_settings, profile)
         except RetryLater:
-            return "the meter confirms, and does not answer there yet: switch its power off and on, then look with scan"
+            return Outcome("power off")
     finally:
         await port.close()
     if after.serial != before.serial:
         raise Refused(
             f"another meter answers at {change.after_address}: serial number {after.serial}, not {before.serial}"
         )
-    return f"done: it answers at {change.after_address} with {spoken(change.after_settings)}"
+    return Outcome("done", change.after_address, spoken(change.after_settings))
 
 
-async def _read_back_protocol(port: ports.Line, change: Change, profile: Profile | None) -> str:
+async def _read_back_protocol(port: ports.Line, change: Change, profile: Profile | None) -> Outcome:
     """Whether the meter is silent in its old language and answers in the new one."""
     from agent.service.scanning import converse
 
@@ -366,14 +385,14 @@ async def _read_back_protocol(port: ports.Line, change: Change, profile: Profile
     except (RetryLater, Refused):
         pass
     else:
-        return "the meter confirms, and speaks its old language still: switch its power off and on, then run scan"
+        return Outcome("old language")
     for place in _new_places(change):
         found = await converse(place, port)
         if len(found) == 1 and not found[0].shared:
-            return f"done: it speaks {told} at {found[0].address} with {spoken(found[0].settings)}"
+            return Outcome("done language", found[0].address, spoken(found[0].settings), told)
         if found:
             break
-    return f"the meter confirms and is silent at its old place; it speaks {told} now: run scan to see where"
+    return Outcome("somewhere", language=told)
 
 
 def _new_places(change: Change) -> list[Dialogue[list[Presence]]]:

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.installer import ENGLISH, Say, in_language, lang_option
 from agent.cli.lines import (
     Place,
     explained,
@@ -70,6 +71,7 @@ class Result:
 )
 @click.option("--quick", is_flag=True, help="Look only where known meters have registers.")
 @profiles_option
+@lang_option
 @json_option
 def probe(
     place: tuple[str, ...],
@@ -82,6 +84,7 @@ def probe(
     display_kwh: str | None,
     quick: bool,
     folder: Path | None,
+    language: str,
     as_json: bool,
 ) -> None:
     """Find out what the registers of the unknown Modbus meter at ADDRESS of a LINE mean, and print a draft profile.
@@ -116,7 +119,7 @@ def probe(
             f"line {line.id}, address {address}: no register could be read; nobody is there with {spoken(own)}, or it "
             "does not speak Modbus; run scan to see who is there, and give --settings as scan found them"
         )
-    click.echo(json.dumps(json_of(result)) if as_json else text_of(result))
+    click.echo(json.dumps(json_of(result)) if as_json else text_of(result, in_language(language)))
     if not result.drafts:
         click.get_current_context().exit(1)
 
@@ -215,31 +218,29 @@ def _json_of(register: Register) -> dict[str, object]:
     }
 
 
-def text_of(result: Result) -> str:
+def text_of(result: Result, say: Say = ENGLISH) -> str:
     """The best understanding as a profile file, with what to do next."""
     count = sum(span.count for span in result.spans)
     if not result.drafts or result.last is None:
-        return (
-            f"# {count} registers can be read, and none of them behaves like a meter's; let the load change while this "
-            "runs,\n# or watch for longer: --seconds 900"
-        )
+        return say["nothing understood"].format(count=count)
     best = result.drafts[0]
     lines = [
-        f"# A draft: of {count} registers at address {result.address} these {len(best.registers)} are understood.",
+        say["draft"].format(count=count, address=result.address, understood=len(best.registers)),
         *(f"# - {reason}" for reason in best.reasons),
-        f"# The display must show {_decimal(best.display_kwh)} kWh now. If it shows ten times more or less,",
-        "# run this again with --display-kwh. Behind current transformers compare the power too and correct `side`.",
+        *([say["coarse"]] if best.is_coarse else []),
+        say["display"].format(kwh=_decimal(best.display_kwh)),
     ]
-    lines += [_other(draft) for draft in result.drafts[1:SHOWN_MAX]]
+    lines += [_other(draft, say) for draft in result.drafts[1:SHOWN_MAX]]
     return "\n".join([*lines, profile_text(best, result)])
 
 
-def _other(draft: Draft) -> str:
+def _other(draft: Draft, say: Say) -> str:
     energy = draft.registers["energy_import"]
-    order = "low" if energy.low_word_first else "high"
-    return (
-        f"# Less likely: energy at 0x{energy.address:04X}, {energy.type}, {order} word first, "
-        f"{_decimal(draft.display_kwh)} kWh"
+    return say["less likely"].format(
+        place=f"0x{energy.address:04X}",
+        type=energy.type,
+        order=say["low first" if energy.low_word_first else "high first"],
+        kwh=_decimal(draft.display_kwh),
     )
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.installer import ENGLISH, Say, in_language, lang_option
 from agent.cli.options import json_option, site_option
 from agent.errors import (
     ConfigError,
@@ -58,8 +59,9 @@ class Row:
 @click.command()
 @site_option
 @click.argument("meter_id", metavar="METER")
+@lang_option
 @json_option
-def read(site_file: Path, meter_id: str, as_json: bool) -> None:
+def read(site_file: Path, meter_id: str, language: str, as_json: bool) -> None:
     """Read one METER of the site file once and show every register: words, value, unit.
 
     Energy and power are shown behind CT and PT, as they will be booked. "~" marks a value that is rounded here; what
@@ -67,6 +69,7 @@ def read(site_file: Path, meter_id: str, as_json: bool) -> None:
     """
     from agent.settings.site import load_site
 
+    say = in_language(language)
     site = load_site(site_file)
     meter = find_meter(site.plant, meter_id, site_file)
 
@@ -76,8 +79,8 @@ def read(site_file: Path, meter_id: str, as_json: bool) -> None:
     try:
         rows = asyncio.run(read_meter(open_line(line), line, meter))
     except MeteringError as error:
-        raise _explained(error, line, meter, str(site_file)) from error
-    click.echo(json.dumps(json_of(meter, rows)) if as_json else text_of(line, meter, rows))
+        raise _explained(error, line, meter, say) from error
+    click.echo(json.dumps(json_of(meter, rows)) if as_json else text_of(line, meter, rows, say))
 
 
 def find_meter(plant: Plant, meter_id: str, site_file: Path) -> Meter:
@@ -195,48 +198,37 @@ def decimal_text(value: Fraction) -> str:
 # ----------------------------------------------------------------------------------------------------------- answering
 
 
-def _explained(error: MeteringError, line: Line, meter: Meter, site_file: str) -> MeteringError:
+def _explained(error: MeteringError, line: Line, meter: Meter, say: Say) -> MeteringError:
     """The same kind of error, with the meter's name and what to do next."""
     if isinstance(error, LineDown):
         busy = " in use" in str(error)
         advice = "; if the agent itself runs, stop it first (systemctl stop metering-agent)" if busy else ""
         return LineDown(f"{error}{advice}")
-    place = f"line {line.id}, address {meter.address} ({meter.id})"
+    place = say["place"].format(line=line.id, address=meter.address, meter=meter.id)
     if isinstance(error, MeterRefused):
-        remedy = f"the meter understands Modbus but is probably no {meter.profile.id}; check the profile"
-        return MeterRefused(f"{place}: {error}; {remedy}", error.code)
+        told = say["refused"].format(place=place, reason=error, profile=meter.profile.id)
+        return MeterRefused(told, error.code)
     if isinstance(error, MeterSilent):
-        return MeterSilent(f"{place}: no answer in {ATTEMPTS} tries; {_silence_advice(line, meter)}")
+        advice = _silence_advice(line, meter, say)
+        return MeterSilent(say["silent"].format(place=place, tries=ATTEMPTS, advice=advice))
     if isinstance(error, FrameDamaged):
-        return FrameDamaged(
-            f"{place}: {error}; check that no second meter has address {meter.address}, and A/B wires, "
-            "termination, baud rate and parity"
-        )
+        return FrameDamaged(say["damaged"].format(place=place, reason=error, address=meter.address))
     if isinstance(error, MeterBusy):
-        return MeterBusy(f"{place}: the meter asked for more time in {ATTEMPTS} tries; try again in a minute")
+        return MeterBusy(say["busy"].format(place=place, tries=ATTEMPTS))
     return error
 
 
-def _silence_advice(line: Line, meter: Meter) -> str:
+def _silence_advice(line: Line, meter: Meter, say: Say) -> str:
     if line.transport is Transport.MODBUS_TCP:
-        return (
-            f"check that the gateway knows unit {meter.address}, and power and wires of the meter behind it"
-        )
+        return say["check gateway"].format(address=meter.address)
     settings, factory = meter.serial_settings or line.serial, meter.profile.serial_defaults
-    origin = (
-        f"it leaves its maker with {_spoken(factory)}"
-        if factory.stated
-        else "its factory setting is not stated"
-    )
-    return (
-        f"check the meter's power, the A/B wires, and that it is set to address {meter.address} and "
-        f"{_spoken(settings)} ({origin}); scan finds what it is set to"
-    )
+    origin = say["factory"].format(settings=_spoken(factory, say)) if factory.stated else say["no factory"]
+    return say["check meter"].format(address=meter.address, settings=_spoken(settings, say), origin=origin)
 
 
-def _spoken(settings: SerialSettings | SerialDefaults) -> str:
-    stop = f"{settings.stop_bits} stop bit{'' if settings.stop_bits == 1 else 's'}"
-    return f"{settings.baud} baud, parity {settings.parity}, {stop}"
+def _spoken(settings: SerialSettings | SerialDefaults, say: Say) -> str:
+    stop = say["one stop bit" if settings.stop_bits == 1 else "two stop bits"]
+    return say["serial settings"].format(baud=settings.baud, parity=settings.parity, stop=stop)
 
 
 def json_of(meter: Meter, rows: list[Row]) -> dict[str, object]:
@@ -258,11 +250,11 @@ def json_of(meter: Meter, rows: list[Row]) -> dict[str, object]:
     }
 
 
-def text_of(line: Line, meter: Meter, rows: list[Row]) -> str:
+def text_of(line: Line, meter: Meter, rows: list[Row], say: Say = ENGLISH) -> str:
     """The registers as a table, for an installer's screen."""
     from agent.cli.summary import table_text
 
-    head = ("REGISTER", "WORDS", "VALUE", "UNIT", "")
+    head = (say["REGISTER"], say["WORDS"], say["VALUE"], say["UNIT"], "")
     cells = [
         (
             row.register.name,
@@ -273,5 +265,11 @@ def text_of(line: Line, meter: Meter, rows: list[Row]) -> str:
         )
         for row in rows
     ]
-    title = f"{meter.id}: {meter.profile.maker} {meter.profile.model} at address {meter.address} of line {line.id}"
+    title = say["meter"].format(
+        meter=meter.id,
+        maker=meter.profile.maker,
+        model=meter.profile.model,
+        address=meter.address,
+        line=line.id,
+    )
     return "\n".join([title, "", *table_text([head, *cells])])

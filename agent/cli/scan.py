@@ -14,6 +14,7 @@ from pathlib import Path
 
 import click
 
+from agent.cli.installer import ENGLISH, Say, in_language, lang_option
 from agent.cli.lines import (
     Place,
     explained,
@@ -33,10 +34,6 @@ from agent.protocol.survey import Extent, Found, survey
 from agent.service import ports
 
 _SHOWN_MAX = 3
-_NOTHING = (
-    "no meter answered; check its power and the A/B wires (some makers label them the other way round), "
-    "and that nothing else masters this line"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +69,7 @@ class Result:
 @click.option("--addresses", metavar="FIRST-LAST", help="Only these Modbus addresses [1-247].")
 @click.option("--no-dlt645", is_flag=True, help="Do not look for DL/T 645 meters.")
 @profiles_option
+@lang_option
 @json_option
 def scan(
     line_id: str | None,
@@ -85,6 +83,7 @@ def scan(
     addresses: str | None,
     no_dlt645: bool,
     folder: Path | None,
+    language: str,
     as_json: bool,
 ) -> None:
     """Say which meters are on a LINE, with which settings, and what model they probably are.
@@ -110,7 +109,7 @@ def scan(
         result = asyncio.run(scan_line(open_line(line), line, extent, profiles))
     except LineDown as error:
         raise explained(error) from error
-    click.echo(json.dumps(json_of(result)) if as_json else text_of(result))
+    click.echo(json.dumps(json_of(result)) if as_json else text_of(result, in_language(language)))
 
 
 async def scan_line(port: ports.Line, line: Line, extent: Extent, profiles: Mapping[str, Profile]) -> Result:
@@ -231,32 +230,33 @@ def _json_of(found: Found) -> dict[str, object]:
     }
 
 
-def text_of(result: Result) -> str:
+def text_of(result: Result, say: Say = ENGLISH) -> str:
     """The meters as a table, and the lines for the site file."""
     from agent.cli.summary import table_text
 
     if not result.found:
-        return f"{_NOTHING} ({result.seconds} s)"
-    rows = [("ADDRESS", "SETTINGS", "MODEL", "SERIAL", "")]
-    rows += [_row(found) for found in result.found]
+        return say["nobody"].format(seconds=result.seconds)
+    rows = [(say["ADDRESS"], say["SETTINGS"], say["MODEL"], say["SERIAL"], "")]
+    rows += [_row(found, say) for found in result.found]
     drafts = [_draft(result.line, found) for found in result.found if not found.presence.shared]
-    counted = f"{len(drafts)} meter{'' if len(drafts) == 1 else 's'} in {result.seconds} s"
+    counted = say["one meter" if len(drafts) == 1 else "meters"].format(
+        count=len(drafts), seconds=result.seconds
+    )
     return "\n".join([*table_text(rows), "", counted, *(f"\n{draft}" for draft in drafts)])
 
 
-def _row(found: Found) -> tuple[str, str, str, str, str]:
+def _row(found: Found, say: Say) -> tuple[str, str, str, str, str]:
     address, settings = str(found.presence.address), spoken(found.presence.settings)
     if found.presence.shared or found.model is None:
-        note = "two or more meters have this address; leave one connected and give it another"
-        return address, settings, "-", "-", note
+        return address, settings, "-", "-", say["shared"]
     names = [one.profile for one in found.model.candidates]
-    model = " or ".join(names[:_SHOWN_MAX]) + (" or others" if len(names) > _SHOWN_MAX else "")
+    model = say["or"].join(names[:_SHOWN_MAX]) + (say["or others"] if len(names) > _SHOWN_MAX else "")
     note = ""
     if not names:
-        note = f"no profile fits; try: metering-agent probe {found.presence.address}"
+        note = say["no profile"].format(address=found.presence.address)
     elif isinstance(found.presence.address, str):
-        note = "speaks DL/T 645: read it as it is, or switch it with meter-setup"
-    return address, settings, model or "unknown", found.model.serial or "-", note
+        note = say["dlt645"]
+    return address, settings, model or say["unknown"], found.model.serial or "-", note
 
 
 def _draft(line: Line, found: Found) -> str:
