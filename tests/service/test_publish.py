@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -12,7 +12,7 @@ from agent.adapters.clock import SystemClock
 from agent.errors import UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
 from agent.service import publish
-from agent.service.journal import Journal
+from agent.service.journal import Journal, Standing
 from agent.service.ports import UplinkEvent, Will
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
@@ -205,3 +205,37 @@ def test_what_was_acknowledged_or_superseded_is_not_asked_for_again(bench: Bench
         bench.journal.supersede_after(heads[19])
     found = bench.journal.batches_of(heads[0].chain, 1, 30, limit=99)
     assert [batch.head.seq for batch in found] == list(range(6, 21))
+
+
+async def test_while_the_platforms_head_cannot_be_followed_nothing_is_sent(bench: Bench) -> None:
+    with bench.journal.transaction():
+        bench.journal.save_state(replace(bench.journal.state(), standing=Standing.ASKING))
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    with pytest.raises(AssertionError):
+        await run_until(publisher, lambda: uplink.tries > 0, within_s=0.2)
+    with bench.journal.transaction():
+        bench.journal.save_state(replace(bench.journal.state(), standing=Standing.NORMAL))
+    publisher.start_over()
+    await run_until(publisher, lambda: len(uplink.taken) == 30)
+
+
+async def test_an_error_that_nobody_foresaw_ends_the_stage(bench: Bench) -> None:
+    """Neither a broken connection nor a refusal: to go on as if it had been one would hide it for ever."""
+    publisher = publisher_of(bench, ScriptedUplink({3: ZeroDivisionError("a mistake of ours")}))
+    publisher.connection(up=True)
+    with pytest.raises(ZeroDivisionError):
+        async with asyncio.timeout(5):
+            await publisher.run()
+    assert bench.journal.backlog().batches == 30
+
+
+async def test_only_the_newest_pubacks_are_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(publish, "PUBACKS_KEPT", 10)
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    await run_until(publisher, lambda: len(uplink.taken) >= 30)
+    newest = [kept.ordinal for kept in bench.journal.queue(after_ordinal=0, limit=99)][-10:]
+    assert list(publisher.pubacks) == newest
