@@ -86,6 +86,8 @@ def signer_of(site: Site) -> Ed25519Signer:
 
 def following_of(site: Site) -> Ed25519Signer | None:
     """The key that is to take over, None where the site file names none. Raises ConfigError."""
+    if site.signing.next_credential is not None:
+        return load_credential_signer(site.signing.next_credential)
     return None if site.signing.next_key_file is None else load_signer(site.signing.next_key_file)
 
 

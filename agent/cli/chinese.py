@@ -215,6 +215,21 @@ LABELS: Mapping[str, str] = {
     "s": "秒",
 }
 
+COURIER: Mapping[str, str] = {
+    "exported": "{folder}：{batches} 个批次，{files} 个文件，其中新写 {written} 个。",
+    "question": "平台与日志库对最后发送的内容说法不一：本次 U 盘只携带询问，得到答复后再携带批次。",
+    "next": "现在可以拔出 U 盘。下一步：送到平台运营方，再带回此处，然后执行：",
+    "nothing": "尚无内容",
+    "taken": "已收妥：平台已有 {place} 及之前的全部内容",
+    "stale": "已知的回执，或早于已知的回执；未作任何修改",
+    "waiting": "代理正在等待自己所提询问的答复；请重新导出并送往平台",
+    "asking": "平台所处的位置与本日志库不同（{place}）；请重新导出并送去，其中带有询问",
+    "backwards": "平台退回到较早的位置（{place}），却未声明恢复过备份；请询问其运营方",
+    "restored": "已收妥：在 {place} 之后开始新链；请重新导出并送往平台",
+    "later": "现在无法保存：{reason}；请再试",
+    "refused": "拒收（REFUSED）：{reason}",
+}
+
 EXCHANGE: Mapping[str, str] = {
     "ledger": "电表 {meter}（{place}）账上止码 {register_kwh} kWh，读于 {at}；表号 {serial}。",
     "no ledger": "电表 {meter}（{place}）从未读到。",

@@ -7,15 +7,16 @@ to be incomplete, and the same command again writes only what is missing.
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import click
 
 from agent.adapters.control import ask_for_lines
+from agent.cli.chinese import COURIER as CHINESE
 from agent.cli.exits import NO
-from agent.cli.options import json_option, site_option
+from agent.cli.options import json_option, language_option, site_option
 from agent.cli.running import NotRunning
 from agent.errors import ConfigError, Fault, RetryLater
 from agent.reporting.courier import (
@@ -35,7 +36,12 @@ from agent.service.export import payload_of
 from agent.settings.site import Site, load_site
 
 LINE_BYTES_MAX = max(SIZE_MAX.values()) + 2
-_TEXTS = {
+ENGLISH: Mapping[str, str] = {
+    "exported": "{folder}: {batches} batches in {files} files, {written} of them new.",
+    "question": "Platform and journal disagree about what was sent last: this stick carries only the question. "
+    "Batches follow once its answer has come back.",
+    "next": "The stick may be taken out now. Next: carry it to the platform's operator, and back here; then:",
+    "nothing": "nothing yet",
     "taken": "taken: the platform has everything up to {place}",
     "stale": "known already, or older than what is known; nothing was changed",
     "waiting": "the agent waits for the answer to a question of its own; carry a new export to the platform",
@@ -55,8 +61,9 @@ def courier() -> None:
 @courier.command()
 @site_option
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@language_option
 @json_option
-def export(site_file: Path, folder: Path, as_json: bool) -> None:
+def export(site_file: Path, folder: Path, language: str, as_json: bool) -> None:
     """Write what the platform has not acknowledged into DIR, the top of the stick.
 
     May be repeated, onto the same stick or another: what the platform gets twice counts once. Nothing is forgotten here
@@ -67,18 +74,12 @@ def export(site_file: Path, folder: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(done.manifest.to_payload() | {"folder": str(done.folder)}))
         return
-    manifest = done.manifest
-    click.echo(
-        f"{done.folder}: {manifest.batches} batches in {len(manifest.parts)} files, {done.written} of them new."
-    )
+    say, manifest = _words(language), done.manifest
+    counted = {"batches": manifest.batches, "files": len(manifest.parts), "written": done.written}
+    click.echo(say["exported"].format(folder=done.folder, **counted))
     if done.standing != "normal":
-        click.echo(
-            "Platform and journal disagree about what was sent last: this stick carries only the question. "
-            "Batches follow once its answer has come back."
-        )
-    click.echo(
-        "The stick may be taken out now. Next: carry it to the platform's operator, and back here; then:"
-    )
+        click.echo(say["question"])
+    click.echo(say["next"])
     click.echo(f"  metering-agent courier ingest {folder}")
 
 
@@ -87,9 +88,12 @@ def export(site_file: Path, folder: Path, as_json: bool) -> None:
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)
 )
+@language_option
 @json_option
 @click.pass_context
-def ingest(ctx: click.Context, site_file: Path, files: tuple[Path, ...], as_json: bool) -> None:
+def ingest(
+    ctx: click.Context, site_file: Path, files: tuple[Path, ...], language: str, as_json: bool
+) -> None:
     """Hand the platform's receipts to the running agent: FILE is one of them, or the top of the stick.
 
     They are believed as from the network: signed by the platform's pinned key, for this gateway, newer than the last.
@@ -102,7 +106,7 @@ def ingest(ctx: click.Context, site_file: Path, files: tuple[Path, ...], as_json
             answer = json.loads(next(_lines(site, "courier-ingest", {"jws": line})))
             results.append({"file": str(place), **answer})
             if not as_json:
-                click.echo(f"{place}: {_text_of(answer)}")
+                click.echo(f"{place}: {_text_of(answer, _words(language))}")
     if as_json:
         click.echo(json.dumps(results))
     outcomes = {result["outcome"] for result in results}
@@ -111,10 +115,14 @@ def ingest(ctx: click.Context, site_file: Path, files: tuple[Path, ...], as_json
     ctx.exit(NO if "refused" in outcomes else 0)
 
 
-def _text_of(answer: dict[str, object]) -> str:
+def _words(language: str) -> Mapping[str, str]:
+    return CHINESE if language == "zh" else ENGLISH
+
+
+def _text_of(answer: dict[str, object], say: Mapping[str, str]) -> str:
     head = answer.get("head")
-    place = f"{head['chain']}/{head['seq']}" if isinstance(head, dict) else "nothing yet"
-    return _TEXTS[str(answer["outcome"])].format(place=place, reason=answer.get("reason"))
+    place = f"{head['chain']}/{head['seq']}" if isinstance(head, dict) else say["nothing"]
+    return say[str(answer["outcome"])].format(place=place, reason=answer.get("reason"))
 
 
 def _lines(site: Site, question: str, arguments: dict[str, object]) -> Iterator[bytes]:

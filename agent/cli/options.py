@@ -26,3 +26,15 @@ def json_option(command: C) -> C:
     return click.option("--json", "as_json", is_flag=True, help="Print JSON for programs instead of text.")(
         command
     )
+
+
+def language_option(command: C) -> C:
+    """`--lang en|zh`."""
+    return click.option(
+        "--lang",
+        "language",
+        type=click.Choice(["en", "zh"]),
+        default="en",
+        show_default=True,
+        help="Language of the text: English or Chinese.",
+    )(command)

@@ -151,6 +151,11 @@ def _notes(site: Site) -> list[str]:
         notes.append(
             f'the signing key is the systemd credential "{site.signing.credential}", which only the service can open'
         )
+    if site.signing.next_credential is not None:
+        notes.append(
+            f'the key in the systemd credential "{site.signing.next_credential}" takes over after the next start;'
+            " `status` says when it has to become credential. Until then both are needed"
+        )
     if site.signing.next_key_file is not None:
         notes.append(
             f"the key in {site.signing.next_key_file.name} takes over after the next start; `status` says when it has "

@@ -91,6 +91,9 @@ SITE: tuple[TableMeaning, ...] = (
                 "The key that is to take over: the agent ends the present key with a signed event after its next "
                 "start, and `status` says when this file has to become `key_file`."
             ),
+            "next_credential": Meaning(
+                "The same as `next_key_file`, where the next key is a systemd credential."
+            ),
         },
     ),
     TableMeaning(

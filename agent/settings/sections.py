@@ -165,9 +165,19 @@ def read_signing(table: Table[SigningShape], base: Path, faults: FaultList) -> S
         next_key_file = secret_file(base, shape.next_key_file, path, faults, remedy)
         if next_key_file is not None and key_file is not None and next_key_file.samefile(key_file):
             faults.add(path, "is the same file as key_file", "leave it out, or name the key that follows")
+    path = (*table.path, "next_credential")
+    if {"next_key_file", "next_credential"} <= table.given:
+        faults.add(path, "is given together with next_key_file", "leave one of them out")
+    if shape.next_credential is not None and shape.next_credential == shape.credential:
+        faults.add(path, "is the same as credential", "leave it out, or name the credential that follows")
     if key_file is None and shape.credential is None:
         return None
-    return Signing(key_file=key_file, credential=shape.credential, next_key_file=next_key_file)
+    return Signing(
+        key_file=key_file,
+        credential=shape.credential,
+        next_key_file=next_key_file,
+        next_credential=shape.next_credential,
+    )
 
 
 def read_journal(table: Table[JournalShape], base: Path, faults: FaultList) -> JournalSettings:

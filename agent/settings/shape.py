@@ -114,14 +114,20 @@ class PlatformShape(Shape):
     topic_root: Annotated[Text, Field(max_length=128)] | None = _key("the beginning of a topic", '"kwh/v1"')
 
 
+CREDENTIAL = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
+
+
 class SigningShape(Shape):
     """`[signing]`: the key that makes a batch evidence."""
 
     key_file: Text | None = _key(_A_FILE, '"signing-key.pem"')
-    credential: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$")] | None = _key(
+    credential: Annotated[str, Field(pattern=CREDENTIAL)] | None = _key(
         "the name of a systemd credential", '"signing-key"'
     )
     next_key_file: Text | None = _key(_A_FILE, '"next-signing-key.pem"')
+    next_credential: Annotated[str, Field(pattern=CREDENTIAL)] | None = _key(
+        "the name of a systemd credential", '"next-signing-key"'
+    )
 
 
 class JournalShape(Shape):

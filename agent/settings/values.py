@@ -35,12 +35,13 @@ class PlatformLink:
 class Signing:
     """Where the signing key is: a file, or a credential that systemd hands to the service. Exactly one is set.
 
-    `next_key_file` is the key that is to take over from it, None where none is.
+    `next_key_file` or `next_credential` is the key that is to take over from it, both None where none is.
     """
 
     key_file: Path | None
     credential: str | None
     next_key_file: Path | None = None
+    next_credential: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

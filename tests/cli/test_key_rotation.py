@@ -7,6 +7,8 @@ from click.testing import CliRunner, Result
 
 from agent.adapters.keys import generate_key, load_signer
 from agent.cli import main
+from agent.settings.site import load_site
+from agent.wiring import following_of, signer_of
 from tests.settings.example_site import write_site
 
 
@@ -57,3 +59,35 @@ def test_the_same_file_twice_is_no_rotation(tmp_path: Path) -> None:
     site = with_next(tmp_path, "signing-key.pem")
     assert load_signer(tmp_path / "signing-key.pem").kid
     assert "the same file as key_file" in check(site).stderr
+
+
+def as_credentials(folder: Path, present: str, following: str) -> Path:
+    """A site file whose two keys are systemd credentials."""
+    site = write_site(folder)
+    names = f'[signing]\ncredential = "{present}"\nnext_credential = "{following}"\n'
+    site.write_text(site.read_text().replace('[signing]\nkey_file = "signing-key.pem"\n', names))
+    return site
+
+
+def test_the_next_key_may_be_a_credential(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = as_credentials(tmp_path, "signing-key", "next-key")
+    assert '"next-key" takes over after the next start' in check(site).output
+    folder = tmp_path / "credentials"
+    folder.mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    keys = [generate_key(folder / name) for name in ("signing-key", "next-key")]
+    loaded = load_site(site)
+    following = following_of(loaded)
+    assert following is not None
+    assert [signer_of(loaded).kid, following.kid] == [key.kid for key in keys]
+
+
+def test_a_credential_does_not_follow_itself(tmp_path: Path) -> None:
+    assert "is the same as credential" in check(as_credentials(tmp_path, "key", "key")).stderr
+
+
+def test_one_next_key_only(tmp_path: Path) -> None:
+    site = with_next(tmp_path)
+    generate_key(tmp_path / "next-key.pem")
+    site.write_text(site.read_text().replace("[signing]\n", '[signing]\nnext_credential = "other"\n'))
+    assert "is given together with next_key_file" in check(site).stderr
