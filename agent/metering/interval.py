@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)

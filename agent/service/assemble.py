@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.metering import plant
+from agent.metering.interval import DAY_MS, HOUR_MS
 from agent.metering.plant import Meter
 from agent.reporting.envelope import KeyRing
 from agent.service.acknowledge import Acknowledger
@@ -87,7 +88,8 @@ def assemble(task: Task, ports: Ports) -> Stages:
             dialogue.map_changed()
 
     workers = [_worker(line, task.meters, ports) for line in task.lines]
-    closer = Closer(task.meters, sealer, task.interval_ms)
+    balance_ms = HOUR_MS if task.mode == "broker" else DAY_MS
+    closer = Closer(task.meters, sealer, task.interval_ms, balance_ms=balance_ms)
     boundary = Boundary(workers, closer, ports.storage, clock, task.interval_ms, sealed=sealed)
     return Stages(
         workers,

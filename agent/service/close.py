@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 from agent.metering.doubt import rises_too_fast
 from agent.metering.gates import Held
+from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Advanced, Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.metering.standstill import Standstill
@@ -73,7 +74,11 @@ class Closed:
 class Closer:
     """Turns cuts into sealed batches. Keeps in memory only refusals to be counted, and registers that stand still."""
 
-    def __init__(self, meters: Sequence[Meter], sealer: Sealer, interval_ms: int) -> None:
+    def __init__(
+        self, meters: Sequence[Meter], sealer: Sealer, interval_ms: int, *, balance_ms: int = DAY_MS
+    ) -> None:
+        """`balance_ms` is how often the deltas of a meter are summed up."""
+        self._balance_ms = balance_ms
         self._meters = {meter.id: meter for meter in meters}
         self._sealer = sealer
         self._interval_ms = interval_ms
@@ -99,7 +104,15 @@ class Closer:
             found = self._decider(journal, cut, maps).decide()
             refusals = Refusals(self._untold, cut.cut_ms)
             closing = _Closing(
-                journal, self._meters, self._sealer, self._interval_ms, cut, found, refusals, maps
+                journal,
+                self._meters,
+                self._sealer,
+                self._interval_ms,
+                cut,
+                found,
+                refusals,
+                maps,
+                balance_ms=self._balance_ms,
             )
             closed = closing.run()
         self._standstills, self._untold = found.standstills, refusals.untold
@@ -167,7 +180,10 @@ class _Closing:
         found: Findings,
         refusals: Refusals,
         maps: _Maps,
+        *,
+        balance_ms: int,
     ) -> None:
+        self._balance_ms = balance_ms
         self._refusals = refusals
         self._journal = journal
         self._meters = meters
@@ -368,6 +384,7 @@ class _Closing:
             interval_ms=max(self._interval_ms, self._cut.coarse_ms),
             bound=bound,
             by=by,
+            balance_ms=self._balance_ms,
         )
         self._keep_head(after)
         self._journal.add_reading(Reading(point, reading.sample.words, under.hash))

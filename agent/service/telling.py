@@ -34,6 +34,7 @@ def tell(
     interval_ms: int,
     bound: int | None,
     by: str = "agent",
+    balance_ms: int = DAY_MS,
 ) -> Head:
     """Put an outcome into words, and give the position to keep.
 
@@ -45,6 +46,7 @@ def tell(
         interval_ms: length of the interval.
         bound: the most energy that an epoch change can hide, 0.001 Wh; None where nobody knows it.
         by: who says that an epoch changes, `agent` or a person.
+        balance_ms: how often the deltas are summed up: a day, or an hour where the platform cannot ask.
     """
     match outcome:
         case Opened(None, after, _):
@@ -58,7 +60,7 @@ def tell(
             portion.deltas.append(_delta_of(outcome, description, flags, interval_ms))
             if not _was_dark(outcome, flags):
                 portion.events.extend(_gap_of(outcome, interval_ms))
-            if after.run is None or after.cut_ms // DAY_MS <= after.run.day:
+            if after.run is None or not _ends_run(outcome, after.run.day, balance_ms):
                 return after
             portion.events.extend(_balance_of(after))
             return replace(after, run=None)
@@ -114,6 +116,12 @@ def _delta_of(
         roll=advanced.roll_milliwh,
         q=tuple(sorted(q)),
     )
+
+
+def _ends_run(advanced: Advanced, day: int, balance_ms: int) -> bool:
+    """Whether a run of deltas ends here: with the day in which it began, or where a shorter stretch of time does."""
+    before, after = advanced.before.cut_ms, advanced.head.cut_ms
+    return after // DAY_MS > day or (balance_ms < DAY_MS and after // balance_ms > before // balance_ms)
 
 
 def _was_dark(advanced: Advanced, flags: frozenset[str]) -> bool:

@@ -325,7 +325,7 @@ def cut_starts(after_bytes: Sequence[int]) -> CutStarts:
         site.wait_for("the platform", lambda: (site.place / "platform.db").exists(), 30)
         site.start_agent()
         began = time.monotonic()
-        site.wait_for("every cut", lambda: relay.done, 30 + 10 * len(after_bytes))
+        site.wait_for("every cut", lambda: relay.done, 60 * (1 + len(after_bytes)))
         site.wait_for("the rest", site.delivered, 120)
         status = site.status()
         boundary, lines = status["boundary"], status["lines"]
@@ -361,7 +361,9 @@ def run_delivery(*, quick: bool, runs: int, patience_s: float) -> None:
     report.say(
         f"on the wire: {ours.bytes / deltas:.0f} bytes a delta, {ours.bytes / ours.messages:.0f} a batch"
     )
-    cut = cut_starts([1, 20, 100, 150, 400] if quick else [*range(1, 200, 10), *range(200, 3_000, 140)])
+    cut = cut_starts(
+        [1, 150, 2_500] if quick else [1, 20, 60, 100, 140, 180, 220, 300, 500, 1_000, 2_000, 4_000]
+    )
     report.judge(
         f"the link cut {cut.cuts} times while a connection begins, a batch sealed each second",
         f"{cut.cuts_of_interval} intervals closed in {cut.seconds:.0f} s, {cut.skipped} skipped, "

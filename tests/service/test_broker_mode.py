@@ -1,13 +1,16 @@
 """Where the broker is all that answers: what the status says, so that a platform can join by registers."""
 
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 
 from agent.adapters.keys import PublicKeys
+from agent.metering.interval import DAY_MS, HOUR_MS
 from agent.reporting import envelope
 from agent.reporting.status import Status
+from agent.reporting.verify import Verifier
 from agent.service.dialogue import Dialogue, position_of
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
@@ -46,6 +49,31 @@ def test_in_broker_mode_the_status_says_where_every_meter_stands(bench: Bench) -
         assert (head.epoch, head.n, head.register) == (1, 3, own[meter].register_milliwh)
         assert (head.num, head.den) == own[meter].basis.per_count_milliwh.as_integer_ratio()
     assert said.heads["reflow-1"].register - said.heads["wave-1"].register == (1003 - 7) * 10_000
+
+
+def hourly_balances(bench: Bench, minutes: int, balance_ms: int) -> list[tuple[int, int, int]]:
+    """(first, last, sum) of the balances of reflow-1 after so many more minutes."""
+    bench.closer._balance_ms = balance_ms
+    for count in range(minutes):
+        bench.read({"reflow-1": 2000 + count, "wave-1": 7})
+    events = [event for _, batch in bench.batches() for event in batch.events if event.type == "balance"]
+    mine = [event for event in events if event.text("meter") == "reflow-1"]
+    return [tuple(event.integer(name) for name in ("n_first", "n_last", "sum")) for event in mine]  # type: ignore[misc]
+
+
+def test_balances_are_hourly_and_follow_one_another_without_a_gap(bench: Bench) -> None:
+    found = hourly_balances(bench, 150, HOUR_MS)
+    assert len(found) in (2, 3)
+    assert all(after[0] == before[1] + 1 for before, after in pairwise(found)), found
+    assert [last - first for first, last, _ in found[1:]] == [59] * (len(found) - 1)
+    verdict = Verifier(bench.keys)
+    for number, kept in enumerate(bench.journal.queue(after_ordinal=0, limit=1000), 1):
+        verdict.feed(number, kept.jws or b"")
+    assert verdict.report().conservation.ok and verdict.report().chain.ok
+
+
+def test_where_the_platform_answers_they_stay_daily(bench: Bench) -> None:
+    assert len(hourly_balances(bench, 150, DAY_MS)) <= 1
 
 
 def test_a_platform_that_answers_is_not_told_what_it_can_ask_for(bench: Bench) -> None:
