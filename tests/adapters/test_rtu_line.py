@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from itertools import pairwise
@@ -73,6 +75,27 @@ async def test_two_agents_do_not_share_a_port(pty: PtyLine) -> None:
 async def test_a_port_that_cannot_be_opened_says_why(device: str, says: str) -> None:
     with pytest.raises(LineDown, match=says):
         await RtuLine(line(device=device)).open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+async def test_a_port_of_somebody_else_says_which_group_is_missing(pty: PtyLine) -> None:
+    """A process that begins as root and goes on as nobody, at a port that only root may open."""
+    os.chmod(pty.path, 0o600)
+    become_nobody = (
+        "import asyncio, os, sys\n"
+        "from agent.adapters.rtu_line import RtuLine\n"
+        "from tests.support.plants import line\n"
+        "os.setgroups([]); os.setresuid(65534, 65534, 65534)\n"
+        "asyncio.run(RtuLine(line(device=sys.argv[1])).open())\n"
+    )
+    ended = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", become_nobody, pty.path],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert f"{pty.path} may not be opened; add the user to the group of the device" in ended.stderr
 
 
 async def test_a_server_that_is_not_there_says_where() -> None:
