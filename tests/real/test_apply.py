@@ -13,10 +13,14 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from agent.adapters.keys import PublicKeys, load_public_key
 from agent.cli import main
+from agent.reporting.verdict import Report
+from agent.reporting.verify import Verifier
 from simulators.demo.rig import Rig, places
+from simulators.platform.queries import broken_books
+from simulators.platform.store import Store
 from simulators.ports import free_port
-from tests.real.torment import evidence_of
 
 PLACES = places(2)
 COATING = PLACES[9].step
@@ -57,6 +61,19 @@ def kill_when_replaced(rig: Rig, new: Path) -> None:
             assert command.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
         command.kill()
+
+
+def audited(rig: Rig) -> Report:
+    """An auditor's reading of all that the platform booked."""
+    store = Store.read(rig.store)
+    try:
+        assert broken_books(store) == []
+        verifier = Verifier(PublicKeys([load_public_key(rig.folder / "agent.pem")]))
+        for number, (jws,) in enumerate(store.rows("SELECT jws FROM batches ORDER BY batch_id"), start=1):
+            verifier.feed(number, bytes(jws))
+        return verifier.report()
+    finally:
+        store.close()
 
 
 @pytest.mark.fault("F80", "F81")
@@ -109,7 +126,7 @@ def test_a_site_file_is_applied_whole_or_not_at_all_and_no_energy_is_lost(tmp_pa
         rig.freeze_counters()
         rig.wait_until(lambda: rig.differences() == {}, 20, "the platform has what the meters say")
         assert rig.stop("agent") == 0
-        report = evidence_of(rig)
+        report = audited(rig)
     for verdict in (report.signature, report.chain, report.conservation):
         assert verdict.ok, verdict
     assert len(report.chains) == 1, "a change of the map begins no new chain"
