@@ -125,7 +125,7 @@ async def run_until(stages: Stages, stop: asyncio.Event) -> None:
     try:
         done, _ = await asyncio.wait({*tasks, waiting}, return_when=asyncio.FIRST_COMPLETED)
         if waiting not in done:
-            raise _failure_of(done)
+            raise _failure_of([task for task in tasks if task in done])
         await _wind_down(stages, closing)
     finally:
         await stages.schedule.stop()
@@ -156,7 +156,8 @@ async def _cancel(tasks: Sequence["asyncio.Task[object]"]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _failure_of(done: set["asyncio.Task[object]"]) -> BaseException:
+def _failure_of(done: Sequence["asyncio.Task[object]"]) -> BaseException:
+    """Of several at once always the same one, so that a seed of the simulated world tells one story."""
     for task in done:
         error = task.exception()
         if error is not None:
