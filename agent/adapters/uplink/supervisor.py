@@ -15,6 +15,7 @@ from agent.adapters.keys import certificate_dates
 from agent.adapters.uplink.address import TlsFiles, make_tls_context, parse_proxy, parse_url
 from agent.adapters.uplink.answers import topic_of
 from agent.adapters.uplink.connection import Connection, Target
+from agent.adapters.uplink.expiry import LOOK_S, ExpiryWatch
 from agent.adapters.uplink.limits import MESSAGE_SIZE_MAX, STABLE_S
 from agent.adapters.uplink.mailbox import Mailbox, Unread
 from agent.adapters.uplink.reasons import CLOSED_WITHOUT_A_WORD, Ending, Pace
@@ -102,6 +103,7 @@ class MqttUplink:
         self._mailbox = Mailbox()
         self._stopping = asyncio.Event()
         self._supervisor: asyncio.Task[None] | None = None
+        self._expiry: asyncio.Task[None] | None = None
         self._connection: Connection | None = None
         self._closed_in_a_row = 0
 
@@ -118,6 +120,11 @@ class MqttUplink:
         self._supervisor = asyncio.get_running_loop().create_task(
             self._supervise(will), name="uplink supervisor"
         )
+        if self._tls is not None:
+            watch = ExpiryWatch(self._tls)
+            self._expiry = asyncio.get_running_loop().create_task(
+                self._look_at_certificates(watch), name="uplink certificates"
+            )
 
     async def events(self) -> AsyncIterator[UplinkEvent]:
         """Connections, disconnections and messages, in their order; one consumer. Ends after `stop`.
@@ -150,7 +157,16 @@ class MqttUplink:
             self._supervisor.cancel()
             await asyncio.wait({self._supervisor})
             self._supervisor = None
+        if self._expiry is not None:
+            self._expiry.cancel()
+            await asyncio.wait({self._expiry})
+            self._expiry = None
         self._mailbox.close()
+
+    async def _look_at_certificates(self, watch: ExpiryWatch) -> None:
+        while not self._stopping.is_set():
+            watch.look(read_wall_ms())
+            await self._pause(LOOK_S)
 
     # -- the supervisor
 
