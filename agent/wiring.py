@@ -34,6 +34,7 @@ from agent.adapters.keys import (
 )
 from agent.adapters.modbus_tcp import ModbusTcpLine
 from agent.adapters.notify import Notifier
+from agent.adapters.nowhere import NoUplink
 from agent.adapters.rtu_line import RtuLine
 from agent.adapters.schedule import AlignedSchedule
 from agent.adapters.sitefile import SiteFile, examine
@@ -51,7 +52,7 @@ from agent.service.export import Period, lines_of
 from agent.service.journal import Standing
 from agent.service.logline import pairs
 from agent.service.overview import Overview
-from agent.service.ports import Clock, Line
+from agent.service.ports import Clock, Line, Uplink
 from agent.service.premises import About
 from agent.service.preview import Previewer
 from agent.service.seal import Identity
@@ -327,6 +328,7 @@ def _overview(
         audience=link.audience,
         sw=__version__,
         broker_url=link.broker_url,
+        by_stick=link.broker.is_none,
         mode=link.acknowledgement,
         site_path=str(site.path),
         site_sha256=site.sha256,
@@ -355,8 +357,10 @@ def _overview(
     )
 
 
-def _uplink(site: Site) -> MqttUplink:
+def _uplink(site: Site) -> Uplink:
     link = site.platform
+    if link.broker.is_none:
+        return NoUplink()
     tls = None
     if link.broker.tls:
         assert link.ca_file is not None

@@ -101,6 +101,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "平台尚未确认 {age} 前封存的数据（{batches} 个批次，{kwh} kWh 在等待）",
         "请问平台运营方是否收到本网关的数据；在此期间不会删除任何数据",
     ),
+    "stick-waits": (
+        "没有回执带回：{age} 前封存的数据仍在等待（{batches} 个批次，{kwh} kWh）",
+        "执行 metering-agent courier export，把 U 盘送到平台，再用 courier ingest 读入回执；在此期间不会删除任何数据",
+    ),
     "platform-forged": (
         "收到不真实的消息（启动以来 {rejected} 条）",
         "核对 acknowledgement_keys 与平台公钥，并查明谁能写入我们的主题",
@@ -178,6 +182,7 @@ LABELS: Mapping[str, str] = {
     "waiting": "{batches} 个批次，{kwh} kWh，最早 {age} 前",
     "platform": "平台",
     "connected": "{audience}，已连接 {age}",
+    "by stick": "{audience}，用 U 盘传递；没有 broker",
     "away": "{audience}，已断开 {age}",
     "acknowledged": "已确认批次 {seq}，{age} 前",
     "not acknowledged": "尚无确认",

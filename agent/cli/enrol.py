@@ -120,6 +120,8 @@ async def _publish(site: Site, message: bytes) -> Sent:
     from agent.reporting import topics
 
     link, who = site.platform, site.plant
+    if link.broker.is_none:
+        return Sent(True, "there is no broker: the next stick carries it (metering-agent courier export)")
     tls = TlsFiles(link.ca_file, link.client_certificate, link.client_key) if link.broker.tls else None
     password = link.password_file.read_text("utf-8").strip() if link.password_file is not None else None
     uplink = MqttUplink(

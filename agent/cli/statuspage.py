@@ -40,6 +40,7 @@ LABELS: Mapping[str, str] = {
     "waiting": "{batches} to be acknowledged, {kwh} kWh, the oldest {age} old",
     "platform": "Platform",
     "connected": "{audience}, connected for {age}",
+    "by stick": "{audience}, by stick; there is no broker",
     "away": "{audience}, NOT CONNECTED for {age}",
     "acknowledged": "acknowledged up to batch {seq}, {age} ago",
     "not acknowledged": "nothing acknowledged yet",
@@ -264,6 +265,8 @@ def _backlog_text(journal: Mapping[str, Any], say: Language) -> str:
 def _platform_text(said: Mapping[str, Any], say: Language) -> list[str]:
     platform, acknowledged = said["platform"], said["journal"]["acknowledged"]
     state = "connected" if platform["connected"] else "away"
+    if platform.get("by_stick"):
+        state = "by stick"
     first = say(state, audience=platform["audience"], age=say.age(platform["for_ms"]))
     if acknowledged is None:
         return [first, say("not acknowledged")]

@@ -13,6 +13,7 @@ from agent.service.pressure import RESERVED_BYTES
 from agent.service.pressure import forecast as lengthening
 from agent.settings.budget import bytes_per_day, days_to_keep, needed_mb
 from agent.settings.forecast import LineForecast, forecast, format_s
+from agent.settings.grammar import NO_BROKER
 from agent.settings.site import Site
 
 PROMISES = {
@@ -217,6 +218,10 @@ def _time_notes(line: LineForecast, interval_ms: int) -> list[str]:
 # --------------------------------------------------------------------------------------------------------------- text
 
 
+def _way(broker: str) -> str:
+    return "by stick; there is no broker" if broker == NO_BROKER else f"over {broker}"
+
+
 def text_of(summary: Mapping[str, Any]) -> str:
     """The summary as a page of text."""
     parts = [
@@ -224,7 +229,7 @@ def text_of(summary: Mapping[str, Any]) -> str:
         f"{_count(len(summary['lines']), 'line')}, one signed batch every {format_length(summary['interval_ms'])}.",
         "",
         f"Gateway   {summary['org']}/{summary['agent']}",
-        f"Platform  {summary['audience']} over {summary['broker']}",
+        f"Platform  {summary['audience']} {_way(summary['broker'])}",
         f"Promise   {summary['promise']}",
         _journal_text(summary["journal"]),
         "",

@@ -58,7 +58,7 @@ def complaints(record: Record, now: Said, change: Difference) -> list[Complaint]
         elif former in record.good and quality not in (_PROVING if name in change.moved else _GOOD):
             found.append(Complaint("meter", name, values))
     link, web = now["platform"], now["web"]
-    if change.new_link and record.was_connected and not link["connected"]:
+    if change.new_link and record.was_connected and not (link["connected"] or link.get("by_stick")):
         found.append(Complaint("broker-away", link["broker"], {"reason": link["problem"] or "-"}))
     if web["problem"] and any(each.code == "web" for each in change.changes):
         found.append(Complaint("web-away", str(web["listen"]), {"reason": web["problem"]}))

@@ -25,6 +25,8 @@ CONNECTING_MS = 15 * SECOND_MS
 BROKER_AWAY_MS = HOUR_MS
 PLATFORM_SILENT_MS = 10 * MINUTE_MS
 PLATFORM_SILENT_LONG_MS = 24 * HOUR_MS
+STICK_LATE_MS = 31 * 24 * HOUR_MS
+"""A stick goes once a month at least."""
 STOPPED_MS = 30 * SECOND_MS
 """So much longer than two intervals may the last boundary be ago."""
 FREE_BYTES_LEAST, FREE_BYTES_FEW = 20_000_000, 200_000_000
@@ -134,6 +136,11 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "platform-silent": (
         "the platform has not acknowledged what was sealed {age} ago ({kwh} kWh in {batches} batches)",
         "ask the platform's operator whether it receives this gateway; nothing is deleted meanwhile",
+    ),
+    "stick-waits": (
+        "no receipt has come back: what was sealed {age} ago still waits ({kwh} kWh in {batches} batches)",
+        "metering-agent courier export, carry the stick to the platform and back, courier ingest; nothing is deleted"
+        " meanwhile",
     ),
     "platform-forged": (
         "messages to this gateway were not genuine ({rejected} since the start)",
@@ -349,7 +356,10 @@ def _of_the_platform(said: Mapping[str, Any]) -> Iterator[Problem]:
     platform, journal = said["platform"], said["journal"]
     waits_ms = journal["backlog_age_ms"] or 0
     waiting = {"batches": str(journal["backlog_batches"]), "kwh": journal["backlog_kwh"]}
-    if not platform["connected"]:
+    if platform.get("by_stick"):
+        if waits_ms > STICK_LATE_MS:
+            yield Problem("stick-waits", WARNING, "platform", {"age": format_age(waits_ms), **waiting})
+    elif not platform["connected"]:
         if platform["for_ms"] > CONNECTING_MS:
             reason, remedy = taken_apart(platform["problem"])
             values = {

@@ -160,6 +160,7 @@ class Overview:
         return {
             "audience": about.audience,
             "broker": about.broker_url,
+            "by_stick": about.by_stick,
             "acknowledgement": about.mode,
             "connected": dialogue.connection_problem is None,
             "for_ms": self._age_ms(dialogue.connection_since_ns),

@@ -13,7 +13,8 @@ class About:
 
     `mode` is `platform` or `broker`: who acknowledges. `kid` is the thumbprint of the key that the site file names,
     `next_kid` that of its `next_key_file`, None without; which of them signs the journal knows. Paths are text, as
-    they are shown. `web_listen` is where metrics and health are served, None if nowhere.
+    they are shown. `by_stick` says that there is no broker. `web_listen` is where metrics and health are served, None
+    if nowhere.
     """
 
     org: str
@@ -33,6 +34,7 @@ class About:
     started_ms: int
     started_ns: int
     next_kid: str | None = None
+    by_stick: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -97,14 +97,27 @@ class BrokerAddress:
     port: int
     websocket: bool = False
 
+    @property
+    def is_none(self) -> bool:
+        """Whether there is no broker, and everything goes by stick."""
+        return not self.host
+
+
+NO_BROKER = "none"
+"""The value of `platform.broker` for a site that is served by stick only."""
+
 
 def broker_address(url: str) -> BrokerAddress:
     """Read `mqtts://host[:port]`, `wss://host[:port][/path]`, or without TLS `mqtt://` and `ws://`.
+
+    `none` says that there is no broker: everything goes by stick.
 
     Default ports are 8883, 443, 1883 and 80, the default path is `/mqtt`.
 
     User names and passwords do not belong into the address, because addresses end up in logs.
     """
+    if url == NO_BROKER:
+        return BrokerAddress(tls=False, host="", port=0)
     try:
         parts = urlsplit(url)
         port = parts.port

@@ -51,7 +51,8 @@ SITE: tuple[TableMeaning, ...] = (
             "audience": Meaning("The platform a batch is meant for; another platform must not book it."),
             "broker": Meaning(
                 "The MQTT 5 broker. `mqtts://` with TLS, or `wss://host/path` over WebSocket where nothing else is "
-                "let out; `mqtt://` and `ws://` to this machine only."
+                "let out; `mqtt://` and `ws://` to this machine only. `none`: there is no network, "
+                "everything goes by stick (`metering-agent courier`)."
             ),
             "proxy": Meaning(
                 "The factory's HTTP proxy, `http://host:port`, where the way out leads through one."

@@ -90,6 +90,9 @@ def _broker(table: Table[PlatformShape], faults: FaultList) -> grammar.BrokerAdd
     broker = parsed(grammar.broker_address, table.value.broker, path, faults, remedy if has_account else "")
     if broker is None:
         return None
+    if broker.is_none:
+        _check_no_broker(table, faults)
+        return broker
     if not broker.tls and not grammar.is_loopback(broker.host):
         plain = "ws" if broker.websocket else "mqtt"
         reason = f"{plain}:// to {broker.host} would send everything in clear text over the network"
@@ -101,6 +104,16 @@ def _broker(table: Table[PlatformShape], faults: FaultList) -> grammar.BrokerAdd
             'add ca_file = "ca.pem"',
         )
     return broker
+
+
+def _check_no_broker(table: Table[PlatformShape], faults: FaultList) -> None:
+    """By stick there is nobody to connect to, and only the platform's signature can release anything."""
+    for key in ("ca_file", "client_certificate", "client_key", "username", "password_file"):
+        if key in table.given:
+            faults.add((*table.path, key), 'is of no use with broker = "none"', "leave it out")
+    if table.value.acknowledgement == "broker":
+        path = (*table.path, "acknowledgement")
+        faults.add(path, "names a broker, and there is none", 'leave it out: the default is "platform"')
 
 
 def _proxy(table: Table[PlatformShape], broker: grammar.BrokerAddress, faults: FaultList) -> str | None:

@@ -38,6 +38,12 @@ KEPT_OUT = {
 }
 
 
+def by_stick(said: dict[str, Any]) -> dict[str, Any]:
+    """The same gateway without a broker: never connected, and that is no problem."""
+    said["platform"] |= {"by_stick": True, "connected": False, "for_ms": 99 * 24 * HOUR_MS}
+    return said
+
+
 @pytest.mark.parametrize(
     ("said", "code", "gravity"),
     [
@@ -146,6 +152,7 @@ KEPT_OUT = {
         (changed("platform", "refusal", to="not authorised"), "broker-refuses", "error"),
         (changed("journal", "backlog_age_ms", to=HOUR_MS), "platform-silent", "warning"),
         (changed("journal", "backlog_age_ms", to=25 * HOUR_MS), "platform-silent", "error"),
+        (by_stick(changed("journal", "backlog_age_ms", to=32 * 24 * HOUR_MS)), "stick-waits", "warning"),
         (changed("platform", "rejected_recently", to=True), "platform-forged", "warning"),
         *(
             (

@@ -106,6 +106,7 @@ def an_overview(**more: Any) -> dict[str, Any]:
         "platform": {
             "audience": "carbon.grid.example",
             "broker": "mqtts://broker.grid.example:8883",
+            "by_stick": False,
             "acknowledgement": "platform",
             "connected": True,
             "for_ms": 2 * HOUR_MS,

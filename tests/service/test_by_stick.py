@@ -1,0 +1,85 @@
+"""A gateway without a broker: the site file says so, the agent runs, and a person is told when a stick is due."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from agent.adapters.nowhere import NoUplink
+from agent.cli import main
+from agent.errors import ConfigError, UplinkDown
+from agent.settings.site import load_site
+from simulators.demo.rig import Rig, places
+from tests.settings.example_site import write_site
+
+
+def by_stick(folder: Path, more: str = "") -> Path:
+    """A site file that names no broker."""
+    site = write_site(folder)
+    lines = [
+        f'broker = "none"\n{more}' if line.startswith("broker = ") else line
+        for line in site.read_text().splitlines()
+        if not line.startswith(("ca_file", "client_"))
+    ]
+    site.write_text("\n".join(lines) + "\n")
+    return site
+
+
+def test_check_says_how_it_leaves(tmp_path: Path) -> None:
+    site = by_stick(tmp_path)
+    assert load_site(site).platform.broker.is_none
+    done = CliRunner().invoke(main, ["check", "--site", str(site)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    assert "by stick; there is no broker" in done.output
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ('username = "u"\n', "is of no use with broker"),
+        ('acknowledgement = "broker"\n', "names a broker, and there is none"),
+    ],
+)
+def test_what_only_a_broker_needs_is_refused(tmp_path: Path, more: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason):
+        load_site(by_stick(tmp_path, more))
+
+
+async def test_the_uplink_never_connects_and_ends_in_good_order() -> None:
+    uplink = NoUplink()
+    await uplink.start(subscribe=(), will=lambda _: pytest.fail("no will is asked for"))
+    with pytest.raises(UplinkDown, match="by stick"):
+        await uplink.publish("topic", b"")
+
+    async def read() -> list[object]:
+        return [event async for event in uplink.events()]
+
+    reader = asyncio.create_task(read())
+    await asyncio.sleep(0)
+    await uplink.stop()
+    assert await reader == []
+
+
+@pytest.mark.timeout(120)
+def test_the_agent_runs_seals_and_fills_a_stick(tmp_path: Path) -> None:
+    with Rig(tmp_path / "rig", interval="1s", broker="none", meters=places()[10:12]) as rig:
+        rig.start_meters()
+        rig.start_agent()
+        stick = tmp_path / "stick"
+        stick.mkdir()
+
+        def sealed() -> int:
+            status = rig.agent_status()
+            journal = status["journal"] if status is not None else None
+            return int(journal["backlog_batches"]) if isinstance(journal, dict) else 0
+
+        rig.wait_until(lambda: sealed() >= 3, 40, "the agent seals")
+        words = ["--site", str(rig.site)]
+        shown = CliRunner().invoke(main, ["status", *words], catch_exceptions=False)
+        assert "by stick; there is no broker" in shown.output
+        assert "NOT CONNECTED" not in shown.output
+        done = CliRunner().invoke(main, ["courier", "export", str(stick), *words], catch_exceptions=False)
+        assert done.exit_code == 0, done.output
+        assert list(stick.glob("kwh+*/up/manifest.json"))
+        assert rig.stop("agent") == 0
