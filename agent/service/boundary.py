@@ -55,7 +55,8 @@ class Boundary:
         self._passed_over_ms = 0
         self._last_cut_ns = clock.monotonic_ns()
         self._clock_steps_ms: list[int] = []
-        self._has_begun = False
+        self._reads_new = True
+        """Whether the last cut still read meters for the first time; a short interval is too short for all of them."""
         self.skipped = 0
         self.last_skipped_ms: int | None = None
         self.cuts = 0
@@ -72,13 +73,13 @@ class Boundary:
     def tick(self, boundary_ms: int) -> None:
         """A boundary was reached.
 
-        Of those that pass during the first cut only one is kept, and that is no fault: the first cut takes longer,
-        because the meters say who they are and a first reading is made three times.
+        Of those that pass while meters are read for the first time only one is kept, and that is no fault: it takes
+        longer, because the meters say who they are and a first reading is made three times.
         """
         try:
             self._due.put_nowait(boundary_ms)
         except asyncio.QueueFull:
-            if not self._has_begun:
+            if self._reads_new:
                 return
             self.skipped += 1
             self.last_skipped_ms = boundary_ms
@@ -94,7 +95,6 @@ class Boundary:
     async def run(self) -> None:
         """Close intervals for ever, beginning at once: the first cut ends what happened while nobody looked."""
         await self.cut(self._clock.wall_ms())
-        self._has_begun = True
         while True:
             boundary_ms = await self._due.get()
             if await self._is_due(boundary_ms):
@@ -155,7 +155,7 @@ class Boundary:
         register, too. One that is read for the first time has just said it.
         """
         again = await self._storage.run(lambda journal: self._closer.to_read_again(journal, cut))
-        meters = again.meters
+        meters, self._reads_new = again.meters, bool(again.new)
         if not meters:
             return cut
         self._identify_again(again.rising)
