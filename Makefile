@@ -21,7 +21,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test world sweep outage fuzz sbom real bench check format docs lock clean runtime development programs
+.PHONY: help demo test world sweep outage fuzz sbom real lab bench check format docs lock clean runtime development programs
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ sbom: development ## what an installation consists of, as CycloneDX in dist/sbom
 
 real: development programs ## the long campaign: real processes, real faults (5 minutes)
 	@$(RUN) -m pytest tests/real -m real --timeout 900 $(ARGS)
+
+lab: development programs ## the fault lab: kills, power cuts, failing disks, clocks, cables (as root, 30 minutes)
+	@$(RUN) -m pytest tests/lab -m lab $(ARGS)
 
 bench: development programs ## every figure of the bus, against the physical limit and other programs (ARGS="rtu --quick")
 	@$(RUN) -m tests.bench $(ARGS)

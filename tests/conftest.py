@@ -1,6 +1,6 @@
 """What every test may use, and what happens to tests whose foreign program is missing."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import hypothesis
@@ -58,11 +58,20 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
             _require(program, item.config)
 
 
+@pytest.fixture
+def impossible(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """To be called with what this machine does not allow: the test is skipped loudly, and in CI fails."""
+    return lambda what: _do_without(what, f"{what} is not possible here", request.config)
+
+
 def _require(program: str, config: pytest.Config) -> None:
     if programs.find(program) or node_packages.find(program):
         return
-    config.stash.setdefault(_missing, set()).add(program)
-    message = f"{program} is neither installed nor unpacked (`make test` fetches it)"
+    _do_without(program, f"{program} is neither installed nor unpacked (`make test` fetches it)", config)
+
+
+def _do_without(what: str, message: str, config: pytest.Config) -> None:
+    config.stash.setdefault(_missing, set()).add(what)
     if programs.in_ci():
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

@@ -11,10 +11,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
+from typing import Self
 
 from agent.adapters.control import ask
 from agent.adapters.keys import generate_key
@@ -190,7 +191,7 @@ class Rig:
         """Where the meters write what their registers show."""
         return self.folder / "truth.json"
 
-    def __enter__(self) -> "Rig":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -228,15 +229,29 @@ class Rig:
         )
         self.wait_until(lambda: (self.folder / "hall-a").exists(), 10, "the meters answer")
 
-    def start_agent(self) -> None:
-        """The agent itself."""
-        self._start("agent", "agent.cli", "run", "--site", str(self.site))
+    def start_agent(self, *, under: Sequence[str] = (), environment: Mapping[str, str] | None = None) -> None:
+        """The agent itself; `under` a program that runs it (strace), with more in its `environment`."""
+        self._start(
+            "agent",
+            "agent.cli",
+            *("run", "--site", str(self.site)),
+            under=under,
+            environment=None if environment is None else {**os.environ, **environment},
+        )
 
-    def _start(self, name: str, module: str, *arguments: str) -> None:
+    def _start(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        under: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         program = f"import sys; from {module} import main; sys.argv[0] = {name!r}; main()"
         with self.log_of(name).open("ab") as log:
             self.processes[name] = subprocess.Popen(
-                [sys.executable, "-c", program, *arguments],
+                [*under, sys.executable, "-c", program, *arguments],
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -308,7 +323,7 @@ class Rig:
     def agent_status(self) -> dict[str, object] | None:
         """What the agent says on its control socket, None where it does not answer."""
         try:
-            answer = ask(self.folder / "journal.db.control", "status", timeout_s=2)
+            answer = ask(self.journal.with_name("journal.db.control"), "status", timeout_s=2)
         except (OSError, TimeoutError, ValueError):
             return None
         return answer if isinstance(answer, dict) else None

@@ -116,13 +116,18 @@ class Torment:
 
     def evidence(self) -> Report:
         """An auditor's reading of all that the platform booked, in its order."""
-        store = Store.read(self.rig.store)
-        try:
-            assert broken_books(store) == []
-            verifier = Verifier(PublicKeys([load_public_key(self.rig.folder / "agent.pem")]))
-            rows = store.rows("SELECT jws FROM batches ORDER BY batch_id")
-            for number, (jws,) in enumerate(rows, start=1):
-                verifier.feed(number, bytes(jws))
-            return verifier.report()
-        finally:
-            store.close()
+        return evidence_of(self.rig)
+
+
+def evidence_of(rig: Rig) -> Report:
+    """An auditor's reading of all that the platform booked of a rig, in its order; the platform's books add up."""
+    store = Store.read(rig.store)
+    try:
+        assert broken_books(store) == []
+        verifier = Verifier(PublicKeys([load_public_key(rig.folder / "agent.pem")]))
+        rows = store.rows("SELECT jws FROM batches ORDER BY batch_id")
+        for number, (jws,) in enumerate(rows, start=1):
+            verifier.feed(number, bytes(jws))
+        return verifier.report()
+    finally:
+        store.close()

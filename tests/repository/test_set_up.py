@@ -54,7 +54,7 @@ def test_seconds_come_from_the_command_line_and_never_from_the_shell() -> None:
     assert "demo --seconds 20" in make_would_run("demo", "SECONDS=20")
 
 
-TARGETS = [("demo", "runtime"), ("test", "development"), ("check", "development"), ("real", "development")]
+TARGETS = [("demo", "runtime"), *((name, "development") for name in ("test", "check", "real", "lab"))]
 
 
 @pytest.mark.parametrize(("target", "level"), TARGETS)

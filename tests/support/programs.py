@@ -20,11 +20,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 UNPACKED = ROOT / ".venv" / "debian"
-PROGRAMS = ("mosquitto", "mbpoll", "systemd-analyze", "jq", "chromium", "node", "npm")
-_PACKAGES = {"systemd-analyze": "systemd", "node": "nodejs"}  # where the package has another name
+PROGRAMS = (
+    *("mosquitto", "mbpoll", "systemd-analyze", "jq", "chromium", "node", "npm"),
+    *("strace", "mke2fs", "ip", "faketime"),
+)
+_PACKAGES = {  # where the package has another name
+    "systemd-analyze": "systemd",
+    "node": "nodejs",
+    "mke2fs": "e2fsprogs",
+    "ip": "iproute2",
+}
 _NOT_UNPACKED = ("chromium", "npm")
 """Programs that look for their own files at fixed places, so that only an installation serves."""
-_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin")
+_SYSTEM_FOLDERS = ("/usr/local/sbin", "/usr/sbin", "/sbin")
 _APT_LIMIT_S = 180
 
 
@@ -47,6 +55,12 @@ def find_mosquitto() -> Path | None:
 def find_mbpoll() -> Path | None:
     """Debian's Modbus master on top of libmodbus, or None."""
     return find("mbpoll")
+
+
+def library(program: str, name: str) -> Path | None:
+    """A shared library that came with a program, in the system or unpacked; None where there is none."""
+    places = ((Path("/usr/lib"), f"*/**/{name}"), (UNPACKED / program, f"**/{name}"))
+    return next((found for folder, pattern in places for found in folder.glob(pattern)), None)
 
 
 def unpacked_units() -> Path | None:
