@@ -19,28 +19,33 @@ from dataclasses import replace
 from itertools import pairwise
 
 from agent.metering.interval import has_trusted_label
-from agent.metering.ledger import Head, Point
+from agent.metering.ledger import Basis, Head, Point
 
 
-def since(points: Sequence[Point], theirs: Head, *, is_anchored: bool = False) -> list[Point]:
+def since(
+    points: Sequence[Point], theirs: Head, *, is_anchored: bool = False, present: Basis | None = None
+) -> list[Point]:
     """The own points that a new chain has to report after the position the platform confirmed.
 
     Args:
         points: points of the meter, in the order in which they were read: all, or those from the position on.
         theirs: the platform's position, `restored` set; `when` set where its label deserves no trust.
         is_anchored: whether the first of the points is one that the platform has acknowledged.
+        present: the basis on which the next reading will be made, None if the meter has left the site.
 
     Returns:
         The points after the one that is this position; where there is no such point (another journal reported it),
         those that are surely later. Points under another basis that precede the first one agreeing with it are left
         out: a journal rolled back to before a ratio change read them under a descriptor that was no longer true. Where
-        the first one left agrees with the position, its old `opens` mark is dropped, because the platform has already
-        seen that epoch open (wire format, section 6, "What a restored chain contains").
+        none agrees but the next reading will, all are left out: the reading to come spans them. Where the first one
+        left agrees with the position, its old `opens` mark is dropped, because the platform has already seen that
+        epoch open (wire format, section 6, "What a restored chain contains").
     """
     own = next((i for i in reversed(range(len(points))) if _is_at(points[i], theirs)), None)
     first = own + 1 if own is not None else _first_later(points, theirs, is_anchored=is_anchored)
     later = list(points[first:])
-    agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), 0)
+    none = len(later) if present is not None and present.proves(theirs.basis) else 0
+    agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), none)
     later = later[agreeing:]
     if later and later[0].opens in ("ratio", "first") and later[0].basis.proves(theirs.basis):
         later[0] = replace(later[0], opens=None)

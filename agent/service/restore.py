@@ -112,7 +112,7 @@ class _Tale:
         readings, is_anchored = self._readings(meter, position)
         points = [reading.point for reading in readings]
         if position is not None:
-            points = since(points, position, is_anchored=is_anchored)
+            points = since(points, position, is_anchored=is_anchored, present=self._present(meter))
         told = readings[len(readings) - len(points) :]
         for point, cfg in zip(points, self._told_under(meter, told), strict=True):
             position = self._tell(position, point, cfg)
@@ -131,6 +131,13 @@ class _Tale:
             return readings, False
         anchor, rest = self._journal.readings_unacknowledged(meter)
         return ([*([] if anchor is None else [anchor]), *rest], anchor is not None)
+
+    def _present(self, meter: str) -> Basis | None:
+        """The basis of a meter's readings from now on, by the map in force."""
+        described = self._in_force.by_meter.get(meter)
+        if described is None:
+            return None
+        return Basis(Fraction(described.num, described.den), described.modulus, described.serial)
 
     def _told_under(self, meter: str, readings: Sequence[Reading]) -> list[str]:
         """The descriptor of each reading: its own; the one in force where that says the same from there to the end."""

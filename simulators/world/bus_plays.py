@@ -83,6 +83,20 @@ async def wrong_after_start(world: "World", chance: random.Random, for_s: int) -
     device.wrong, device.wrong_for = None, 0
 
 
+async def wrong_first(world: "World", chance: random.Random, for_s: int) -> None:
+    """F17, F22, F56: the first register that a new journal sees is wrong."""
+    device = far_from_rollover(world, chance)
+    if device.raw() < FAR_COUNTS:
+        return
+    await world.gateway.kill(pause_s=5)
+    world.gateway.disk.replace({})
+    world.gateway.applied = None
+    before, device.is_known = device.is_known, lambda: True
+    device.wrong, device.wrong_for = (lambda raw: raw // 2), 1
+    await asyncio.sleep(max(60, for_s))
+    device.wrong, device.wrong_for, device.is_known = None, 0, before
+
+
 async def runs_back(world: "World", chance: random.Random, for_s: int) -> None:
     """F20: the register jitters by a few counts."""
     device = some_device(world, chance)

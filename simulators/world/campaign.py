@@ -29,10 +29,19 @@ class Outcome:
     trace: str
 
 
-def outcome_of(seed: int, names: frozenset[str] | None = None, *, faults_s: int = FAULTS_S) -> Outcome:
+def outcome_of(
+    seed: int,
+    names: frozenset[str] | None = None,
+    *,
+    faults_s: int = FAULTS_S,
+    scenario: str | None = None,
+    to_the_end: bool = True,
+) -> Outcome:
     """Run a seed; what it raises is a violation too."""
     try:
-        result = quietly(lambda: run_seed(seed, names, faults_s=faults_s))
+        result = quietly(
+            lambda: run_seed(seed, names, faults_s=faults_s, scenario=scenario, to_the_end=to_the_end)
+        )
     except Exception as error:  # noqa: BLE001  # whatever the code under test or the world itself raises is a finding
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"the world ended with {error!r} at {where.filename.rpartition('/')[2]}:{where.lineno}"
@@ -52,9 +61,11 @@ def quietly(run: Callable[[], Result]) -> Result:
         logging.disable(before)
 
 
-def run_many(seeds: Iterable[int], processes: int, *, faults_s: int = FAULTS_S) -> Iterator[Outcome]:
+def run_many(
+    seeds: Iterable[int], processes: int, *, faults_s: int = FAULTS_S, scenario: str | None = None
+) -> Iterator[Outcome]:
     """All seeds, in the order in which they are finished."""
-    work = [(seed, faults_s) for seed in seeds]
+    work = [(seed, faults_s, scenario) for seed in seeds]
     if processes == 1:
         yield from map(_one, work)
         return
@@ -62,12 +73,19 @@ def run_many(seeds: Iterable[int], processes: int, *, faults_s: int = FAULTS_S) 
         yield from pool.imap_unordered(_one, work, chunksize=4)
 
 
-def _one(work: tuple[int, int]) -> Outcome:
-    seed, faults_s = work
-    return outcome_of(seed, faults_s=faults_s)
+def _one(work: tuple[int, int, str | None]) -> Outcome:
+    seed, faults_s, scenario = work
+    return outcome_of(seed, faults_s=faults_s, scenario=scenario)
 
 
-def minimised(seed: int, plan: tuple[Planned, ...], promise: str, *, faults_s: int = FAULTS_S) -> list[str]:
+def minimised(
+    seed: int,
+    plan: tuple[Planned, ...],
+    promise: str,
+    *,
+    faults_s: int = FAULTS_S,
+    scenario: str | None = None,
+) -> list[str]:
     """The names of as few faults of the plan as still break a promise (`I1` ...)."""
     names = [each.name for each in plan]
     tries = 0
@@ -77,7 +95,7 @@ def minimised(seed: int, plan: tuple[Planned, ...], promise: str, *, faults_s: i
         tries += 1
         return any(
             each.startswith(promise)
-            for each in outcome_of(seed, frozenset(some), faults_s=faults_s).violations
+            for each in outcome_of(seed, frozenset(some), faults_s=faults_s, scenario=scenario).violations
         )
 
     size = max(1, len(names) // 2)

@@ -35,6 +35,8 @@ _ROWS = (
 )
 JOURNAL_BYTES_MAX = 20_000_000
 """No world is long enough for more."""
+RESTORES_MAX = 200
+"""New chains in one world; a clone and its original make one every few minutes."""
 TURNS_PER_S_MAX = 60
 """Of the event loop, on the average of minutes; a quiet agent makes two."""
 UNASKED_NS_MAX = 360 * 1_000_000_000
@@ -76,6 +78,7 @@ class Auditor:
         self._sites = sites
         self._alarm = alarm
         self._trace = trace
+        self._restores = 0
         self._rows_up_to = 0
         self._batches_up_to = 0
         self._described: dict[int, dict[str, MeterDescription] | None] = {}
@@ -162,6 +165,9 @@ class Auditor:
                 self.refused[meter, _without_figures(each.reason)] += 1
         if str(result) == "restored":
             self.retold = True
+            self._restores += 1
+            if self._restores > RESTORES_MAX:
+                self._alarm(f"I9: more than {RESTORES_MAX} new chains, and none that the platform follows")
         self.time_was_unknown |= gateway.clock.quality().sync == "U"
 
     def sent(self, gateway: Gateway, topic: str) -> None:
@@ -278,8 +284,8 @@ class Auditor:
             hole = 0 if at is None else min(openings) - at
             if hole:
                 holes += not self._may_have_gone_round(register, opening, bound)
-                # A ratio that somebody entered wrongly makes more of it than the circuit can draw; the hole stays.
-                used = hole * place.per_count_milliwh
+                # By what a count really is, not by a ratio that somebody entered wrongly; a count may have been due.
+                used = (hole - 1) * place.per_count_milliwh
                 if bound is not None and used > bound:
                     self._alarm(f"I1: {meter}/{epoch}: a hole of {used}, declared at most {bound}")
             at, register = max(lasts), last

@@ -6,6 +6,7 @@ import time
 import click
 
 from simulators.world.campaign import Outcome, minimised, quietly, run_many
+from simulators.world.scenarios import SCENARIOS
 from simulators.world.world import FAULTS_S, run_seed
 
 S_PER_DAY = 86_400
@@ -24,6 +25,7 @@ S_PER_DAY = 86_400
     type=click.IntRange(1),
     help="Of faults, per seed.",
 )
+@click.option("--scenario", type=click.Choice(sorted(SCENARIOS)), help="Force a schedule of faults.")
 @click.option("--processes", type=click.IntRange(1), help="How many at a time; as many as cores.")
 @click.pass_context
 def world(
@@ -34,6 +36,7 @@ def world(
     show: bool,
     faults: str | None,
     hours: int,
+    scenario: str | None,
     processes: int | None,
 ) -> None:
     """A factory in one process: bus, disk, clock, broker, platform and an operator, all of them failing by seed.
@@ -43,13 +46,14 @@ def world(
     that shows it again is printed.
     """
     if seed is not None:
-        ctx.exit(_one(seed, faults, show=show, faults_s=hours * 3600))
-    ctx.exit(_many(range(start, start + seeds), processes or os.cpu_count() or 1, faults_s=hours * 3600))
+        ctx.exit(_one(seed, faults, show=show, faults_s=hours * 3600, scenario=scenario))
+    many = range(start, start + seeds)
+    ctx.exit(_many(many, processes or os.cpu_count() or 1, faults_s=hours * 3600, scenario=scenario))
 
 
-def _one(seed: int, faults: str | None, *, show: bool, faults_s: int) -> int:
+def _one(seed: int, faults: str | None, *, show: bool, faults_s: int, scenario: str | None) -> int:
     names = None if faults is None else frozenset(each for each in faults.split(",") if each)
-    result = quietly(lambda: run_seed(seed, names, faults_s=faults_s))
+    result = quietly(lambda: run_seed(seed, names, faults_s=faults_s, scenario=scenario))
     if show:
         click.echo("\n".join(result.story))
     click.echo(
@@ -61,11 +65,11 @@ def _one(seed: int, faults: str | None, *, show: bool, faults_s: int) -> int:
     return 1 if result.violations else 0
 
 
-def _many(seeds: range, processes: int, *, faults_s: int) -> int:
+def _many(seeds: range, processes: int, *, faults_s: int, scenario: str | None) -> int:
     begun = time.monotonic()
     failed: list[Outcome] = []
     simulated_s = batches = faults = 0
-    for outcome in run_many(seeds, processes, faults_s=faults_s):
+    for outcome in run_many(seeds, processes, faults_s=faults_s, scenario=scenario):
         simulated_s += outcome.simulated_s
         batches += outcome.batches
         faults += outcome.faults
@@ -79,17 +83,19 @@ def _many(seeds: range, processes: int, *, faults_s: int) -> int:
     )
     if not failed:
         return 0
-    _explain(min(failed, key=lambda each: each.faults), faults_s)
+    _explain(min(failed, key=lambda each: each.faults), faults_s, scenario)
     return 1
 
 
-def _explain(outcome: Outcome, faults_s: int) -> None:
+def _explain(outcome: Outcome, faults_s: int, scenario: str | None) -> None:
     """Make the smallest failure smaller, and say how to see it again."""
     promise = outcome.violations[0].split(":")[0]
-    plan = quietly(lambda: run_seed(outcome.seed, faults_s=faults_s)).plan if outcome.trace else ()
-    names = minimised(outcome.seed, plan, promise, faults_s=faults_s) if plan else []
+    seed = outcome.seed
+    plan = quietly(lambda: run_seed(seed, faults_s=faults_s, scenario=scenario)).plan if outcome.trace else ()
+    names = minimised(seed, plan, promise, faults_s=faults_s, scenario=scenario) if plan else []
     click.echo(f"\nseed {outcome.seed}, {outcome.violations[0]}")
     click.echo(f"enough to break it: {', '.join(names) or 'no fault at all'}")
-    hours = "" if faults_s == FAULTS_S else f" --hours {faults_s // 3600}"
+    length = "" if faults_s == FAULTS_S else f" --hours {faults_s // 3600}"
+    length = length if scenario is None else f" --scenario {scenario}"
     chosen = f' --faults "{",".join(names)}"' if plan else ""
-    click.echo(f"see it again:       metering-sim world --seed {outcome.seed} --show{hours}{chosen}")
+    click.echo(f"see it again:       metering-sim world --seed {outcome.seed} --show{length}{chosen}")

@@ -142,7 +142,6 @@ class Gateway:
         """The plug is pulled, and put in again after a pause."""
         self.restart_s = pause_s
         self.disk.cut_power(cut)
-        self.clock.boots += 1
         await self._end_agent()
 
     async def stop(self) -> None:
@@ -172,6 +171,7 @@ class Gateway:
             self._silence()
             if self.disk.dead:
                 self.disk.restart()
+                self.clock.boots += 1
             else:
                 self.disk.end_process()
             self._let_go()

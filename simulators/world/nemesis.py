@@ -77,15 +77,12 @@ KINDS: dict[str, Play] = {
     "unplugged": bus_plays.unplugged,
     "wakes-wrong": bus_plays.wrong_after_start,
     "wal-deleted": box_plays.log_deleted,
+    "wrong-first": bus_plays.wrong_first,
 }
 """Every kind of fault, by the name under which a plan has it."""
 
 OPEN = {
-    "clock-unset": "a journal restored or lost while the clock shows 1970: own points are ordered by wall time, so that"
-    " the restored chain tells them in the wrong order (seed 2), and holes are declared too small (seed 20)",
-    "bit-rot": "a rotten byte in a value passes quick_check; the agent then ends at every start",
-    "clock-step": "the bound of a hole is worked out from wall times (seed 31)",
-    "fsync": "after a failed sync the next process publishes rows that are only in the page cache (seed 9)",
+    "wrong-first": "the first reading of a journal without any is believed at once; what it was too low is then booked",
 }
 """Kinds that break a promise today; they are drawn only when asked for until the agent is mended."""
 

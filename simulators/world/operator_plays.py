@@ -15,6 +15,9 @@ from simulators.world.site import STEPS, Site
 if TYPE_CHECKING:
     from simulators.world.world import World
 
+RATIOS = ("m3",)
+"""Meters behind transformers."""
+QUARRELS_MAX = 1000
 SPARE_METERS = 160
 """Their descriptions are more than one batch of 48 KiB can carry."""
 
@@ -63,9 +66,9 @@ async def other_step(world: "World", chance: random.Random, for_s: int) -> None:
 
 async def other_ratio(world: "World", chance: random.Random, for_s: int) -> None:
     """F27: the current transformers of a meter are entered anew."""
-    meter = world.site.meter("m3")
+    meter = world.site.meter(RATIOS[0])
     ratio = Fraction(chance.choice([each for each in (20, 40, 60, 80) if each != meter.ct_ratio]))
-    world.places["m3"].breaks += 1
+    world.places[meter.id].breaks += 1
     await change_site(world, world.site.changed(replace(meter, ct_ratio=ratio)), chance)
 
 
@@ -83,3 +86,10 @@ async def cloned(world: "World", chance: random.Random, for_s: int) -> None:
     clone.switch_on()
     await asyncio.sleep(max(300, for_s))
     await clone.switch_off()
+    if any(
+        world.site.meter(id_).per_count_milliwh != clone.site.meter(id_).per_count_milliwh for id_ in RATIOS
+    ):
+        for (
+            id_
+        ) in RATIOS:  # two boxes that disagree about a ratio open an epoch each time one follows the other
+            world.places[id_].breaks += QUARRELS_MAX

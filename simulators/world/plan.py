@@ -33,9 +33,9 @@ class Planned:
         return f"{self.name} at {self.at_s} s for {self.for_s} s"
 
 
-def draw(seed: int, kinds: Collection[str], end_s: int) -> tuple[Planned, ...]:
-    """The plan of a seed; all of it is over at `end_s`."""
-    share = random.Random(f"{seed}/plan").choice(SHARES)
+def draw(seed: int, kinds: Collection[str], end_s: int, *, share: float | None = None) -> tuple[Planned, ...]:
+    """The plan of a seed; all of it is over at `end_s`. `share` of the kinds is used; by the seed if it is None."""
+    share = random.Random(f"{seed}/plan").choice(SHARES) if share is None else share
     found = []
     for kind in sorted(kinds):
         chance = random.Random(f"{seed}/plan/{kind}")

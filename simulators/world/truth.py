@@ -110,6 +110,8 @@ class Device(SimulatedMeter):
         self.place = place
         self.wrong: Callable[[int], int] | None = None
         self.wrong_for = 0
+        self.is_known: Callable[[], bool] = lambda: True
+        """Whether anybody could tell that a register is wrong: nobody can who sees it for the first time."""
         self.back = 0
         self.said: deque[tuple[bytes, bytes]] = deque(maxlen=SAID_MAX)
         """Its last answers: to which question, and their data."""
@@ -158,7 +160,7 @@ class Device(SimulatedMeter):
             counted_before=self.position,
             turnaround_ms=self.turnaround_ms,
         )
-        new.said, new.asked_ns = self.said, self.asked_ns
+        new.said, new.asked_ns, new.is_known = self.said, self.asked_ns, self.is_known
         return new
 
     def answer(self, pdu: bytes) -> bytes:
@@ -173,7 +175,7 @@ class Device(SimulatedMeter):
     def _energy_words(self, energy: Quantity) -> tuple[int, ...]:
         assert isinstance(energy, Register)
         raw, back = self.raw(), self.back
-        if self.wrong is not None and self.wrong_for > 0:
+        if self.wrong is not None and self.wrong_for > 0 and self.is_known():
             self.wrong_for -= 1
             return encode(energy, Fraction(self.wrong(raw) % self._capacity))
         raw = (raw - back) % self._capacity

@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from agent.adapters.keys import Ed25519Signer, PublicKeys
 from agent.service.ports import Line
+from agent.service.waiting import happens
 from simulators.world import nemesis
 from simulators.world.checks import Auditor
 from simulators.world.gateway import Gateway, Surroundings
@@ -16,6 +17,7 @@ from simulators.world.line import Pair, WorldLine
 from simulators.world.network import Broker
 from simulators.world.office import Office
 from simulators.world.plan import CALM_S, Planned, draw, only
+from simulators.world.scenarios import SCENARIO_S, planned
 from simulators.world.site import PLANNED_LINE, RATED_W, Site, first_site, opening_counts
 from simulators.world.time import START_MS, GatewayClock, Time, run_in_world
 from simulators.world.truth import Device, Load, Place
@@ -24,6 +26,7 @@ INTERVAL_MS = 120_000
 FAULTS_S = 7200
 CONVERGE_S = 3600
 LOOK_S = 300
+SILENT_MS_MAX = 12 * 3_600_000
 VIOLATIONS_MAX = 20
 
 
@@ -44,12 +47,17 @@ class Result:
 class World:
     """One seed."""
 
-    def __init__(self, seed: int, plan: tuple[Planned, ...], *, faults_s: int = FAULTS_S) -> None:
+    def __init__(
+        self, seed: int, plan: tuple[Planned, ...], *, faults_s: int = FAULTS_S, to_the_end: bool = True
+    ) -> None:
+        """Without `to_the_end` the world stops at the first broken promise."""
         self.seed = seed
         self.plan = plan
         self.faults_s = faults_s
         self.interval_ms = INTERVAL_MS
         self.violations: list[str] = []
+        self._to_the_end = to_the_end
+        self._enough = asyncio.Event()
         self.story: list[str] = []
         self._trace = hashlib.sha256()
         self.time = Time()
@@ -63,6 +71,7 @@ class World:
         self.devices: dict[str, Device] = {}
         for meter in self.site.meters:
             self._put_up(meter.id)
+        self._all_pairs: list[dict[str, Pair]] = []
         self.pairs = self.new_pairs("pairs")
         self.auditor = Auditor(self.time, self.places, self.sites, self.alarm, self.trace)
         self.office = Office(
@@ -99,6 +108,12 @@ class World:
             opening=opening_counts(id_, chance),
             turnaround_ms=chance.choice((5, 10, 40)),
         )
+        self.devices[id_].is_known = lambda: self._knows(id_)
+
+    def _knows(self, id_: str) -> bool:
+        """Whether the ledger has a register of this meter, not too long ago: after a day any other is possible."""
+        head = None if self.gateway.journal is None else self.gateway.journal.heads().get(id_)
+        return head is not None and abs(self.gateway.clock.wall_ms() - head.at_ms) < SILENT_MS_MAX
 
     def new_pairs(self, name: str) -> dict[str, Pair]:
         """The two pairs with their devices."""
@@ -107,6 +122,7 @@ class World:
             for id_ in ("a", "b", PLANNED_LINE)
         }
         pairs[PLANNED_LINE].unplugged = "there is no such line yet"
+        self._all_pairs.append(pairs)
         return pairs
 
     def devices_on(self, line: str) -> list[Device]:
@@ -115,8 +131,9 @@ class World:
 
     def rewire(self) -> None:
         """A device was exchanged."""
-        for line, pair in self.pairs.items():
-            pair.rewire(self.devices_on(line))
+        for pairs in self._all_pairs:
+            for line, pair in pairs.items():
+                pair.rewire(self.devices_on(line))
 
     def new_gateway(self, name: str, pairs: dict[str, Pair]) -> Gateway:
         """A box beside these pairs."""
@@ -163,6 +180,8 @@ class World:
         if len(self.violations) < VIOLATIONS_MAX and text not in self.violations:
             self.violations.append(text)
             self.tell(f"VIOLATION {text}")
+            if not self._to_the_end:
+                self._enough.set()
 
     def _booked(self) -> None:
         self.auditor.look(self.office.store)
@@ -177,17 +196,18 @@ class World:
             asyncio.get_running_loop().create_task(self._carry_out(each), name=each.name)
             for each in self.plan
         ]
-        await asyncio.sleep(self.faults_s)
-        if faults:
-            await asyncio.wait(faults)
-        self.tell("all faults have healed")
-        await self._converge()
+        await happens(self._enough, self.faults_s)
+        if not self._enough.is_set():
+            if faults:
+                await asyncio.wait(faults)
+            self.tell("all faults have healed")
+            await self._converge()
         looking.cancel()
-        self.auditor.look_at_journal(self.gateway)
-        self.auditor.final(self.office.store)
+        if not self._enough.is_set():
+            self.auditor.look_at_journal(self.gateway)
+            self.auditor.final(self.office.store)
         for each in faults:
-            error = each.exception()
-            if error is not None:
+            if each.done() and (error := each.exception()) is not None:
                 raise error
         await self.gateway.switch_off()
         return Result(
@@ -219,7 +239,7 @@ class World:
         for _ in range(CONVERGE_S // 60):
             await asyncio.sleep(60)
             missing = self.auditor.still_missing(self.office.store, self.gateway, self.interval_ms)
-            if not missing:
+            if not missing or self._enough.is_set():
                 return
         for each in missing:
             self.alarm(each)
@@ -231,14 +251,24 @@ def run_seed(
     *,
     kinds: frozenset[str] | None = None,
     faults_s: int = FAULTS_S,
+    scenario: str | None = None,
+    to_the_end: bool = True,
 ) -> Result:
-    """Run one seed, with all faults of its plan or only those named; `kinds` limits what is drawn at all."""
-    plan = draw(seed, kinds if kinds is not None else nemesis.SETTLED, faults_s)
+    """Run one seed, with all faults of its plan or only those named; `kinds` limits what is drawn at all.
+
+    With a scenario its faults are forced, and it has its own length. Without `to_the_end` the first broken promise
+    is enough.
+    """
+    allowed = kinds if kinds is not None else nemesis.SETTLED
+    if scenario is None:
+        plan = draw(seed, allowed, faults_s)
+    else:
+        plan, faults_s = planned(scenario, seed, allowed), SCENARIO_S
     if names is not None:
         plan = only(plan, names)
 
     async def live() -> Result:
-        return await World(seed, plan, faults_s=faults_s).run()
+        return await World(seed, plan, faults_s=faults_s, to_the_end=to_the_end).run()
 
     assert faults_s > CALM_S
     return run_in_world(live())

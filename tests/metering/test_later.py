@@ -147,3 +147,13 @@ def test_an_old_copy_under_any_clock_books_each_count_once(
     later = [total for total in known if total > theirs_total]
     assert told.energy == (later[-1] - theirs_total if later else 0)
     assert [total for total in told.positions if total != theirs_total] == later
+
+
+@pytest.mark.fault("F39", "F55")
+def test_readings_under_a_former_ratio_are_left_out_where_only_the_next_one_agrees() -> None:
+    """A copy from before a new ratio, and a position that was labelled by a clock three days slow."""
+    new = replace(BASIS, per_count_milliwh=Fraction(5_000))
+    own = [point(400, NOON_MS, opens="first"), point(410, NOON_MS + 1)]
+    slow = position(206, NOON_MS - 3 * 86_400_000, new, epoch=2)
+    assert since(own, slow, present=new) == []
+    assert registers(since(own, slow, present=BASIS)) == [400, 410]
