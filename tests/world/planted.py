@@ -1,26 +1,45 @@
 """Bugs that are planted into the agent, to see whether the world would notice; and after how many seeds.
 
 Each is a mistake that somebody has made in some agent (reliability, section 3). A patch takes pytest's
-`monkeypatch` and spoils one thing. `python -m tests.world.planted` prints the table.
+`monkeypatch` and spoils one thing. `make planted` tries each until a seed is found that breaks a promise with the bug
+and none without, prints the table and keeps it in PLANTED.md beside this file.
 """
 
+import hashlib
+import multiprocessing
+import struct
 import sys
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+from weakref import WeakSet
 
 import pytest
 
 from agent.adapters.journal import SqliteJournal, opening
 from agent.errors import UplinkRefused
-from agent.metering import gates, ledger
+from agent.metering import doubt, ledger
+from agent.metering.gates import Rise, compare
 from agent.metering.quantity import to_milliwh
+from agent.protocol import rtu
+from agent.protocol.events import Words
+from agent.protocol.pair import PairMaster
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
-from agent.service import acknowledge, close, deciding, publish, restore
+from agent.service import acknowledge, close, deciding, publish, restore, seal
 from agent.service.journal import Journal
+from agent.service.watch import Watch
 from simulators.world.campaign import outcome_of
+from simulators.world.time import WorldSchedule
 
+TABLE = Path(__file__).with_name("PLANTED.md")
+FAULTS_S = 3600
+"""Of faults, per seed: half of what `make world` has."""
+MISTAKES = ("TypeError", "AttributeError", "NameError")
+"""What a patch that is out of date raises; no such thing counts as caught."""
 SEEDS_MAX = 500
 
 
@@ -31,6 +50,19 @@ def synchronous_normal(patch: pytest.MonkeyPatch) -> None:
         for name, value, answer in opening._PRAGMAS
     )
     patch.setattr(opening, "_PRAGMAS", weaker)
+
+
+def publish_before_commit(patch: pytest.MonkeyPatch) -> None:
+    """Nothing of a transaction is synced before it is sent: the log is written, the commit forgotten."""
+    original = SqliteJournal.append_batch
+
+    def append(self: Any, batch: Any) -> None:
+        original(self, batch)
+        self._db.execute("COMMIT")
+        self._db.execute("PRAGMA synchronous=OFF")
+        self._db.execute("BEGIN IMMEDIATE")
+
+    patch.setattr(SqliteJournal, "append_batch", append)
 
 
 def purge_on_puback(patch: pytest.MonkeyPatch) -> None:
@@ -48,6 +80,14 @@ def purge_on_puback(patch: pytest.MonkeyPatch) -> None:
             journal.mark_stored(batch.head, 1)
 
     patch.setattr(publish.Publisher, "_note_results", taken)
+
+
+def purges_below_the_floor(patch: pytest.MonkeyPatch) -> None:
+    """What is acknowledged goes at once."""
+    original = SqliteJournal.purge
+    patch.setattr(
+        SqliteJournal, "purge", lambda self, *, stored_before_ms: original(self, stored_before_ms=1 << 60)
+    )
 
 
 def no_subscriber_is_delivered(patch: pytest.MonkeyPatch) -> None:
@@ -68,19 +108,61 @@ def no_subscriber_is_delivered(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(publish.Publisher, "_note_results", taken)
 
 
-def any_acknowledgement_releases(patch: pytest.MonkeyPatch) -> None:
-    """An acknowledgement ahead of the head, or with a wrong hash, releases everything up to its number."""
+def _release(journal: Any, said: Acknowledgement) -> None:
+    """Everything up to the number that was named counts as acknowledged."""
+    assert said.head is not None
+    journal._db.execute(
+        "UPDATE batches SET stored_ms = ? WHERE stored_ms IS NULL AND chain = ? AND seq <= ?",
+        (said.stored_at_ms, said.head.chain, said.head.seq),
+    )
+
+
+def future_acknowledgement_accepted(patch: pytest.MonkeyPatch) -> None:
+    """An acknowledgement ahead of the own head releases all there is."""
     original = acknowledge.Acknowledger._follow
 
     def follow(self: Any, journal: Any, state: Any, said: Acknowledgement, *rest: Any) -> Any:
-        if said.head is not None:
-            journal._db.execute(
-                "UPDATE batches SET stored_ms = ? WHERE stored_ms IS NULL AND chain = ? AND seq <= ?",
-                (said.stored_at_ms, said.head.chain, said.head.seq),
-            )
+        if said.head is not None and said.head.chain == state.chain and said.head.seq > state.seq:
+            _release(journal, said)
         return original(self, journal, state, said, *rest)
 
     patch.setattr(acknowledge.Acknowledger, "_follow", follow)
+
+
+def wrong_hash_purges(patch: pytest.MonkeyPatch) -> None:
+    """Of an acknowledged head only chain and number are looked at."""
+    original = acknowledge.Acknowledger._follow
+
+    def follow(self: Any, journal: Any, state: Any, said: Acknowledgement, *rest: Any) -> Any:
+        if said.head is not None and said.head.seq <= state.seq and journal.batch(said.head) is None:
+            _release(journal, said)
+        return original(self, journal, state, said, *rest)
+
+    patch.setattr(acknowledge.Acknowledger, "_follow", follow)
+
+
+def stale_heads_trusted(patch: pytest.MonkeyPatch) -> None:
+    """An acknowledgement that was taken before is taken again, and so are heads that answer an older question."""
+    original = acknowledge.Acknowledger.take
+
+    def take(self: Any, journal: Any, said: Acknowledgement, jws: bytes, **known: Any) -> Any:
+        state = journal.state()
+        newer = replace(said, gen=max(said.gen, state.gen), ack_no=max(said.ack_no, state.ack_no + 1))
+        return original(self, journal, newer, jws, **known | {"session": said.session})
+
+    patch.setattr(acknowledge.Acknowledger, "take", take)
+
+
+def sequence_reused(patch: pytest.MonkeyPatch) -> None:
+    """A new journal begins with the same chain as the one that was lost, and counts from 1 again."""
+    original = seal.Sealer.open_chain
+
+    def open_chain(self: Any, journal: Journal) -> None:
+        original(self, journal)
+        if journal.last_ordinal() == 0:
+            journal.save_state(replace(journal.state(), chain="01" + "A" * 24))
+
+    patch.setattr(seal.Sealer, "open_chain", open_chain)
 
 
 def chain_goes_on_after_restore(patch: pytest.MonkeyPatch) -> None:
@@ -88,101 +170,19 @@ def chain_goes_on_after_restore(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(acknowledge, "can_follow", lambda journal, head: True)
 
 
-def stale_heads_trusted(patch: pytest.MonkeyPatch) -> None:
-    """An acknowledgement that was taken before is taken again, and so are heads that answer an older question."""
-    original = acknowledge.Acknowledger.take
-
-    def take(self: Any, journal: Any, said: Acknowledgement, jws: bytes, *, session: Any, now_ms: int) -> Any:
-        state = journal.state()
-        newer = replace(said, gen=max(said.gen, state.gen), ack_no=max(said.ack_no, state.ack_no + 1))
-        return original(self, journal, newer, jws, session=said.session, now_ms=now_ms)
-
-    patch.setattr(acknowledge.Acknowledger, "take", take)
-
-
-def publish_before_commit(patch: pytest.MonkeyPatch) -> None:
-    """Nothing of a transaction is synced before it is sent: the log is written, the commit forgotten."""
-    original = SqliteJournal.append_batch
-
-    def append(self: Any, batch: Any) -> None:
-        original(self, batch)
-        self._db.execute("COMMIT")
-        self._db.execute("PRAGMA synchronous=OFF")
-        self._db.execute("BEGIN IMMEDIATE")
-
-    patch.setattr(SqliteJournal, "append_batch", append)
+def everything_told_again(patch: pytest.MonkeyPatch) -> None:
+    """A restored chain tells also what the platform has already booked."""
+    patch.setattr(restore, "since", lambda points, theirs, is_anchored: points)
 
 
 def whole_token_is_prev(patch: pytest.MonkeyPatch) -> None:
     """`prev` is the hash over the whole token, signature and all."""
-    import hashlib
 
     def hash_of(jws: bytes) -> str:
         return envelope.base64url(hashlib.sha256(jws).digest())
 
-    patch.setattr("agent.service.seal.envelope.signing_input_hash", hash_of)
-
-
-def one_zero_trusted(patch: pytest.MonkeyPatch) -> None:
-    """One reading is enough for a new epoch."""
-    from agent.metering import doubt
-
-    patch.setattr(doubt.Doubt, "is_settled", property(lambda self: True))
-
-
-def rises_unchecked(patch: pytest.MonkeyPatch) -> None:
-    """Whatever a register rises by is booked."""
-    patch.setattr(deciding, "rises_too_fast", lambda head, point, bound: False)
-
-
-def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
-    """What a meter says first after a start is booked as it is: the gates have seen nothing yet to doubt."""
-    close_cut, judge = close.Closer.close, deciding.Decider._judge_move
-    started: set[int] = set()
-
-    def closed(self: Any, journal: Any, cut: Any) -> Any:
-        patch.setattr(deciding.Decider, "_judge_move", judge if id(self) in started else believe)
-        try:
-            return close_cut(self, journal, cut)
-        finally:
-            started.add(id(self))
-            living.append(self)
-
-    def believe(self: Any, meter: Any, head: Any, readings: Any, latest: Any, bound: Any, **_: Any) -> Any:
-        return latest
-
-    living: list[object] = []
-    patch.setattr(close.Closer, "close", closed)
-
-
-def rollover_without_a_modulus(patch: pytest.MonkeyPatch) -> None:
-    """A fall is taken for a rollover at the next power of ten."""
-    original = gates.compare
-
-    def guess(before: int, after: int, *, modulus_milliwh: int | None, rise_max_milliwh: int | None) -> Any:
-        if after < before and modulus_milliwh is None:
-            turn = 10 ** len(str(before))
-            return gates.Rise(after - before + turn, turn)
-        return original(before, after, modulus_milliwh=modulus_milliwh, rise_max_milliwh=rise_max_milliwh)
-
-    patch.setattr(deciding, "compare", guess)
-    patch.setattr(ledger, "compare", guess)
-
-
-def float_sums(patch: pytest.MonkeyPatch) -> None:
-    """Counts go through a binary float32 on their way to 0.001 Wh."""
-    import struct
-
-    def rounded(counts: Any, per_count: Any) -> int:
-        return to_milliwh(int(struct.unpack(">f", struct.pack(">f", counts))[0]), per_count)
-
-    patch.setattr("agent.metering.gates.to_milliwh", rounded)
-    patch.setattr("agent.service.deciding.to_milliwh", rounded)
-
-
-def everything_told_again(patch: pytest.MonkeyPatch) -> None:
-    """A restored chain tells also what the platform has already booked."""
-    patch.setattr(restore, "since", lambda points, theirs, is_anchored: points)
+    spoilt = SimpleNamespace(**vars(envelope) | {"signing_input_hash": hash_of})
+    patch.setattr(seal, "envelope", spoilt)
 
 
 def forgets_after_crash(patch: pytest.MonkeyPatch) -> None:
@@ -195,12 +195,88 @@ def forgets_after_crash(patch: pytest.MonkeyPatch) -> None:
     )
 
 
-def purges_below_the_floor(patch: pytest.MonkeyPatch) -> None:
-    """What is acknowledged goes at once."""
-    original = SqliteJournal.purge
+def one_zero_trusted(patch: pytest.MonkeyPatch) -> None:
+    """One reading is enough for a new epoch."""
+    patch.setattr(doubt.Doubt, "is_settled", property(lambda self: True))
+
+
+def rises_unchecked(patch: pytest.MonkeyPatch) -> None:
+    """Whatever a register rises by is booked."""
+    patch.setattr(deciding, "_rises_oddly", lambda *reading: False)
+
+
+def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
+    """The first cut after a start believes what it reads: nothing is read again, nothing is waited for."""
+    original, oddly = close.Closer.close, deciding._rises_oddly
+    begun: WeakSet[Any] = WeakSet()
+    at_start: list[bool] = []
+
+    def closing(self: Any, journal: Journal, cut: Any) -> Any:
+        at_start.append(self not in begun)
+        begun.add(self)
+        try:
+            return original(self, journal, cut)
+        finally:
+            at_start.pop()
+
+    def rises(*reading: Any) -> bool:
+        return False if at_start and at_start[-1] else oddly(*reading)
+
+    settled = doubt.Doubt.__dict__["is_settled"].fget
+    patch.setattr(close.Closer, "close", closing)
+    patch.setattr(deciding, "_rises_oddly", rises)
     patch.setattr(
-        SqliteJournal, "purge", lambda self, *, stored_before_ms: original(self, stored_before_ms=1 << 60)
+        doubt.Doubt, "is_settled", property(lambda self: bool(at_start and at_start[-1]) or settled(self))
     )
+
+
+def rollover_without_modulus(patch: pytest.MonkeyPatch) -> None:
+    """A fall of a register whose modulus nobody knows is a rollover at the next power of ten."""
+    for module in (deciding, ledger):
+        patch.setattr(module, "compare", _rolls_over)
+
+
+def _rolls_over(before_milliwh: int, after_milliwh: int, **known: Any) -> Any:
+    if after_milliwh >= before_milliwh or known["modulus_milliwh"] is not None:
+        return compare(before_milliwh, after_milliwh, **known)
+    modulus = 10 ** len(str(before_milliwh))
+    return Rise(after_milliwh - before_milliwh + modulus, modulus)
+
+
+def float_sums(patch: pytest.MonkeyPatch) -> None:
+    """Counts go through a binary float32 on their way to 0.001 Wh."""
+
+    def rounded(counts: Any, per_count: Any) -> int:
+        return to_milliwh(int(struct.unpack(">f", struct.pack(">f", counts))[0]), per_count)
+
+    patch.setattr("agent.metering.gates.to_milliwh", rounded)
+    patch.setattr("agent.service.deciding.to_milliwh", rounded)
+
+
+def no_length_check(patch: pytest.MonkeyPatch) -> None:
+    """Any sound frame of the right unit and function is the answer."""
+    original = rtu.RtuMaster._weigh
+
+    def weigh(self: Any, now_ns: int, ask: Any, found: Any) -> Any:
+        request = ask.request
+        if found.unit == request.unit and found.is_data and found.function == request.function:
+            words = struct.unpack(f">{(len(found.data) - 5) // 2}H", found.data[3:-2])
+            self._close(ask, answered=True)
+            return Words(words, ask.sent_ns, now_ns)
+        return original(self, now_ns, ask, found)
+
+    patch.setattr(rtu.RtuMaster, "_weigh", weigh)
+
+
+def no_late_reply_guard(patch: pytest.MonkeyPatch) -> None:
+    """Nobody remembers what is still owed: neither the machine of the line nor the shapes of the next reads."""
+    patch.setattr("simulators.world.line.PairMaster", partial(PairMaster, late_factor=0))
+    patch.setattr(Watch, "owes", lambda self, block, now_ns: False)
+
+
+def wall_clock_cadence(patch: pytest.MonkeyPatch) -> None:
+    """Boundaries are waited for by the wall clock, and nobody looks whether it was set."""
+    patch.setattr(WorldSchedule, "_look", lambda self: False)
 
 
 def epoch_goes_on_after_a_new_ratio(patch: pytest.MonkeyPatch) -> None:
@@ -227,8 +303,10 @@ PLANTED: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     purge_on_puback,
     purges_below_the_floor,
     no_subscriber_is_delivered,
-    any_acknowledgement_releases,
+    future_acknowledgement_accepted,
+    wrong_hash_purges,
     stale_heads_trusted,
+    sequence_reused,
     chain_goes_on_after_restore,
     everything_told_again,
     whole_token_is_prev,
@@ -236,42 +314,90 @@ PLANTED: tuple[Callable[[pytest.MonkeyPatch], None], ...] = (
     one_zero_trusted,
     rises_unchecked,
     gate_bypassed_after_restart,
-    rollover_without_a_modulus,
+    rollover_without_modulus,
     float_sums,
+    no_length_check,
+    no_late_reply_guard,
+    wall_clock_cadence,
     epoch_goes_on_after_a_new_ratio,
     interval_not_cut,
     puback_never_waited_for,
 )
 
 
-def caught_after(
-    plant: Callable[[pytest.MonkeyPatch], None],
-    seeds: int = SEEDS_MAX,
-    *,
-    faults_s: int = 3600,
-    sound: frozenset[int] | None = None,
-) -> int | None:
-    """How many seeds it takes until a promise is broken that holds without the bug; None if none of so many does.
+@dataclass(frozen=True, slots=True)
+class Caught:
+    """The first seed that finds a bug, and what it says then."""
 
-    `sound` are seeds known to pass without it; where it is not given, each seed that fails is run once more without.
-    """
-    for number, seed in enumerate(range(seeds), start=1):
-        with pytest.MonkeyPatch.context() as patch:
-            plant(patch)
-            failed = bool(outcome_of(seed, faults_s=faults_s).violations)
-        if failed and (
-            seed in sound if sound is not None else not outcome_of(seed, faults_s=faults_s).violations
-        ):
-            return number
+    plant: str
+    seed: int
+    violation: str
+
+
+def catches(plant: Callable[[pytest.MonkeyPatch], None], seed: int) -> str | None:
+    """The promise that a seed finds broken with the bug, None if it finds none or finds it broken without."""
+    with pytest.MonkeyPatch.context() as patch:
+        plant(patch)
+        violations = outcome_of(seed, faults_s=FAULTS_S, to_the_end=False).violations
+    if any(name in each for each in violations for name in MISTAKES):
+        raise AssertionError(f"{plant.__name__} does not fit the agent any more: {violations[0]}")
+    if violations and not outcome_of(seed, faults_s=FAULTS_S).violations:
+        return violations[0]
     return None
 
 
-def main() -> None:
-    """Print the table."""
-    for plant in PLANTED:
-        found = caught_after(plant, int(sys.argv[1]) if len(sys.argv) > 1 else SEEDS_MAX)
-        print(f"{plant.__name__:34} {'not caught' if found is None else found}", flush=True)
+def first_caught(name: str) -> Caught | None:
+    """The first of SEEDS_MAX seeds that finds the bug; None if none of so many does."""
+    plant = next(each for each in PLANTED if each.__name__ == name)
+    for seed in range(SEEDS_MAX):
+        violation = catches(plant, seed)
+        if violation is not None:
+            return Caught(name, seed, violation)
+    return None
+
+
+def tried(name: str) -> tuple[str, Caught | None]:
+    """A bug, and what finds it."""
+    return name, first_caught(name)
+
+
+def known() -> dict[str, int]:
+    """The seed that found each bug when the table was made."""
+    rows = [line.split("|") for line in TABLE.read_text("utf-8").splitlines() if line.startswith("| `")]
+    return {cells[1].strip(" `"): int(cells[3]) - 1 for cells in rows if cells[3].strip().isdecimal()}
+
+
+def row(name: str, found: Caught | None) -> str:
+    """One line of the table."""
+    plant = next(each for each in PLANTED if each.__name__ == name)
+    about = (plant.__doc__ or "").splitlines()[0]
+    after, said = ("not caught", "") if found is None else (str(found.seed + 1), found.violation)
+    return f"| `{name}` | {about} | {after} | {said} |"
+
+
+HEADER = f"""# Planted bugs
+
+Written by `make planted`; do not edit. Each bug is a patch in `planted.py`, tried on seeds 0, 1, 2 ... of the simulated
+world ({FAULTS_S // 3600} h of faults each) until a promise is broken that holds without it, at most {SEEDS_MAX} seeds.
+
+| Bug | What is wrong | Caught after seeds | What the world said |
+| --- | --- | --- | --- |
+"""
+
+
+def main() -> int:
+    """Try all bugs, or those named; print the table, and keep it where all were tried."""
+    names = sys.argv[1:] or [each.__name__ for each in PLANTED]
+    rows = []
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        for name, found in pool.imap_unordered(tried, names, chunksize=1):
+            rows.append(row(name, found))
+            print(rows[-1], flush=True)
+    rows.sort(key=lambda each: names.index(each.split("`")[1]))
+    if len(names) == len(PLANTED):
+        TABLE.write_text(HEADER + "\n".join(rows) + "\n", "utf-8")
+    return sum("| not caught |" in each for each in rows)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
