@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from simulators.world.plan import Planned
 from simulators.world.world import FAULTS_S, Result, run_seed
 
+CHUNK, CHUNKS_MAX = 4, 25
+"""Seeds that a process takes at a time, and how often until another takes its place: worlds leave something behind."""
 TRIES_MAX = 60
 """No failure is worth more runs than this to make it small."""
 
@@ -69,8 +71,8 @@ def run_many(
     if processes == 1:
         yield from map(_one, work)
         return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        yield from pool.imap_unordered(_one, work, chunksize=4)
+    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=CHUNKS_MAX) as pool:
+        yield from pool.imap_unordered(_one, work, chunksize=CHUNK)
 
 
 def _one(work: tuple[int, int, str | None]) -> Outcome:

@@ -81,9 +81,7 @@ KINDS: dict[str, Play] = {
 }
 """Every kind of fault, by the name under which a plan has it."""
 
-OPEN = {
-    "wrong-first": "the first reading of a journal without any is believed at once; what it was too low is then booked",
-}
+OPEN: dict[str, str] = {}
 """Kinds that break a promise today; they are drawn only when asked for until the agent is mended."""
 
 SETTLED = frozenset(KINDS) - frozenset(OPEN)
