@@ -328,6 +328,7 @@ def freeze_loop(_: Agent) -> None:
     virtual_loop().now_s += 10 * WATCHDOG_S  # one callback that takes ten minutes
 
 
+@pytest.mark.fault("F77")
 @pytest.mark.parametrize(
     ("freeze", "name"),
     [
@@ -355,6 +356,7 @@ def test_a_frozen_stage_is_noticed_within_a_minute_and_named(
         assert len(named) <= 2, "it is said once, not every few seconds"
 
 
+@pytest.mark.fault("F77")
 def test_a_frozen_stage_is_never_fed_again(agent: Agent, manager: Manager) -> None:
     live(agent, manager, 120, then=lambda: freeze_read(agent))
     assert max(manager.times_of("WATCHDOG=1")) < min(manager.times_of("WATCHDOG=trigger"))
