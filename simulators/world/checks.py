@@ -188,7 +188,8 @@ class Auditor:
             self._alarm(f"I8: {turns} turns of the event loop in {since_s} s")
         if gateway.stages is None or gateway.disk.dead:
             return
-        if gateway.uplink is not None and gateway.uplink.topics != (topics.acknowledgement(ORG, AGENT),):
+        heard = (topics.acknowledgement(ORG, AGENT),)
+        if gateway.uplink is not None and gateway.uplink.topics not in ((), heard):  # () before it begins
             self._alarm(f"I12: the agent listens to {gateway.uplink.topics}")
         for pair in pairs.values():
             if pair.unplugged is not None:

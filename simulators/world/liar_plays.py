@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from agent.errors import JournalDamaged, JournalFull
+from agent.metering.ledger import Head
 from agent.reporting import envelope
 from agent.reporting.chain import ChainHead
 from agent.reporting.event import restart_event
@@ -53,13 +54,21 @@ def _number_skipped(world: "World", chance: random.Random, journal: Journal) -> 
 
 def _start_before_its_end(world: "World", chance: random.Random, journal: Journal) -> None:
     """The next delta of a meter begins at a register below the one at which the last one ended."""
-    heads = [head for head in journal.heads().values() if head.n]
+    counts = chance.randrange(1, 4)
+    heads = [
+        head
+        for head in journal.heads().values()
+        if head.run is not None and head.register_milliwh - head.run.register_milliwh >= counts * _count(head)
+    ]
     if heads:
         head = chance.choice(sorted(heads, key=lambda each: each.meter))
-        counts = chance.randrange(1, 4)
-        lower = head.register_milliwh - counts * int(head.basis.per_count_milliwh)
-        journal.save_head(replace(head, register_milliwh=max(0, lower)))
+        journal.save_head(replace(head, register_milliwh=head.register_milliwh - counts * _count(head)))
         world.tell(f"{head.meter} begins its next delta {counts} counts too low")
+
+
+def _count(head: Head) -> int:
+    """What a count of this meter is worth, 0.001 Wh: whole in this world."""
+    return int(head.basis.per_count_milliwh)
 
 
 def _unparsable(world: "World", chance: random.Random, journal: Journal) -> None:

@@ -36,6 +36,8 @@ class WorldConnection:
         try:
             rows: list[Row] = self._connection.execute(sql, tuple(parameters)).fetchall()  # type: ignore[assignment]  # STRICT tables without REAL
             return rows
+        except UnicodeDecodeError as error:  # Python's own sqlite3 calls it an operational error
+            raise JournalDamaged(f"{self._path}: a text is none: {error}") from error
         except apsw.Error as error:
             raise self._meaning(error) from error
 
