@@ -16,7 +16,7 @@ SEEDS = 40
 def everything_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """A restored chain tells also what the platform has already booked."""
 
-    def all_of_them(points: list[Point], _: Head, *, is_anchored: bool) -> list[Point]:
+    def all_of_them(points: list[Point], _: Head, **_known: object) -> list[Point]:
         return points
 
     monkeypatch.setattr(restore, "since", all_of_them)
