@@ -172,7 +172,7 @@ def chain_goes_on_after_restore(patch: pytest.MonkeyPatch) -> None:
 
 def everything_told_again(patch: pytest.MonkeyPatch) -> None:
     """A restored chain tells also what the platform has already booked."""
-    patch.setattr(restore, "since", lambda points, theirs, is_anchored: points)
+    patch.setattr(restore, "since", lambda points, theirs, **_known: points)
 
 
 def whole_token_is_prev(patch: pytest.MonkeyPatch) -> None:
