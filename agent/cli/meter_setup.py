@@ -375,16 +375,21 @@ async def _read_back(line: Line, change: Change, profile: Profile | None, before
     return Outcome("done", change.after_address, spoken(change.after_settings))
 
 
+async def _is_heard(port: ports.Line, change: Change, profile: Profile | None) -> bool:
+    """Whether the meter still answers as it did before the change; silence and nonsense both mean that it does not."""
+    try:
+        await _witness(port, change.address, change.settings, profile)
+    except (RetryLater, Refused):
+        return False
+    return True
+
+
 async def _read_back_protocol(port: ports.Line, change: Change, profile: Profile | None) -> Outcome:
     """Whether the meter is silent in its old language and answers in the new one."""
     from agent.service.scanning import converse
 
     told = "DL/T 645" if change.value == "dlt645" else "Modbus"
-    try:
-        await _witness(port, change.address, change.settings, profile)
-    except (RetryLater, Refused):
-        pass
-    else:
+    if await _is_heard(port, change, profile):
         return Outcome("old language")
     for place in _new_places(change):
         found = await converse(place, port)

@@ -14,6 +14,7 @@ import queue
 import ssl
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -141,16 +142,15 @@ class Service:
         self._publish(self._platform.tick(time.time_ns() // 1_000_000))
 
     def _group(self, idle_s: float) -> list[_Incoming]:
+        """What has come, at most GROUP_MAX; waits for the first. An empty queue, or its end, closes the group."""
         group: list[_Incoming] = []
-        try:
-            first = self._incoming.get(timeout=idle_s)
-            while first is not None:
-                group.append(first)
+        with suppress(queue.Empty):
+            each = self._incoming.get(timeout=idle_s)
+            while each is not None:
+                group.append(each)
                 if len(group) >= GROUP_MAX:
                     break
-                first = self._incoming.get_nowait()
-        except queue.Empty:
-            pass
+                each = self._incoming.get_nowait()
         return group
 
     def _publish(self, answers: list[Outgoing]) -> None:
