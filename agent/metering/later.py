@@ -70,9 +70,14 @@ def _first_later(points: Sequence[Point], theirs: Head, *, is_anchored: bool) ->
     for start, end in _runs(points):
         run = points[start:end]
         agrees = run[0].basis.continues(theirs.basis)
+        begins_acknowledged = is_anchored and start == 0
         agreed += [agrees] * len(run)
         if agrees:
-            verdicts += _by_register(run, theirs, is_anchored=is_anchored and start == 0)
+            verdicts += _by_register(run, theirs, is_anchored=begins_acknowledged)
+        elif begins_acknowledged:
+            # The position is later than its beginning and in another run: the meter was exchanged, or its ratio
+            # changed, when this run was over. That is surer than labels, which anybody can set.
+            verdicts += [False] * len(run)
         else:
             verdicts += [_by_label(point, theirs) for point in run]
     if is_anchored and verdicts:

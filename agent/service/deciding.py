@@ -629,7 +629,7 @@ def _rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: i
     rise = point.register_milliwh - head.register_milliwh
     if rise <= 0:
         return False
-    if point.when is not None and elapsed_ms(head, point) is None:
+    if (head.when, point.when) != (None, None) and elapsed_ms(head, point) is None:
         return True
     return rises_too_fast(head, point, bound) or may_be_torn(
         meter.profile.energy, rise, step_milliwh(meter, counts)

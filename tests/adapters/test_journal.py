@@ -16,7 +16,9 @@ from agent.adapters.journal import Place, StdlibConnection, open_journal, open_o
 from agent.adapters.journal.connection import Row, Value
 from agent.adapters.journal.opening import schema_versions
 from agent.errors import ConfigError, JournalDamaged, JournalFull, JournalHeld, JournalUnusable
+from agent.metering.interval import Moment
 from agent.metering.ledger import Basis, Head, Point
+from agent.metering.memory import Pending
 from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import signing_input_hash
 from agent.service.journal import KeptDescriptor, Reading, SealedBatch
@@ -59,6 +61,36 @@ os.kill(os.getpid(), signal.SIGKILL)
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -9
     kept = open_journal(tmp_path / "j.db").queue(after_ordinal=0, limit=100)
     assert [each.head.seq for each in kept] == list(range(1, 21))
+
+
+def moment_position(when: Moment | None) -> Head:
+    return Head("m1", 1, 5, 700, 60_000, 60_000, BASIS, "cfg", restored=True, when=when)
+
+
+@pytest.mark.fault("F40")
+@pytest.mark.parametrize(
+    "when",
+    [
+        None,
+        Moment(None, None, None),
+        Moment(None, None, 2000),
+        Moment("boot-1", 5, None),
+        Moment("boot-1", 5, 2000),
+    ],
+)
+def test_what_is_known_of_a_time_is_the_same_after_a_restart(tmp_path: Path, when: Moment | None) -> None:
+    """A label that deserves no trust is not believed because it has been in the journal (seeds 15 and 88)."""
+    journal = open_journal(tmp_path / "j.db")
+    with journal.transaction():
+        journal.add_descriptor(KeptDescriptor("cfg", 1, DESCRIPTOR))
+        journal.save_head(moment_position(when))
+        journal.add_reading(Reading(Point("m1", 60_000, 60_000, 700, BASIS, when=when), (0, 700), "cfg"))
+        journal.save_doubts("m1", [Pending(Point("m1", 60_000, 60_000, 700, BASIS, when=when), (0, 700))])
+    journal.close()
+    journal = open_journal(tmp_path / "j.db")
+    assert journal.heads()["m1"].when == when
+    assert journal.readings("m1", after=None)[0].point.when == when
+    assert journal.doubts()["m1"][0].point.when == when
 
 
 def test_the_rules_of_the_file_hold(tmp_path: Path) -> None:

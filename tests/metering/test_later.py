@@ -83,6 +83,19 @@ def test_a_meter_exchanged_in_1970_is_told_with_its_change() -> None:
     assert registers(since(own, position(8, basis=other, epoch=2), is_anchored=True)) == [9]
 
 
+@pytest.mark.fault("F18", "F55")
+def test_an_old_copy_from_before_an_exchange_says_nothing_of_the_former_meter_whatever_the_labels_say() -> (
+    None
+):
+    """The clock was set back after the exchange, so that the position seems to be the earlier one (seed 403)."""
+    other = replace(BASIS, serial="other")
+    own = [point(400, NOON_MS), point(410, NOON_MS + 1), point(420, NOON_MS + 2)]
+    there = position(7, NOON_MS - 9, other, epoch=2)
+    assert since(own, there, is_anchored=True) == []
+    later = [*own, point(9, NOON_MS - 8, other, opens="exchange"), point(12, NOON_MS - 7, other)]
+    assert registers(since(later, there, is_anchored=True)) == [9, 12]
+
+
 def test_a_reset_after_the_position_is_told_where_a_good_clock_says_that_it_came_later() -> None:
     own = [point(3, NOON_MS + 1, opens="first"), point(4, NOON_MS + 2)]
     assert registers(since(own, position(450))) == [3, 4]

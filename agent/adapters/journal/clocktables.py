@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from agent.adapters.journal.connection import Connection
-from agent.adapters.journal.rows import integer, integer_or_none, text
+from agent.adapters.journal.rows import NOTHING_KNOWN, UNKNOWN_BOOT, integer, integer_or_none, text
 from agent.metering.interval import Moment
 from agent.service.clocking import Stretch
 
@@ -47,10 +47,15 @@ class ClockTables:
             )
 
     def _moment_columns(self, when: Moment | None) -> tuple[int | None, int | None, int | None]:
-        """The columns `boot`, `up_ms` and `err_ms`."""
+        """The columns `boot`, `up_ms` and `err_ms`.
+
+        That nothing is known of a time, not even its label, is no empty row: such a row says that nothing was kept
+        beside the label, and the label is believed.
+        """
         if when is None:
             return None, None, None
-        return None if when.boot is None else self._boot_id(when.boot), when.up_ms, when.err_ms
+        name = UNKNOWN_BOOT if when == NOTHING_KNOWN else when.boot
+        return None if name is None else self._boot_id(name), when.up_ms, when.err_ms
 
     def _boot_id(self, name: str) -> int:
         """The row of a start of the machine, made where it is new."""

@@ -7,6 +7,11 @@ from agent.errors import JournalDamaged
 from agent.metering.interval import Moment
 from agent.metering.ledger import Basis
 
+NOTHING_KNOWN = Moment(None, None, None)
+"""Of such a time not even the label deserves trust; the opposite of None, where nothing but the label was kept."""
+UNKNOWN_BOOT = ""
+"""The name under which `boots` has it: no start of a machine is called so."""
+
 
 def text(value: object) -> str:
     """A text. Raises JournalDamaged."""
@@ -52,6 +57,8 @@ def moment_of(row: Row) -> Moment | None:
     """The name of the boot, up_ms and err_ms; None where nothing was kept."""
     if row[0] is None and row[1] is None and row[2] is None:
         return None
+    if row[0] == UNKNOWN_BOOT:
+        return NOTHING_KNOWN
     return Moment(text_or_none(row[0]), integer_or_none(row[1]), integer_or_none(row[2]))
 
 
