@@ -8,7 +8,7 @@ sections 2 and 9).
 Before this come the gates and the stages that notice something, after it `batch`.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from agent.metering.quantity import EXACT_MAX
@@ -20,6 +20,9 @@ EPOCH_REASONS = frozenset({"exchange", "reset", "ratio", "fingerprint", "restore
 
 TEXT_PART_MAX = 32_000
 """Longest piece of a descriptor in one event, in characters: it has to fit into a batch of 48 KiB."""
+
+CLOSED_MAX = 64
+"""Most closed epochs that a balance lists, the newest; more of one meter in 30 days are a fault of their own."""
 
 Check = Callable[[Members, str], object]
 
@@ -55,6 +58,17 @@ class Event:
         value = self.body[name]
         assert type(value) is int
         return value
+
+    def closed(self) -> list["Event"]:
+        """The epoch changes that a balance lists, the oldest first, each as the event that told it.
+
+        A platform that cannot ask for a batch which a broker lost learns so of an epoch that ended in it.
+        """
+        listed, meter = self.body.get("closed"), self.body.get("meter")
+        if not isinstance(listed, list | tuple):
+            return []
+        made = [Event("epoch", self.at_ms, {"meter": meter, **each}) for each in listed]
+        return sorted(made, key=lambda each: each.integer("epoch_to"))
 
 
 def _id(members: Members, name: str) -> object:
@@ -187,6 +201,18 @@ def _check_body(type_: str, members: Members) -> None:
         _check_adjustment(members)
     if type_ == "manual" and members.has("epoch"):
         members.integer("epoch", 1)
+    if type_ == "balance" and members.has("closed"):
+        _check_closed(members)
+
+
+def _check_closed(members: Members) -> None:
+    """The epochs that a balance lists as closed: the members of their events, and the number of their last delta."""
+    for value, path in members.items("closed", CLOSED_MAX):
+        entry = Members(value, path)
+        for name, check in _TABLE["epoch"].items():
+            if name != "meter":
+                check(entry, name)
+        entry.integer("n_last")
 
 
 def _check_adjustment(members: Members) -> None:
@@ -276,25 +302,27 @@ def balance_event(
     reg_last: int,
     sum_milliwh: int,
     roll: int,
+    closed: Sequence[Mapping[str, object]] | None = None,
 ) -> Event:
     """The deltas n_first..n_last of a meter add up: sum = reg_last - reg_first + roll, all in 0.001 Wh.
 
     `reg_first` is the `reg_start` of n_first, `reg_last` the `reg_end` of n_last, `roll` the sum of all rollovers.
+    `closed` lists the epochs of the meter that ended in the last 30 days, in broker mode: the members of their events
+    but for the meter, and the number of their last delta as `n_last`. None where the platform can ask.
     """
-    return _made(
-        "balance",
-        at_ms,
-        {
-            "meter": meter,
-            "epoch": epoch,
-            "n_first": n_first,
-            "n_last": n_last,
-            "reg_first": reg_first,
-            "reg_last": reg_last,
-            "sum": sum_milliwh,
-            "roll": roll,
-        },
-    )
+    body: dict[str, object] = {
+        "meter": meter,
+        "epoch": epoch,
+        "n_first": n_first,
+        "n_last": n_last,
+        "reg_first": reg_first,
+        "reg_last": reg_last,
+        "sum": sum_milliwh,
+        "roll": roll,
+    }
+    if closed is not None:
+        body["closed"] = [dict(each) for each in closed[-CLOSED_MAX:]]
+    return _made("balance", at_ms, body)
 
 
 def clock_event(

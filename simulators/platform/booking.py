@@ -25,6 +25,7 @@ from agent.reporting.wire import WireError
 from simulators.platform.adjusting import place
 from simulators.platform.alarms import Alarms
 from simulators.platform.dossier import Dossier, Standing
+from simulators.platform.joining import Joining, Span
 from simulators.platform.relabel import offsets_of, opening_ms, relabel
 from simulators.platform.store import Store
 
@@ -57,25 +58,6 @@ class Source:
     now_ms: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Span:
-    """One row of booked energy; `position` is the register at its start plus the epoch's rollovers so far."""
-
-    meter: str
-    epoch: int
-    n_first: int
-    n_last: int
-    kind: str
-    position: int
-    reg_start: int
-    reg_end: int
-    roll: int
-    energy: int
-    start_ms: int
-    end_ms: int
-    q: str
-
-
 class Booking:
     """Books batches of one agent after the other into the open transaction."""
 
@@ -83,6 +65,7 @@ class Booking:
         self._store = store
         self._alarms = alarms
         self._quarantine = quarantine
+        self._joining = Joining(store, self)
         self._spans: list[tuple[object, ...]] = []
         """Booked, and written with one statement at the end of the batch or before the table is read."""
 
@@ -90,10 +73,14 @@ class Booking:
         """Take the effects of a batch whose place in the chain is settled."""
         self._spans.clear()  # of a batch that the store refused
         touched: set[str] = set()
-        for item in batch.in_effect_order():
-            if isinstance(item, Event):
-                self._event(dossier, item, source)
-                if item.type == "epoch":
+        for said in batch.in_effect_order():
+            item = self._joining.translated(dossier, said, source)
+            if item is None:
+                if isinstance(said, Delta) and said.meter in dossier.meters:
+                    touched.add(said.meter)
+            elif isinstance(item, Event):
+                self.take_event(dossier, item, source)
+                if item.type in ("epoch", "balance"):
                     touched.add(item.text("meter"))
             else:
                 self._delta(dossier, item, source)
@@ -103,26 +90,61 @@ class Booking:
         for record in batch.records:
             self._record(dossier, record, source)
 
+    def book_late(self, dossier: Dossier, batch: Batch, source: Source) -> None:
+        """Take a batch that was passed over: deltas replace their spans of bridges, its epochs are learnt."""
+        self._spans.clear()
+        for said in batch.in_effect_order():
+            item = self._joining.translated(dossier, said, source)
+            if item is None:
+                continue
+            if isinstance(item, Delta):
+                self._store.run(
+                    "INSERT OR IGNORE INTO held"
+                    " (agent_id, meter, epoch, n, state, reason, delta, descriptor_id, batch_id)"
+                    " VALUES (?, ?, ?, ?, 'held', 'late', ?, ?, ?)",
+                    (
+                        *_identity(dossier, item),
+                        json.dumps(item.to_payload()),
+                        source.descriptor_id,
+                        source.batch_id,
+                    ),
+                )
+                self._save_spans()
+                self.release(dossier, item.meter, item.epoch, item.n, source.now_ms)
+            elif item.type == "epoch":
+                self._joining.learn(dossier, item.text("meter"), item, source)
+            else:
+                self.take_event(dossier, item, source)
+        self._save_spans()
+        dossier.save_meters(dossier.meters)
+
     # ------------------------------------------------------------------------------------------------ deltas
 
     def _delta(self, dossier: Dossier, delta: Delta, source: Source) -> None:
-        description = self._description(dossier, delta.meter, source)
+        description = self.description(dossier, delta.meter, source)
         x = dossier.meters.get(delta.meter)
         if x is None:
             delta = self._opening_relabelled(dossier, delta, source)
-            x = self._open(dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms)
+            x = self.open_epoch(
+                dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms
+            )
             x.describe(description)
             if (delta.epoch, delta.n) != (1, 1):
                 text = f"its first delta here is {delta.n} of epoch {delta.epoch}; what came before it is not here"
-                self._say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
+                self.say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
         elif (delta.epoch, delta.n) <= (x.epoch, x.n):
             self._repeated(dossier, delta, source)
             return
         elif delta.epoch > x.epoch:
-            text = f"epoch {delta.epoch} began without its event; what was used in between is not declared"
-            self._say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
-            x = self._open(dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms)
-        reason = self._doubt(delta, x, description)
+            if not self._joining.is_behind_hole(dossier, delta.meter):
+                text = (
+                    f"epoch {delta.epoch} began without its event; what was used in between is not declared"
+                )
+                self.say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
+            x = self.open_epoch(
+                dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms
+            )
+        reason = self._doubt(dossier, delta, x, description)
         self._watch(dossier, delta, x, description, source)
         if delta.start_ms == x.end_ms and delta.n == x.booked_n + 1:
             delta = replace(delta, start_ms=x.booked_end_ms)  # where a `clock` event has moved it
@@ -142,16 +164,25 @@ class Booking:
         offsets = offsets_of(self._store, dossier.agent_id, source.chain)
         return replace(delta, start_ms=opening_ms(delta.start_ms, delta.end_ms, offsets))
 
-    def _doubt(self, delta: Delta, x: Standing, description: MeterDescription | None) -> str | None:
+    def _doubt(
+        self, dossier: Dossier, delta: Delta, x: Standing, description: MeterDescription | None
+    ) -> str | None:
         """Why a delta cannot be booked as it stands (V1, V2, the operator's rule), None if it can."""
         broken = broken_rules(delta, description.modulus if description else x.modulus)
-        if delta.n != x.n + 1:
-            broken.append(f"n {delta.n} does not follow {x.n}")
-        if delta.reg_start != x.register:
-            broken.append(f"reg_start {delta.reg_start} is not the {x.register} of the delta before")
+        if not self._joins(dossier, delta, x):
+            if delta.n != x.n + 1:
+                broken.append(f"n {delta.n} does not follow {x.n}")
+            if delta.reg_start != x.register:
+                broken.append(f"reg_start {delta.reg_start} is not the {x.register} of the delta before")
         if not broken and self._quarantine is not None and (reason := self._quarantine(delta)) is not None:
             broken.append(reason)
         return "; ".join(broken) or None
+
+    def _joins(self, dossier: Dossier, delta: Delta, x: Standing) -> bool:
+        """Whether a delta begins where the one before ended, or behind batches that were passed over."""
+        if (delta.n, delta.reg_start) == (x.n + 1, x.register):
+            return True
+        return delta.n > x.n + 1 and self._joining.is_behind_hole(dossier, delta.meter)
 
     def _watch(
         self,
@@ -162,42 +193,41 @@ class Booking:
         source: Source,
     ) -> None:
         """Findings that change no energy: times that do not join, a ratio that changed inside an epoch."""
-        if delta.start_ms != x.end_ms:
+        if delta.start_ms != x.end_ms and delta.n == x.n + 1:
             text = f"delta {delta.n} begins at {delta.start_ms} ms, the one before ended at {x.end_ms} ms"
-            self._say(dossier, "time", f"{delta.meter}/{delta.epoch}", text, source)
+            self.say(dossier, "time", f"{delta.meter}/{delta.epoch}", text, source)
         if description is not None and delta.step != description.step:
             text = f"delta {delta.n} says step {delta.step}, the descriptor says {description.step}"
-            self._say(dossier, "step", f"{delta.meter}/{delta.epoch}", text, source)
+            self.say(dossier, "step", f"{delta.meter}/{delta.epoch}", text, source)
         was, known = (x.num, x.den, x.modulus), description is not None and x.n > 0
         if known and description and was != (description.num, description.den, description.modulus):
             text = f"ratio or modulus changed at delta {delta.n} without a new epoch"
-            self._say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
+            self.say(dossier, "epoch", f"{delta.meter}/{delta.epoch}", text, source)
 
     def _repeated(self, dossier: Dossier, delta: Delta, source: Source) -> None:
         text = (
             f"delta {delta.n} of epoch {delta.epoch} came again in {source.chain}/{source.seq} as"
             f" {json.dumps(delta.to_payload())}; it was not booked"
         )
-        self._say(dossier, "repeat", f"{delta.meter}/{delta.epoch}/{delta.n}", text, source)
+        self.say(dossier, "repeat", f"{delta.meter}/{delta.epoch}/{delta.n}", text, source)
 
     def _hold(self, dossier: Dossier, delta: Delta, reason: str, source: Source) -> None:
         self._store.run(
             "INSERT INTO held (agent_id, meter, epoch, n, state, reason, delta, descriptor_id, batch_id)"
             " VALUES (?, ?, ?, ?, 'held', ?, ?, ?, ?)",
             (
-                dossier.agent_id,
-                delta.meter,
-                delta.epoch,
-                delta.n,
+                *_identity(dossier, delta),
                 reason,
                 json.dumps(delta.to_payload()),
                 source.descriptor_id,
                 source.batch_id,
             ),
         )
-        self._say(dossier, "held", f"{delta.meter}/{delta.epoch}/{delta.n}", reason, source)
+        self.say(dossier, "held", f"{delta.meter}/{delta.epoch}/{delta.n}", reason, source)
 
-    def _open(self, dossier: Dossier, meter: str, epoch: int, n: int, register: int, at_ms: int) -> Standing:
+    def open_epoch(
+        self, dossier: Dossier, meter: str, epoch: int, n: int, register: int, at_ms: int
+    ) -> Standing:
         """A meter's first epoch, or its next: the opening register is what everything after it is measured from."""
         self._store.run(
             "INSERT INTO epochs (agent_id, meter, epoch, opening, opening_ms) VALUES (?, ?, ?, ?, ?)",
@@ -213,9 +243,9 @@ class Booking:
 
     def _bridge(self, dossier: Dossier, meter: str, x: Standing, to: Delta, source: Source) -> bool:
         """Close the span between what is booked and the delta that follows; False where registers cannot say it."""
-        return self._close_span(dossier, meter, x, to.reg_start, to.n - 1, to.start_ms, source)
+        return self.close_span(dossier, meter, x, to.reg_start, to.n - 1, to.start_ms, source)
 
-    def _close_span(
+    def close_span(
         self,
         dossier: Dossier,
         meter: str,
@@ -233,7 +263,7 @@ class Booking:
             return False
         if energy == 0 and n_last == x.booked_n:
             return True
-        span = _Span(
+        span = Span(
             meter, x.epoch, x.booked_n + 1, n_last, "bridge", x.booked_position, x.booked_register, register,
             roll, energy, x.booked_end_ms, end_ms, "gap",
         )  # fmt: skip
@@ -241,7 +271,13 @@ class Booking:
         return True
 
     def _known_roll(self, dossier: Dossier, meter: str, x: Standing, n_last: int) -> int:
-        """The modulus, if a held delta of the span says that the register rolled over; else 0, nothing is guessed."""
+        """The modulus, if the span rolled over for certain: a held delta says so, or it lies in a hole.
+
+        Within an epoch a register falls only by a rollover, so behind batches that were passed over a lower register
+        says it too; the next balance would tell of more than one. Else 0, nothing is guessed.
+        """
+        if n_last > x.booked_n and self._joining.is_behind_hole(dossier, meter):
+            return x.modulus or 0
         held = self._store.rows(
             "SELECT delta FROM held WHERE agent_id = ? AND meter = ? AND epoch = ? AND n BETWEEN ? AND ?",
             (dossier.agent_id, meter, x.epoch, x.booked_n + 1, n_last),
@@ -249,15 +285,15 @@ class Booking:
         rolls = {json.loads(row[0]).get("roll", 0) for row in held}
         return x.modulus if x.modulus is not None and x.modulus in rolls else 0
 
-    def _append(self, dossier: Dossier, span: _Span, x: Standing, source: Source) -> None:
+    def _append(self, dossier: Dossier, span: Span, x: Standing, source: Source) -> None:
         """Book a span that begins where the booked energy ends."""
         assert span.position == x.booked_position
         assert span.reg_start == x.booked_register
-        self._insert(dossier, span, source.descriptor_id, source.batch_id)
+        self.insert(dossier, span, source.descriptor_id, source.batch_id)
         x.booked_n, x.booked_register, x.booked_end_ms = span.n_last, span.reg_end, span.end_ms
         x.booked_position += span.energy
 
-    def _insert(self, dossier: Dossier, span: _Span, descriptor_id: int, batch_id: int) -> None:
+    def insert(self, dossier: Dossier, span: Span, descriptor_id: int, batch_id: int) -> None:
         self._spans.append(
             (
                 dossier.agent_id, span.meter, span.epoch, span.n_first, span.n_last, span.kind, span.position,
@@ -318,7 +354,7 @@ class Booking:
         return Release.BOOKED
 
     def _split(
-        self, dossier: Dossier, delta: Delta, ids: tuple[int, int, int], bridge: _Span, source: Source
+        self, dossier: Dossier, delta: Delta, ids: tuple[int, int, int], bridge: Span, source: Source
     ) -> Release:
         """Replace the delta's own part of a bridge; what is left of it on either side stays a bridge."""
         offset = delta.reg_start - bridge.reg_start
@@ -338,16 +374,16 @@ class Booking:
             roll=rest_roll, position=middle.position + middle.energy,
         )  # fmt: skip
         self._store.run("DELETE FROM booked WHERE booked_id = ?", (ids[0],))
-        self._insert(dossier, middle, source.descriptor_id, source.batch_id)
+        self.insert(dossier, middle, source.descriptor_id, source.batch_id)
         for part in (left, right):
             if part.energy or part.n_first <= part.n_last:
-                self._insert(dossier, part, *ids[1:])
+                self.insert(dossier, part, *ids[1:])
         return Release.BOOKED
 
     # ------------------------------------------------------------------------------------------------ events
 
-    def _event(self, dossier: Dossier, event: Event, source: Source) -> None:
-        """Events always take effect, whatever becomes of the deltas beside them."""
+    def keep_event(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """Put an event among what is known of the agent, without its effect."""
         meter = event.body.get("meter")
         self._store.run(
             "INSERT INTO events (agent_id, batch_id, type, at_ms, meter, body) VALUES (?, ?, ?, ?, ?, ?)",
@@ -360,6 +396,10 @@ class Booking:
                 json.dumps(dict(event.body), ensure_ascii=False),
             ),
         )
+
+    def take_event(self, dossier: Dossier, event: Event, source: Source) -> None:
+        """Events always take effect, whatever becomes of the deltas beside them."""
+        self.keep_event(dossier, event, source)
         if event.type == "epoch":
             self._epoch(dossier, event, source)
         elif event.type == "descriptor":
@@ -380,7 +420,7 @@ class Booking:
         subject = f"{meter}/{opens}"
         x = dossier.meters.get(meter)
         if x is not None and opens <= x.epoch:
-            self._say(
+            self.say(
                 dossier,
                 "epoch",
                 subject,
@@ -390,16 +430,16 @@ class Booking:
             return
         from_ms, to_ms = ms_of_text(event.text("unmetered_from")), ms_of_text(event.text("unmetered_to"))
         if x is not None and ended != x.epoch:
-            self._say(
+            self.say(
                 dossier, "epoch", subject, f"the event ends epoch {ended}, but {x.epoch} was open", source
             )
         elif x is not None:
             self._close_epoch(dossier, meter, x, event.integer("last"), from_ms, source)
         if opens != ended + 1:
-            self._say(dossier, "epoch", subject, f"epoch {opens} does not follow {ended}", source)
-        x = self._open(dossier, meter, opens, 0, event.integer("first"), to_ms)
+            self.say(dossier, "epoch", subject, f"epoch {opens} does not follow {ended}", source)
+        x = self.open_epoch(dossier, meter, opens, 0, event.integer("first"), to_ms)
         serial = event.body.get("serial_to")
-        x.describe(self._description(dossier, meter, source), serial if isinstance(serial, str) else None)
+        x.describe(self.description(dossier, meter, source), serial if isinstance(serial, str) else None)
 
     def _close_epoch(
         self, dossier: Dossier, meter: str, x: Standing, last: int, end_ms: int, source: Source
@@ -407,10 +447,10 @@ class Booking:
         subject = f"{meter}/{x.epoch}"
         if last != x.register:
             text = f"the event says that it ended at {last}, its last delta at {x.register}"
-            self._say(dossier, "epoch", subject, text, source)
-        if not self._close_span(dossier, meter, x, last, x.n, end_ms, source):
+            self.say(dossier, "epoch", subject, text, source)
+        if not self.close_span(dossier, meter, x, last, x.n, end_ms, source):
             text = f"ended at {last}, below the {x.booked_register} already booked; nothing was bridged"
-            self._say(dossier, "epoch", subject, text, source)
+            self.say(dossier, "epoch", subject, text, source)
 
     def _descriptor(self, dossier: Dossier, event: Event, source: Source) -> None:
         """One part of a descriptor; the last one completes it."""
@@ -419,7 +459,7 @@ class Booking:
             if jws is not None:
                 self._check_revision(dossier, dossier.keep_descriptor(jws), event, source)
         except (EnvelopeError, WireError) as error:
-            self._say(dossier, "descriptor", event.text("hash"), str(error), source)
+            self.say(dossier, "descriptor", event.text("hash"), str(error), source)
 
     def _check_revision(self, dossier: Dossier, descriptor: Descriptor, event: Event, source: Source) -> None:
         """Descriptors are ordered by (chain, rev)."""
@@ -429,11 +469,15 @@ class Booking:
         former = dossier.descriptor(before)
         if former is not None and former != descriptor and descriptor.rev <= former.rev:
             text = f"revision {descriptor.rev} follows revision {former.rev}"
-            self._say(dossier, "descriptor", event.text("hash"), text, source)
+            self.say(dossier, "descriptor", event.text("hash"), text, source)
 
     def _balance(self, dossier: Dossier, event: Event, source: Source) -> None:
         """V5: a balance agrees with itself, with what was sent, and with what is booked of it as deltas."""
         meter, epoch = event.text("meter"), event.integer("epoch")
+        self._save_spans()
+        for closed in event.closed():
+            self._joining.learn(dossier, meter, closed, source)
+            self._save_spans()
         first, last = event.integer("n_first"), event.integer("n_last")
         total, roll = event.integer("sum"), event.integer("roll")
         said = (event.integer("reg_first"), event.integer("reg_last"), total, roll)
@@ -448,7 +492,7 @@ class Booking:
             text = (
                 f"the agent's balance is {said}, {booked} is booked (first and last register, sum, rollovers)"
             )
-        self._say(dossier, "balance", f"{meter}/{epoch}/{first}-{last}", text, source)
+        self.say(dossier, "balance", f"{meter}/{epoch}/{first}-{last}", text, source)
 
     def _last_sent(self, dossier: Dossier, meter: str, epoch: int) -> int:
         """Number of the last delta of an epoch that was looked at, good or held; 0 if there was none."""
@@ -477,7 +521,7 @@ class Booking:
             problem = f"it speaks of a delta after {last_sent}" if last > last_sent else None
         if problem is not None:
             text = f"{event.type} of {source.chain}/{source.seq} is applied to nothing: {problem}"
-            self._say(dossier, "adjust", f"{meter}/{epoch}/{first}-{last}", text, source)
+            self.say(dossier, "adjust", f"{meter}/{epoch}/{first}-{last}", text, source)
 
     def _booked_run(
         self, dossier: Dossier, meter: str, epoch: int, first: int, last: int
@@ -507,7 +551,7 @@ class Booking:
             if key.kid == source.kid or dossier.has_ended(key.kid):
                 raise ValueError("that key has ended")
         except ValueError as error:
-            self._say(
+            self.say(
                 dossier,
                 "rotation",
                 f"{source.chain}/{source.seq}",
@@ -534,32 +578,36 @@ class Booking:
             ),
         )
 
-    def _description(self, dossier: Dossier, meter: str, source: Source) -> MeterDescription | None:
+    def description(self, dossier: Dossier, meter: str, source: Source) -> MeterDescription | None:
         meters = dossier.descriptions(source.descriptor_id)
         if meters is None:
             text = "a batch names a descriptor that its chain has not carried"
-            self._say(dossier, "descriptor", f"{source.descriptor_id}", text, source)
+            self.say(dossier, "descriptor", f"{source.descriptor_id}", text, source)
             return None
         if meter not in meters:
             text = f"the descriptor in force does not describe meter {meter}"
-            self._say(dossier, "descriptor", f"{source.descriptor_id}/{meter}", text, source)
+            self.say(dossier, "descriptor", f"{source.descriptor_id}/{meter}", text, source)
         return meters.get(meter)
 
-    def _say(self, dossier: Dossier, kind: str, subject: str, text: str, source: Source) -> None:
+    def say(self, dossier: Dossier, kind: str, subject: str, text: str, source: Source) -> None:
         self._alarms.say((dossier.org, dossier.agent), kind, subject, text, source.now_ms)
 
 
-def _span_of(delta: Delta, position: int) -> _Span:
+def _identity(dossier: Dossier, delta: Delta) -> tuple[int, str, int, int]:
+    return dossier.agent_id, delta.meter, delta.epoch, delta.n
+
+
+def _span_of(delta: Delta, position: int) -> Span:
     roll = delta.roll or 0
-    return _Span(
+    return Span(
         delta.meter, delta.epoch, delta.n, delta.n, "delta", position, delta.reg_start, delta.reg_end, roll,
         delta.delta, delta.start_ms, delta.end_ms, " ".join(delta.q),
     )  # fmt: skip
 
 
-def _bridge_span(delta: Delta, columns: tuple[int, ...]) -> _Span:
+def _bridge_span(delta: Delta, columns: tuple[int, ...]) -> Span:
     n_first, n_last, position, reg_start, reg_end, roll, energy, start_ms, end_ms = columns
-    return _Span(
+    return Span(
         delta.meter, delta.epoch, n_first, n_last, "bridge", position, reg_start, reg_end, roll, energy, start_ms,
         end_ms, "gap",
     )  # fmt: skip

@@ -64,6 +64,9 @@ class Chains:
         """Place a batch, and whatever waited for it."""
         batch, outcome = arrival.batch, Outcome()
         state = dossier.chains.get(batch.chain)
+        if dossier.was_skipped(batch.chain, batch.seq) and not self._is_kept(dossier, batch):
+            self._late(dossier, arrival, outcome)
+            return outcome
         stored = self._stored_hash(dossier, batch.chain, batch.seq)
         if stored == arrival.hash:
             self.counts["duplicate"] += 1
@@ -182,7 +185,7 @@ class Chains:
 
     def _refuse_unparsable(self, dossier: Dossier, now_ms: int, outcome: Outcome) -> bool:
         """A chain is refused once one of its batches names an unparsable one as its predecessor."""
-        if not dossier.unparsable:
+        if not dossier.unparsable or dossier.mode == "broker":
             return False
         for chain, seq in self._followers_of_unparsable(dossier):
             self._refuse(dossier, chain, f"{chain}/{seq} follows an unparsable batch", now_ms, outcome)
@@ -232,7 +235,7 @@ class Chains:
                 self._unstage(dossier, number)
                 self._begin(dossier, arrival, now_ms, outcome)
                 return True
-            if not self._may_be_reached(dossier, prev_chain):
+            if not self._may_be_reached(dossier, prev_chain) and dossier.mode != "broker":
                 reason = f"it follows {_named(prev_chain)}, the head is {_named(dossier.head)}"
                 self._refuse(dossier, chain, reason, now_ms, outcome)
                 return True
@@ -248,6 +251,103 @@ class Chains:
             return prev_chain.seq > head.seq and dossier.chains.get(head.chain) != "refused"
         return dossier.chains.get(prev_chain.chain) not in ("closed", "refused")
 
+    # ---------------------------------------------------------------------------------- nobody can be asked
+
+    def join_overdue(self, dossier: Dossier, now_ms: int, join_ms: int) -> Outcome:
+        """Broker mode: pass over what never came, and join a chain that follows nothing, after a time of waiting.
+
+        Args:
+            dossier: of an agent whose platform cannot ask it for anything.
+            now_ms: the time.
+            join_ms: how long a batch waits for the one before it.
+        """
+        outcome = Outcome()
+        self._pump(dossier, now_ms, outcome)
+        while (found := self._overdue(dossier, now_ms - join_ms)) is not None:
+            chain, seq, prev, prev_chain = found
+            head = dossier.head
+            if head is not None and chain == head.chain:
+                self._pass_over(dossier, chain, head.seq + 1, ChainHead(chain, seq - 1, prev), now_ms)
+            elif head is not None and prev_chain is not None and self._lies_ahead(dossier, prev_chain):
+                self._pass_over(dossier, head.chain, head.seq + 1, prev_chain, now_ms)
+            else:
+                self._join(dossier, chain, seq, prev, now_ms, outcome)
+            self._pump(dossier, now_ms, outcome)
+        return outcome
+
+    def _overdue(self, dossier: Dossier, before_ms: int) -> tuple[str, int, str, ChainHead | None] | None:
+        """What has waited longest of all that came before then: chain, its first seq here, prev, prev_chain.
+
+        The chain that grows goes before others: what is missing of it may name their predecessor.
+        """
+        mine = dossier.head.chain if dossier.head is not None else ""
+        row = self._store.first(
+            "SELECT s.chain, s.seq, s.prev, s.jws, s.hash FROM staged s WHERE s.agent_id = ?1 AND s.seq ="
+            " (SELECT min(seq) FROM staged WHERE agent_id = ?1 AND chain = s.chain) AND EXISTS"
+            " (SELECT 1 FROM staged WHERE agent_id = ?1 AND chain = s.chain AND received_ms <= ?2)"
+            " ORDER BY s.chain <> ?3, s.arrival LIMIT 1",
+            (dossier.agent_id, before_ms, mine),
+        )
+        if row is None:
+            return None
+        chain, seq, prev, jws, hash_ = row
+        return chain, seq, prev, _reopened(jws, hash_, 0).batch.prev_chain if seq == 1 else None
+
+    def _lies_ahead(self, dossier: Dossier, prev_chain: ChainHead) -> bool:
+        head = dossier.head
+        return head is not None and prev_chain.chain == head.chain and prev_chain.seq > head.seq
+
+    def _pass_over(self, dossier: Dossier, chain: str, seq_from: int, head: ChainHead, now_ms: int) -> None:
+        """Go on behind batches that never came."""
+        dossier.skip(chain, seq_from, head.seq, now_ms)
+        dossier.move_head(head, dossier.head_descriptor)
+        text = "these batches never came and cannot be asked for; what they told is bridged by registers"
+        name = (dossier.org, dossier.agent)
+        self._alarms.say(name, "hole", f"{chain}/{seq_from}-{head.seq}", text, now_ms)
+        self.counts["passed-over"] += head.seq - seq_from + 1
+
+    def _join(self, dossier: Dossier, chain: str, seq: int, prev: str, now_ms: int, outcome: Outcome) -> None:
+        """Take up a chain that follows nothing that is here."""
+        head = dossier.head
+        if head is not None:
+            self._close(dossier, head.chain, chain, now_ms)
+        dossier.set_chain(chain, "open", f"joined by registers behind {_named(head)}", now_ms)
+        if head is not None:
+            dossier.join(chain, now_ms)
+            text = (
+                f"it follows nothing that is here; its meters were joined to {_named(head)} by serial number and"
+                " register. Ask at the gateway what became of its journal; see also: metering-agent restore --help"
+            )
+            self._alarms.say((dossier.org, dossier.agent), "joined", chain, text, now_ms)
+        self.counts["joined"] += 1
+        if seq > 1:
+            self._pass_over(dossier, chain, 1, ChainHead(chain, seq - 1, prev), now_ms)
+            return
+        rows = self._store.rows(
+            "SELECT arrival, hash, jws, received_ms FROM staged WHERE agent_id = ? AND chain = ? AND seq = 1"
+            " ORDER BY arrival",
+            (dossier.agent_id, chain),
+        )
+        for place, (number, hash_, jws, received_ms) in enumerate(rows):
+            self._unstage(dossier, number)
+            arrival = _reopened(jws, hash_, received_ms)
+            if place:
+                self._fork(dossier, arrival, f"{_place(arrival.batch)} has a rival", outcome)
+            else:
+                self._take_if_signed(dossier, arrival, outcome)
+
+    def _is_kept(self, dossier: Dossier, batch: Batch) -> bool:
+        sql = "SELECT 1 FROM batches WHERE agent_id = ? AND chain = ? AND seq = ?"
+        return self._store.first(sql, (dossier.agent_id, batch.chain, batch.seq)) is not None
+
+    def _late(self, dossier: Dossier, arrival: Arrival, outcome: Outcome) -> None:
+        """A batch that was passed over comes after all: it replaces its own part of what was bridged."""
+        if not dossier.may_sign(arrival.kid, arrival.batch.chain, arrival.batch.seq):
+            self._after_its_end(dossier, arrival, outcome)
+            return
+        self._booking.book_late(dossier, arrival.batch, self._kept(dossier, arrival))
+        self.counts["late"] += 1
+
     # ----------------------------------------------------------------------------------------------- effects
 
     def _begin(self, dossier: Dossier, arrival: Arrival, now_ms: int, outcome: Outcome) -> None:
@@ -257,9 +357,8 @@ class Chains:
             self._after_its_end(dossier, arrival, outcome)
             return
         head = dossier.head
-        if head is not None and dossier.chains.get(head.chain) == "open":
-            dossier.set_chain(head.chain, "closed", f"succeeded by {batch.chain}", now_ms)
-            self._clear(dossier, head.chain, "closed chain")
+        if head is not None:
+            self._close(dossier, head.chain, batch.chain, now_ms)
         dossier.set_chain(batch.chain, "open", f"follows {_named(head)}", now_ms)
         carried = {event.body.get("hash") for event in batch.events if event.type == "descriptor"}
         if batch.prev not in carried | {batch.cfg}:
@@ -267,6 +366,11 @@ class Chains:
             self._say(dossier, "descriptor", batch.chain, text, arrival)
         self._take(dossier, arrival)
         outcome.taken += 1
+
+    def _close(self, dossier: Dossier, chain: str, successor: str, now_ms: int) -> None:
+        if dossier.chains.get(chain) == "open":
+            dossier.set_chain(chain, "closed", f"succeeded by {successor}", now_ms)
+            self._clear(dossier, chain, "closed chain")
 
     def _take_if_signed(self, dossier: Dossier, arrival: Arrival, outcome: Outcome) -> None:
         """A key may have ended while its batch waited."""
@@ -285,16 +389,20 @@ class Chains:
 
     def _take(self, dossier: Dossier, arrival: Arrival) -> None:
         """Book a batch and move the head to it."""
+        batch, source = arrival.batch, self._kept(dossier, arrival)
+        self._booking.book(dossier, batch, source)
+        dossier.move_head(ChainHead(batch.chain, batch.seq, arrival.hash), source.descriptor_id)
+        self.counts["booked"] += 1
+
+    def _kept(self, dossier: Dossier, arrival: Arrival) -> Source:
+        """The row of a batch in the archive, and what its booking has to know of it."""
         batch = arrival.batch
         batch_id = self._store.run(
             "INSERT INTO batches (agent_id, chain, seq, hash, jws, received_ms) VALUES (?, ?, ?, ?, ?, ?)",
             (dossier.agent_id, batch.chain, batch.seq, arrival.hash, arrival.jws, arrival.received_ms),
         )
         descriptor_id = dossier.descriptor_id(batch.cfg)
-        source = Source(batch_id, descriptor_id, arrival.kid, batch.chain, batch.seq, arrival.received_ms)
-        self._booking.book(dossier, batch, source)
-        dossier.move_head(ChainHead(batch.chain, batch.seq, arrival.hash), descriptor_id)
-        self.counts["booked"] += 1
+        return Source(batch_id, descriptor_id, arrival.kid, batch.chain, batch.seq, arrival.received_ms)
 
     def _refuse(self, dossier: Dossier, chain: str, reason: str, now_ms: int, outcome: Outcome) -> None:
         dossier.set_chain(chain, "refused", reason, now_ms)

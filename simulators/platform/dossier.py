@@ -83,6 +83,12 @@ class Dossier:
         self.chains: dict[str, str] = {}
         self.unparsable: set[str] = set()
         self.staged = 0
+        self.mode = "platform"
+        """Who acknowledges, by the agent's last status; in broker mode nothing can be asked for again."""
+        self.skipped: list[tuple[str, int, int]] = []
+        """Batches that never came and were passed over: chain, first and last seq."""
+        self.joined: dict[str, dict[str, int]] = {}
+        """Chains joined by registers: what is added to the epochs of their meters."""
         self.meters: dict[str, Standing] = {}
         self.assembly = Assembly()
         self._keys: dict[str, RegisteredKey] = {}
@@ -115,6 +121,42 @@ class Dossier:
             self.meters[meter] = Standing(*standing)
         self._load_keys()
         self._load_assembly()
+        self._load_joins()
+
+    def _load_joins(self) -> None:
+        mine = (self.agent_id,)
+        mode = self._store.first("SELECT body ->> 'mode' FROM statuses WHERE agent_id = ?", mine)
+        self.mode = "platform" if mode is None else mode[0]
+        self.skipped = self._store.rows(
+            "SELECT chain, seq_from, seq_to FROM skipped WHERE agent_id = ?", mine
+        )
+        for (chain,) in self._store.rows("SELECT chain FROM joined_chains WHERE agent_id = ?", mine):
+            self.joined[chain] = {}
+        for chain, meter, shift in self._store.rows(
+            "SELECT chain, meter, shift FROM joined_meters WHERE agent_id = ?", mine
+        ):
+            self.joined[chain][meter] = shift
+
+    def skip(self, chain: str, seq_from: int, seq_to: int, now_ms: int) -> None:
+        """Pass over batches that never came."""
+        self._store.run(
+            "INSERT OR IGNORE INTO skipped (agent_id, chain, seq_from, seq_to, after_batch, at_ms)"
+            " SELECT ?1, ?2, ?3, ?4, coalesce(max(batch_id), 0), ?5 FROM batches",
+            (self.agent_id, chain, seq_from, seq_to, now_ms),
+        )
+        self.skipped.append((chain, seq_from, seq_to))
+
+    def was_skipped(self, chain: str, seq: int) -> bool:
+        """Whether this batch is one of those."""
+        return any(each == chain and first <= seq <= last for each, first, last in self.skipped)
+
+    def join(self, chain: str, now_ms: int) -> None:
+        """A chain that follows nothing that is here is taken up; its meters are joined as they are heard of."""
+        self.joined[chain] = {}
+        self._store.run(
+            "INSERT INTO joined_chains (agent_id, chain, at_ms) VALUES (?, ?, ?)",
+            (self.agent_id, chain, now_ms),
+        )
 
     def _load_keys(self) -> None:
         sql = "SELECT jwk, ended_chain, ended_seq FROM keys WHERE agent_id = ? AND NOT withdrawn"
@@ -187,8 +229,8 @@ class Dossier:
 
     # ---------------------------------------------------------------------------------------- chain and head
 
-    def move_head(self, head: ChainHead, descriptor_id: int) -> None:
-        """The next batch was taken."""
+    def move_head(self, head: ChainHead, descriptor_id: int | None) -> None:
+        """The next batch was taken, or what never came was passed over."""
         self.head, self.head_descriptor = head, descriptor_id
         self._store.run(
             "UPDATE agents SET head_chain = ?, head_seq = ?, head_hash = ?, head_descriptor = ? WHERE agent_id = ?",

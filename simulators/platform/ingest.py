@@ -40,6 +40,9 @@ from simulators.platform.store import Store
 
 ACKNOWLEDGE_BATCHES = 64
 ACKNOWLEDGE_MS = 2_000
+JOIN_MS = 600_000
+"""So long a batch of an agent that cannot be asked waits for the one before it."""
+_JOIN_LOOK_MS = 60_000
 _HELD_MAX = 1_000
 _SESSIONS_MAX = 8
 
@@ -92,6 +95,7 @@ class Platform:
         gen: generation of this platform, raised by the operator at every restore of the store; None keeps it.
         root: first levels of all topics.
         quarantine: a rule of the operator that holds deltas beyond V1 and V2.
+        join_ms: how long a batch of an agent in broker mode waits for the one before it, which nobody can ask for.
 
     Raises:
         ConfigError: the store belongs to another audience, or `gen` is lower than the store's.
@@ -108,8 +112,11 @@ class Platform:
         gen: int | None = None,
         root: str = topics.ROOT,
         quarantine: Quarantine | None = None,
+        join_ms: int = JOIN_MS,
     ) -> None:
         self.store = store
+        self._join_ms = join_ms
+        self._join_looked_ms = 0
         self.audience = audience
         self.counts: Counter[str] = Counter()
         self._signer = signer
@@ -189,9 +196,23 @@ class Platform:
 
     def tick(self, now_ms: int) -> list[Outgoing]:
         """Give the acknowledgements that have become due; to be called a few times a second."""
-        if not any(due.is_due(now_ms) for due in self._due.values()):
+        waiting = self._waiting_to_join(now_ms)
+        if not waiting and not any(due.is_due(now_ms) for due in self._due.values()):
             return []
-        return self._committed(lambda: None, now_ms)
+
+        def act() -> None:
+            for name in waiting:
+                self._owe(name, self._chains.join_overdue(self._dossier(name), now_ms, self._join_ms), now_ms)
+
+        return self._committed(act, now_ms)
+
+    def _waiting_to_join(self, now_ms: int) -> list[Name]:
+        """Once a minute: the agents in broker mode of which something waits for a batch that nobody can ask for."""
+        if 0 <= now_ms - self._join_looked_ms < _JOIN_LOOK_MS:
+            return []
+        self._join_looked_ms = now_ms
+        dossiers = {name: self._dossier(name) for name in self._ids}
+        return [name for name, each in dossiers.items() if each.mode == "broker" and each.staged]
 
     def acknowledge_all(self) -> list[Outgoing]:
         """Tell every agent its head: after a reconnect, when the broker may have forgotten what was retained."""
@@ -346,6 +367,7 @@ class Platform:
             "INSERT OR REPLACE INTO statuses (agent_id, session, state, received_ms, body) VALUES (?, ?, ?, ?, ?)",
             (dossier.agent_id, status.session, status.state, now_ms, dumps(opened.payload).decode()),
         )
+        dossier.mode = status.mode
         if status.state == "online":
             self._look_for_clones(name, status, now_ms)
             self._owe_status(name, dossier, status)

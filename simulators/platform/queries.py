@@ -154,6 +154,15 @@ def _missing_batches(store: Store, name: str, agent_id: int) -> list[Gap]:
         missing = last - after - count
         text = f"{count} of {after + 1}..{last} wait from {first} on, {missing} are missing"
         found.append(Gap(name, "batches", waiting, text))
+    for chain, first, last in store.rows(
+        "SELECT chain, seq_from, seq_to FROM skipped WHERE agent_id = ? ORDER BY at_ms, chain, seq_from",
+        (agent_id,),
+    ):
+        sql = "SELECT count(*) FROM batches WHERE agent_id = ? AND chain = ? AND seq BETWEEN ? AND ?"
+        late = store.one(sql, (agent_id, chain, first, last))[0]
+        if late <= last - first:
+            text = f"{last - first + 1 - late} of {first}..{last} never came; what they told is bridged by registers"
+            found.append(Gap(name, "lost", chain, text))
     return found
 
 

@@ -17,7 +17,7 @@ from typing import Any, Self
 
 from agent.errors import ConfigError, Fault
 
-SCHEMAS = ("schema.sql", "schema_0002.sql", "schema_0003.sql", "schema_0004.sql")
+SCHEMAS = ("schema.sql", "schema_0002.sql", "schema_0003.sql", "schema_0004.sql", "schema_0005.sql")
 """Each raises the version by one; a store of an earlier version is brought forward by whoever opens it for writing."""
 SCHEMA_VERSION = len(SCHEMAS)
 

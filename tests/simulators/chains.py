@@ -107,6 +107,7 @@ class Gateway:
     rev: int = 0
     descriptor: bytes = b""
     session: str = "session-1"
+    mode: str = "platform"
 
     def __post_init__(self) -> None:
         for meter in self.meters:
@@ -298,7 +299,7 @@ class Gateway:
             oldest=None if oldest is None else Oldest(oldest.chain, oldest.seq, oldest.prev),
             backlog=Backlog(len(self.line), 0, None),
             clock=Clock("S", 5),
-            mode="platform",
+            mode=self.mode,
             need_heads=need_heads,
         ).to_payload()
         jws = seal(STATUS, payload, self.key)

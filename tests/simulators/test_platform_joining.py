@@ -1,0 +1,303 @@
+"""A platform that cannot ask: lost batches are bridged by registers, epochs learnt from balances, chains joined."""
+
+import copy
+from typing import Any
+
+import pytest
+
+from agent.reporting.event import Event, balance_event
+from agent.reporting.utc import text_of_ms
+from simulators.platform import queries
+from simulators.platform.ingest import JOIN_MS
+from tests.simulators.bench import Bench
+from tests.simulators.chains import MODULUS, START_MS, Counter, Gateway, described
+
+
+@pytest.fixture
+def gateway() -> Gateway:
+    """Two meters, in broker mode."""
+    return Gateway(mode="broker")
+
+
+@pytest.fixture
+def bench(gateway: Gateway) -> Bench:
+    made = Bench((gateway,))
+    made.send(gateway.status())
+    return made
+
+
+def wait(bench: Bench) -> None:
+    """Until what waits has waited long enough."""
+    bench.wait(JOIN_MS + 60_000)
+
+
+def balance(gateway: Gateway, meter: str, since: int, closed: list[dict[str, object]] | None = None) -> Event:
+    """What the agent sums up of the present epoch; `since` is the register at its beginning."""
+    now = gateway.counters[meter]
+    return balance_event(
+        gateway.now_ms,
+        meter=meter,
+        epoch=now.epoch,
+        n_first=1,
+        n_last=now.n,
+        reg_first=since,
+        reg_last=now.register,
+        sum_milliwh=now.register - since,
+        roll=0,
+        closed=closed,
+    )
+
+
+def entry(event: Event, n_last: int) -> dict[str, object]:
+    """An epoch change as a balance lists it."""
+    return {**{name: value for name, value in event.body.items() if name != "meter"}, "n_last": n_last}
+
+
+# ------------------------------------------------------------------------------------------------------ holes
+
+
+@pytest.mark.fault("F63", "F65")
+def test_batches_that_a_broker_lost_are_bridged_after_a_wait(bench: Bench, gateway: Gateway) -> None:
+    sent = gateway.intervals(9)
+    bench.send(*sent[:3], *sent[6:])
+    bench.wait(JOIN_MS - 60_000)
+    assert bench.energy(gateway) == {"m1": 3_000, "m2": 3_000}, "what was lost may still come"
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 9_000, "m2": 9_000}
+    assert bench.booked("m1")[3] == ("bridge", 1, 4, 6, 3_000)
+    assert bench.alarms() == {"hole": 1}
+    assert [gap.text for gap in queries.gaps(bench.store) if gap.kind == "lost"] == [
+        "3 of 4..6 never came; what they told is bridged by registers"
+    ]
+    bench.send(*gateway.intervals(2))
+    assert bench.energy(gateway) == {"m1": 11_000, "m2": 11_000}
+
+
+def test_where_the_platform_can_ask_nothing_is_passed_over() -> None:
+    gateway = Gateway()
+    bench = Bench((gateway,))
+    bench.send(gateway.status())
+    sent = gateway.intervals(5)
+    bench.send(*sent[:2], *sent[3:])
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 2_000, "m2": 2_000}
+    assert bench.ask(gateway).need == ((3, 3),)
+
+
+def test_what_comes_late_replaces_its_part_of_the_bridge(bench: Bench, gateway: Gateway) -> None:
+    sent = gateway.intervals(9)
+    bench.send(*sent[:3], *sent[6:])
+    wait(bench)
+    bench.send(sent[4])
+    rows = [("delta", 1, n, n, 1_000) for n in (1, 2, 3, 5, 7, 8, 9)] + [
+        ("bridge", 1, n, n, 1_000) for n in (4, 6)
+    ]
+    assert bench.booked("m1") == sorted(rows, key=lambda row: row[2])
+    bench.send(sent[4], sent[5], sent[3], sent[5])
+    assert {row[0] for row in bench.booked("m1")} == {"delta"}
+    assert bench.energy(gateway) == {"m1": 9_000, "m2": 9_000}
+    assert [gap for gap in queries.gaps(bench.store) if gap.kind in ("lost", "bridge")] == []
+
+
+def test_a_register_that_went_round_in_a_hole_is_one_rollover(bench: Bench, gateway: Gateway) -> None:
+    gateway.counters["m1"].register = MODULUS - 1_500
+    sent = gateway.intervals(6)
+    bench.send(*sent[:1], *sent[3:])
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 6_000, "m2": 6_000}
+    assert bench.booked("m1")[1] == ("bridge", 1, 2, 3, 2_000)
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_the_wait_survives_a_restart_of_the_platform(
+    gateway: Gateway, tmp_path: Any, is_restarted: bool
+) -> None:
+    bench = Bench((gateway,), path=tmp_path / "platform.db")
+    bench.send(gateway.status())
+    sent = gateway.intervals(4)
+    bench.send(sent[0], *sent[2:])
+    if is_restarted:
+        bench.crash()
+    wait(bench)
+    if is_restarted:
+        bench.crash()
+    bench.send(gateway.interval())
+    assert bench.energy(gateway) == {"m1": 5_000, "m2": 5_000}
+    bench.store.close()
+
+
+# ----------------------------------------------------------------------------------------------------- epochs
+
+
+def test_an_epoch_that_ended_in_a_hole_is_learnt_from_the_balance(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    gateway.interval()
+    ended = gateway.exchange("m1", 70_000)
+    gateway.interval(events=[ended])
+    gateway.interval()
+    later = [gateway.interval()]
+    bench.send(*later)
+    wait(bench)
+    assert bench.energy(gateway)["m1"] == 3_000 + 1_000, "nobody knows yet how the old epoch ended"
+    bench.send(gateway.interval(events=[balance(gateway, "m1", 70_000, [entry(ended, 4)])]))
+    assert bench.energy(gateway) == {"m1": 4_000 + 4_000, "m2": 8_000}
+    assert ("bridge", 1, 4, 4, 1_000) in bench.booked("m1")
+    assert ("bridge", 2, 1, 2, 2_000) in bench.booked("m1")
+    (hole,) = [gap.text for gap in queries.gaps(bench.store) if gap.kind == "hole"]
+    assert hole.startswith("exchange") and hole.endswith("at most 1000")
+    bench.send(gateway.interval(events=[balance(gateway, "m1", 70_000, [entry(ended, 4)])]))
+    assert bench.energy(gateway)["m1"] == 9_000, "the same list again changes nothing"
+    assert bench.alarms() == {"hole": 1}
+
+
+def test_two_epochs_within_one_hole(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(2))
+    first = gateway.exchange("m1", 70_000)
+    gateway.interval(events=[first])
+    second = gateway.exchange("m1", 10)
+    gateway.interval(events=[second])
+    bench.send(gateway.interval())
+    wait(bench)
+    listed = [entry(second, 1), entry(first, 2)]
+    bench.send(gateway.interval(events=[balance(gateway, "m1", 10, listed)]))
+    assert bench.energy(gateway) == {"m1": 2_000 + 1_000 + 3_000, "m2": 6_000}
+    assert bench.booked("m1")[2:4] == [("bridge", 2, 1, 1, 1_000), ("bridge", 3, 1, 1, 1_000)]
+
+
+def test_a_balance_that_is_the_first_word_behind_the_hole(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(2))
+    gateway.interval()
+    ended = gateway.exchange("m1", 70_000)
+    gateway.interval(events=[ended])
+    closed = [entry(ended, 3)]
+    bench.send(gateway.say([], [balance(gateway, "m1", 70_000, closed)]), gateway.interval())
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 3_000 + 2_000, "m2": 5_000}
+
+
+def test_a_late_batch_with_an_epoch_says_it_too(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    lost = [gateway.interval()]
+    ended = gateway.exchange("m1", 70_000)
+    lost.append(gateway.interval(events=[ended]))
+    bench.send(gateway.interval())
+    wait(bench)
+    bench.send(*lost)
+    assert bench.energy(gateway) == {"m1": 4_000 + 2_000, "m2": 6_000}
+    assert {row[0] for row in bench.booked("m2")} == {"delta"}
+
+
+# ----------------------------------------------------------------------------------------------------- chains
+
+
+def test_a_lost_end_of_a_chain_does_not_stop_its_successor(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    gateway.intervals(2)
+    gateway.open_chain_id()
+    bench.send(gateway.interval())
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 6_000, "m2": 6_000}
+    assert bench.booked("m1")[3] == ("bridge", 1, 4, 5, 2_000)
+
+
+def lost_disk(gateway: Gateway) -> Gateway:
+    """A gateway with a new journal on the same meters: it knows of nothing."""
+    fresh = copy.deepcopy(gateway)
+    fresh.head, fresh.line = None, []
+    fresh.open_chain_id()
+    for counter in fresh.counters.values():
+        counter.epoch, counter.n = 1, 0
+    return fresh
+
+
+@pytest.mark.fault("F43")
+def test_a_chain_of_a_lost_disk_goes_on_by_serial_number_and_register(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    for counter in gateway.counters.values():
+        counter.register += 500  # used, and told in batches that went with the disk
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    bench.send(*fresh.intervals(3))
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 6_500, "m2": 6_500}
+    assert bench.booked("m1")[3:] == [("bridge", 1, 4, 3, 500)] + [
+        ("delta", 2, n, n, 1_000) for n in (1, 2, 3)
+    ]
+    assert bench.alarms() == {"joined": 1}
+    bench.send(*fresh.intervals(2), fresh.interval(events=[balance(fresh, "m1", 503_500)]))
+    assert bench.energy(gateway) == {"m1": 9_500, "m2": 9_500}
+    assert "balance" not in bench.alarms()
+
+
+def test_without_a_serial_number_the_hole_is_declared(gateway: Gateway) -> None:
+    gateway.describe(described("m1", serial=None), described("m2"))
+    bench = Bench((gateway,))
+    bench.send(gateway.status(), *gateway.intervals(3))
+    for counter in gateway.counters.values():
+        counter.register += 500
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    bench.send(*fresh.intervals(3))
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 6_000, "m2": 6_500}
+    (hole,) = [gap for gap in queries.gaps(bench.store) if gap.kind == "hole" and gap.place == "m1"]
+    assert hole.text.endswith("at most unknown")
+
+
+def test_an_epoch_of_a_joined_chain_keeps_its_place(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    fresh.interval()
+    ended = fresh.exchange("m1", 90_000)
+    fresh.interval(events=[ended])
+    fresh.interval(events=[balance(fresh, "m1", 90_000)])
+    bench.send(*fresh.line)
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 6_000, "m2": 6_000}
+    assert [row[1] for row in bench.booked("m1")] == [1, 1, 1, 2, 3, 3]
+    assert bench.alarms() == {"joined": 1}
+
+
+def test_a_journal_that_is_an_old_copy_books_nothing_twice(bench: Bench, gateway: Gateway) -> None:
+    copy_of_then = copy.deepcopy(gateway)
+    bench.send(*gateway.intervals(6))
+    old = lost_disk(copy_of_then)
+    old.now_ms = START_MS
+    bench.send(*old.intervals(3, rise=900), *old.intervals(7, rise=1_000))
+    wait(bench)
+    register = old.counters["m1"].register
+    assert register == 500_000 + 2_700 + 7_000
+    assert bench.energy(gateway) == {"m1": register - 500_000, "m2": register - 500_000}
+
+
+def test_what_a_joined_chain_lost_is_bridged_too(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    sent = fresh.intervals(6)
+    # Its descriptor was in the first batch, which is lost; the retained copy has it.
+    bench.send(fresh.descriptor_message(), *sent[1:3], sent[5])
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 9_000, "m2": 9_000}
+    bench.send(sent[3], sent[0])
+    assert bench.energy(gateway) == {"m1": 9_000, "m2": 9_000}
+
+
+def test_a_meter_that_nobody_knew_begins_where_it_is_heard_of(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(2))
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    fresh.counters["m3"] = Counter(register=1, end_ms=fresh.now_ms)
+    fresh.describe(described("m1"), described("m2"), described("m3"))
+    bench.send(*fresh.intervals(2))
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 4_000, "m2": 4_000, "m3": 2_000}
+
+
+def test_times_of_a_hole_are_those_of_its_ends(bench: Bench, gateway: Gateway) -> None:
+    sent = gateway.intervals(4)
+    bench.send(sent[0], sent[3])
+    wait(bench)
+    (row,) = bench.store.rows("SELECT start_ms, end_ms FROM booked WHERE meter = 'm1' AND kind = 'bridge'")
+    assert [text_of_ms(each) for each in row] == [text_of_ms(START_MS + n * 60_000) for n in (1, 3)]
