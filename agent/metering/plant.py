@@ -112,6 +112,11 @@ class Meter:
         """Whether two sources agree on its energy register, or a person has compared it with the display."""
         return self.profile.confidence >= 2 or self.display_checked is not None
 
+    @property
+    def place(self) -> str:
+        """Where it hangs: its line and its address there."""
+        return f"{self.line}/{self.address}"
+
     def transformer_ratio(self, register: Quantity) -> Fraction:
         """What a register's value is multiplied by: CT x PT for energy and power, PT for V, CT for A, else 1."""
         if not register.secondary:

@@ -18,19 +18,10 @@ from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Advanced, Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.metering.standstill import Standstill
+from agent.metering.suspicion import bound_of
 from agent.service.clocking import Look, Said, Stretch, next_stretch, say
-from agent.service.deciding import (
-    Again,
-    Beginning,
-    Cut,
-    Decider,
-    Decision,
-    Findings,
-    Refusal,
-    Sample,
-    Sound,
-    bound_of,
-)
+from agent.service.deciding import Decider
+from agent.service.decisions import Again, Beginning, Cut, Decision, Findings, Refusal, Sample, Sound
 from agent.service.journal import Journal, Reading, Standing
 from agent.service.refusals import Key, Refusals, Untold
 from agent.service.seal import Map, Sealer, read_map

@@ -8,162 +8,35 @@ out what was decided, in its transaction.
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from fractions import Fraction
+from dataclasses import replace
 
-from agent.metering.decode import NoValue, decode, resolution
-from agent.metering.doubt import (
-    Bound,
-    Doubt,
-    add,
-    is_confirmed,
-    is_jitter,
-    is_nearer_to,
-    may_be_torn,
-    rises_too_fast,
-    same_meter,
-)
-from agent.metering.gates import (
-    Held,
-    RefusedReading,
-    admit,
-    compare,
-    compare_parts,
-    power_max_w,
-    rise_max,
-    step_milliwh,
-)
-from agent.metering.interval import Moment, Timed, elapsed_ms
-from agent.metering.ledger import Basis, Head, Point
-from agent.metering.memory import SILENT_MS, Fingerprint, Memory, Order, Pending, changed_setting, merged
+from agent.metering.decode import NoValue, decode
+from agent.metering.doubt import Bound, Doubt, add, is_confirmed, is_jitter, rises_too_fast, same_meter
+from agent.metering.gates import Held, compare, compare_parts, power_max_w, rise_max, step_milliwh
+from agent.metering.interval import elapsed_ms
+from agent.metering.ledger import Head, Point
+from agent.metering.memory import SILENT_MS, Memory, Order, Pending, changed_setting, merged
 from agent.metering.plant import Meter
 from agent.metering.profile import Sum
 from agent.metering.quantity import to_milliwh
 from agent.metering.standstill import Standstill, watched
-from agent.reporting.event import Event
+from agent.metering.suspicion import bound_of, cannot_be_compared, is_proved, may_go_on, rises_oddly
+from agent.service.admitting import Admission
+from agent.service.decisions import (
+    Again,
+    Beginning,
+    Cut,
+    Decision,
+    Findings,
+    Refusal,
+    Sample,
+    Sound,
+    sample_of,
+)
 from agent.service.journal import Journal
+from agent.service.swaps import swapped
 from agent.service.telling import DARK
 from agent.service.witnessing import bound_by_displays, display_events
-
-_COARSE_MILLIWH = 1000
-"""A float register that steps by more than 1 Wh is flagged `quant` (wire format, section 3, rule 3)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """What a sweep read of one meter's energy register.
-
-    `serial` is the number the meter gave on this connection, None where it cannot be read. `retried` says that the
-    first try failed. `fingerprint` are the words of the registers that change what the energy register means, as they
-    were read since the last event of the line; None for one that the meter does not have. `power_w` is what it last
-    said flows through it, None where it was not asked of late. `when` is what is known of the time beside `at_ms`.
-    """
-
-    meter: str
-    words: tuple[int, ...]
-    at_ms: int
-    serial: str | None
-    retried: bool
-    fingerprint: Fingerprint = ()
-    power_w: Fraction | None = None
-    when: Moment | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """All that was read for one boundary, or for a start or stop, and how the wall clock was set since the last.
-
-    `is_last` says that the agent stops after it. `coarse_ms` is how long the interval was made under disk pressure, 0
-    where it has the set length. `asked_again` are the meters that were asked READS times right one after the other;
-    their samples come in that order, and some may have failed.
-    """
-
-    cut_ms: int
-    samples: tuple[Sample, ...]
-    clock_steps_ms: tuple[int, ...] = ()
-    is_last: bool = False
-    coarse_ms: int = 0
-    asked_again: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """The meters that are to be read again at once, READS - 1 times.
-
-    `rising` are those whose register rose as it hardly can, or was not seen for long: another meter may hang there
-    since. Of the `new` ones nothing is known but who they just said they are.
-    """
-
-    rising: frozenset[str] = frozenset()
-    new: frozenset[str] = frozenset()
-
-    @property
-    def meters(self) -> frozenset[str]:
-        """All of them."""
-        return self.rising | self.new
-
-
-@dataclass(frozen=True, slots=True)
-class Sound:
-    """One sample that can be a register: its exact counts, and the point it is on the basis of the present site."""
-
-    sample: Sample
-    counts: int | Fraction
-    point: Point
-
-    def on(self, basis: Basis) -> Point:
-        """The same reading as registers of another basis would have it."""
-        register = to_milliwh(self.counts, basis.per_count_milliwh)
-        kept = replace(basis, serial=self.point.basis.serial)
-        return replace(self.point, register_milliwh=register, basis=kept)
-
-    def flagged(self, *flags: str) -> "Sound":
-        """The same with more quality flags."""
-        return replace(self, point=replace(self.point, flags=self.point.flags | frozenset(flags)))
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A sample that is not booked, and why."""
-
-    sample: Sample
-    kind: str
-    reason: str
-    register_milliwh: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Beginning:
-    """Readings that are evidence of a new epoch, oldest first.
-
-    `by` is who says so. `bound_milliwh` is the most energy that the hole before it can hide where more is known than
-    the power of the circuit and the time; None otherwise.
-    """
-
-    readings: tuple[Sound, ...]
-    reason: str
-    by: str = "agent"
-    bound_milliwh: int | None = None
-
-
-Decision = Sound | Refusal | Beginning
-
-
-@dataclass(slots=True)
-class Findings:
-    """What was decided about a cut, and what has to be kept of it."""
-
-    decisions: dict[str, Decision] = field(default_factory=dict)
-    memories: dict[str, Memory] = field(default_factory=dict)
-    """What has to be remembered from now on, of the meters of which it changed."""
-    doubts: dict[str, tuple[Pending, ...]] = field(default_factory=dict)
-    """Readings that wait, of the meters of which that changed."""
-    standstills: dict[str, Standstill] = field(default_factory=dict)
-    remarks: dict[str, str] = field(default_factory=dict)
-    """What is said of readings that are booked all the same, by meter."""
-    done: list[Order] = field(default_factory=list)
-    """Orders that were carried out."""
-    events: list[Event] = field(default_factory=list)
 
 
 class Decider:
@@ -183,12 +56,14 @@ class Decider:
         self._journal = journal
         self._meters = meters
         self._cut = cut
-        self._clock_is_trusted = clock_is_trusted
         self._profile_hash_of = profile_hash_of
         self._heads = journal.heads()
         self._memories = journal.memories()
         self._doubts = journal.doubts()
         self._orders = {id: order for id, order in journal.orders().items() if order.confirmed}
+        self._admission = Admission(
+            cut, self._heads, self._memories, self._orders, clock_is_trusted=clock_is_trusted
+        )
         self._found = Findings(standstills=dict(standstills))
 
     def decide(self) -> Findings:
@@ -198,7 +73,10 @@ class Decider:
             by_meter[sample.meter].append(sample)
         found = self._found
         found.decisions = {id: self._decide_on(self._meters[id], each) for id, each in by_meter.items()}
-        self._find_swapped(by_meter)
+        pairs = list(swapped(found.decisions, self._meters, self._heads, self._memories))
+        for one, other in pairs:
+            self._hold_swapped(one, other)
+            self._hold_swapped(other, one)
         for id, decision in found.decisions.items():
             self._remember(self._meters[id], decision)
         return found
@@ -208,12 +86,12 @@ class Decider:
         rising, new = set(), set()
         for sample in self._cut.samples:
             meter, head = self._meters[sample.meter], self._heads.get(sample.meter)
-            reading = self._reading(meter, sample)
+            reading = self._admission.reading(meter, sample)
             if isinstance(reading, Refusal):
                 continue
             if head is None:
                 new.add(meter.id)
-            elif _cannot_be_compared(head, reading.point) or _rises_oddly(
+            elif cannot_be_compared(head, reading.point) or rises_oddly(
                 meter, head, reading.on(head.basis), bound_of(meter, reading.counts), reading.counts
             ):
                 rising.add(meter.id)
@@ -224,15 +102,15 @@ class Decider:
     def _decide_on(self, meter: Meter, samples: Sequence[Sample]) -> Decision:
         """What becomes of a meter's sample, or of several that were read one right after the other."""
         head, order = self._heads.get(meter.id), self._orders.get(meter.id)
-        readings = [self._reading(meter, each) for each in samples]
+        readings = [self._admission.reading(meter, each) for each in samples]
         latest = readings[-1]
         if isinstance(latest, Refusal):
             return latest
         first = next(each for each in readings if isinstance(each, Sound))
-        if _cannot_be_compared(head, latest.point) and not self._is_agreed(meter, readings, latest):
+        if cannot_be_compared(head, latest.point) and not self._is_agreed(meter, readings, latest):
             reason = "first: readings made one right after the other do not agree, or did not come"
             return Refusal(latest.sample, "held", reason, latest.point.register_milliwh)
-        if head is None or not _may_go_on(head, latest):
+        if head is None or not may_go_on(head, latest.point.basis):
             return first
         if order is not None:
             decided = self._carry_out(meter, head, latest, order)
@@ -287,7 +165,7 @@ class Decider:
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
             return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
         self._forget_doubt(meter)
-        if not _rises_oddly(meter, head, point, bound, latest.counts):
+        if not rises_oddly(meter, head, point, bound, latest.counts):
             return self._accepted(meter, head, latest, elsewhere=elsewhere)
         reads = [each.on(head.basis) for each in readings if isinstance(each, Sound)]
         is_too_fast = rises_too_fast(head, point, bound)
@@ -329,7 +207,7 @@ class Decider:
         point = latest.on(head.basis)
         is_unchanged = point.register_milliwh == head.register_milliwh
         silent_ms = elapsed_ms(head, point)
-        if _is_proved(head, latest.sample):
+        if is_proved(head, latest.sample.serial):
             memory = memory.confirmed()
         elif (elsewhere or (silent_ms is not None and silent_ms > SILENT_MS)) and not self._was_dark(
             meter, head, point
@@ -440,8 +318,8 @@ class Decider:
     def _hangs_elsewhere(self, meter: Meter, head: Head, sample: Sample) -> bool:
         """Whether it is read at another place than before, and nothing proves that it is the same meter."""
         memory = self._memories.get(meter.id)
-        moved = memory is not None and memory.place is not None and memory.place != place_of(meter)
-        return moved and not _is_proved(head, sample)
+        moved = memory is not None and memory.place is not None and memory.place != meter.place
+        return moved and not is_proved(head, sample.serial)
 
     def _whose_serial(self, meter: Meter, sample: Sample) -> str | None:
         """The meter of another place that this serial number belongs to, unless a person has said it belongs here."""
@@ -451,62 +329,20 @@ class Decider:
             return None
         for id, other in self._meters.items():
             known = self._heads.get(id)
-            if id == meter.id or known is None or place_of(other) == place_of(meter):
+            if id == meter.id or known is None or other.place == meter.place:
                 continue
             if known.basis.serial == serial:
                 return id
         return None
 
-    def _find_swapped(self, by_meter: Mapping[str, list[Sample]]) -> None:
-        """Two meters that cannot say who they are, each of which shows the register of the other."""
-        fallen = [
-            id
-            for id, decision in self._found.decisions.items()
-            if isinstance(decision, Refusal) and decision.kind == "held" and decision.sample.serial is None
-        ]
-        for id in fallen:
-            for other in by_meter:
-                if other != id and self._show_one_another(id, other):
-                    self._hold_swapped(id, other)
-                    self._hold_swapped(other, id)
-
-    def _show_one_another(self, one: str, other: str) -> bool:
-        decisions = (self._found.decisions[one], self._found.decisions[other])
-        samples = [_sample_of(decision) for decision in decisions]
-        if any(sample is None or sample.serial is not None for sample in samples):
-            return False
-        if any(self._is_wired_anew(id) for id in (one, other)):
-            return False
-        return self._shows(one, other) and self._shows(other, one)
-
-    def _is_wired_anew(self, id: str) -> bool:
-        """Whether a person has said that the meter hangs at another place now, or is another one."""
-        meter, head, memory = self._meters[id], self._heads.get(id), self._memories.get(id, Memory())
-        said = memory.known_serial(meter.serial)
-        is_another = head is not None and said is not None and said != head.basis.serial
-        return is_another or memory.place not in (None, place_of(meter))
-
-    def _shows(self, one: str, other: str) -> bool:
-        """Whether what is read for one meter goes on from the position of the other."""
-        own, theirs = self._heads.get(one), self._heads.get(other)
-        sample = _sample_of(self._found.decisions[one])
-        if own is None or theirs is None or sample is None:
-            return False
-        counts = decode(self._meters[one].profile.energy, sample.words)
-        if isinstance(counts, str | NoValue):
-            return False
-        register = to_milliwh(counts, theirs.basis.per_count_milliwh)
-        return is_nearer_to(theirs, register, sample, own, bound_of(self._meters[other], counts))
-
     def _hold_swapped(self, id: str, other: str) -> None:
-        sample = _sample_of(self._found.decisions[id])
-        assert sample is not None
+        """Neither is booked, and no doubt of theirs goes on."""
         decision = self._found.decisions[id]
         register = decision.register_milliwh if isinstance(decision, Refusal) else None
         if isinstance(decision, Sound):
             register = decision.point.register_milliwh
         reason = f"identity: it shows the register of meter {other}; are the two exchanged?"
-        self._found.decisions[id] = Refusal(sample, "identity", reason, register)
+        self._found.decisions[id] = Refusal(sample_of(decision), "identity", reason, register)
         self._found.memories.pop(id, None)
         if id in self._found.doubts or self._doubts.get(id):
             self._found.doubts[id] = ()
@@ -517,7 +353,7 @@ class Decider:
         """Carry out an order; None where the reading has still to be judged."""
         if (
             order.kind == "exchange"
-            and _is_proved(head, latest.sample)
+            and is_proved(head, latest.sample.serial)
             and order.serial != latest.sample.serial
         ):
             reason = "exchange: ordered, but the meter still shows the old serial number"
@@ -536,42 +372,6 @@ class Decider:
         bound = bound_by_displays(meter, order, head, point)
         return Beginning((replace(latest, point=point),), "exchange", order.by, bound)
 
-    # -- the first gates
-
-    def _reading(self, meter: Meter, sample: Sample) -> Sound | Refusal:
-        """Take a sample through the first gates: whose register it is, and whether it can be one."""
-        head, memory = self._heads.get(meter.id), self._memories.get(meter.id, Memory())
-        order = self._orders.get(meter.id)
-        said = memory.known_serial(meter.serial)
-        if order is not None and order.kind == "exchange":
-            said = order.serial or sample.serial
-        if said is not None and sample.serial not in (None, said):
-            return Refusal(sample, "identity", f"serial number {sample.serial} instead of {said}")
-        value = decode(meter.profile.energy, sample.words)
-        admitted = admit(meter, value)
-        if isinstance(admitted, RefusedReading):
-            return Refusal(sample, "refused", admitted.reason)
-        assert not isinstance(value, str | NoValue)
-        serial = sample.serial or said or (head.basis.serial if head is not None else None)
-        basis = Basis(meter.per_count_milliwh, meter.modulus_milliwh, serial)
-        flags = self._flags_of(sample)
-        if _is_coarse(meter, value):
-            flags |= {"quant"}
-        if not meter.is_proved:
-            flags |= {"suspect"}
-        point = Point(meter.id, sample.at_ms, self._cut.cut_ms, admitted, basis, flags, when=sample.when)
-        return Sound(sample, value, point)
-
-    def _flags_of(self, sample: Sample) -> frozenset[str]:
-        flags = set()
-        if sample.retried:
-            flags.add("comm")
-        if self._cut.clock_steps_ms or not self._clock_is_trusted:
-            flags.add("clock")
-        if self._cut.coarse_ms:
-            flags.add("coarse")
-        return frozenset(flags)
-
     # -- what to remember
 
     def _keep(self, meter: Meter, memory: Memory) -> None:
@@ -583,13 +383,12 @@ class Decider:
         memory = self._found.memories.pop(meter.id, before or Memory())
         head = self._heads.get(meter.id)
         if not isinstance(decision, Refusal):
-            sample = _sample_of(decision)
-            assert sample is not None
+            sample = sample_of(decision)
             goes_on = isinstance(decision, Sound) and memory.profile_hash == meter.profile.hash
             kept = memory.fingerprint if goes_on else None
             memory = replace(
                 memory,
-                place=place_of(meter),
+                place=meter.place,
                 profile_hash=meter.profile.hash,
                 fingerprint=merged(kept, sample.fingerprint),
             )
@@ -603,71 +402,3 @@ class Decider:
             )
         if memory != (before or Memory()):
             self._found.memories[meter.id] = memory
-
-
-def place_of(meter: Meter) -> str:
-    """Where a meter hangs: its line and its address there."""
-    return f"{meter.line}/{meter.address}"
-
-
-def bound_of(meter: Meter, counts: int | Fraction) -> Bound:
-    """Most energy the meter's circuit can have used between two times, None where nobody knows its power."""
-    power_w, step = power_max_w(meter), step_milliwh(meter, counts)
-
-    def bound(before: Timed, after: Timed) -> int | None:
-        silent_ms = elapsed_ms(before, after)
-        return None if silent_ms is None else rise_max(power_w, step, silent_ms)
-
-    return bound
-
-
-def _rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: int | Fraction) -> bool:
-    """Whether a rise has to be seen more than once: too fast for the circuit, or as if two words were torn apart.
-
-    So has one of which nobody knows how long it took, after a start of the machine without a clock.
-    """
-    rise = point.register_milliwh - head.register_milliwh
-    if rise <= 0:
-        return False
-    if (head.when, point.when) != (None, None) and elapsed_ms(head, point) is None:
-        return True
-    return rises_too_fast(head, point, bound) or may_be_torn(
-        meter.profile.energy, rise, step_milliwh(meter, counts)
-    )
-
-
-def _cannot_be_compared(head: Head | None, point: Point) -> bool:
-    """Whether no position tells a wrong reading: there is none, or the platform's, or the meter was silent for long.
-
-    What the circuit can have used meanwhile leaves room for any misread then, and the next right reading would be
-    taken for a jump, or for a reset.
-    """
-    if head is None or head.restored:
-        return True
-    silent_ms = elapsed_ms(head, point)
-    return silent_ms is not None and silent_ms > SILENT_MS
-
-
-def _may_go_on(head: Head, reading: Sound) -> bool:
-    """Whether the reading can belong to the position's epoch; from the platform's word only a proven basis does."""
-    return not head.restored or reading.point.basis.proves(head.basis)
-
-
-def _is_proved(head: Head, sample: Sample) -> bool:
-    """Whether the meter itself says that it is the one of the position."""
-    return sample.serial is not None and sample.serial == head.basis.serial
-
-
-def _is_coarse(meter: Meter, counts: int | Fraction) -> bool:
-    """Whether the register is a float that steps by more than 1 Wh where it stands."""
-    register = meter.profile.energy
-    return register.is_float and resolution(register, counts) * meter.per_count_milliwh > _COARSE_MILLIWH
-
-
-def _sample_of(decision: Decision) -> Sample | None:
-    """The newest sample that was decided about."""
-    match decision:
-        case Sound() | Refusal():
-            return decision.sample
-        case Beginning(readings):
-            return readings[-1].sample

@@ -20,7 +20,7 @@ from agent.metering.memory import Memory, Order
 from agent.metering.plant import Meter
 from agent.metering.quantity import format_kwh
 from agent.reporting.utc import text_of_ms
-from agent.service.deciding import Sample
+from agent.service.decisions import Sample
 from agent.service.journal import Journal, Storage
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock

@@ -21,7 +21,7 @@ import pytest
 
 from agent.adapters.journal import SqliteJournal, opening
 from agent.errors import UplinkRefused
-from agent.metering import doubt, ledger
+from agent.metering import doubt, ledger, suspicion
 from agent.metering.gates import Rise, compare
 from agent.metering.quantity import to_milliwh
 from agent.protocol import rtu
@@ -202,12 +202,12 @@ def one_zero_trusted(patch: pytest.MonkeyPatch) -> None:
 
 def rises_unchecked(patch: pytest.MonkeyPatch) -> None:
     """Whatever a register rises by is booked."""
-    patch.setattr(deciding, "_rises_oddly", lambda *reading: False)
+    patch.setattr(deciding, "rises_oddly", lambda *reading: False)
 
 
 def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
     """The first cut after a start believes what it reads: nothing is read again, nothing is waited for."""
-    original, oddly = close.Closer.close, deciding._rises_oddly
+    original, oddly = close.Closer.close, suspicion.rises_oddly
     begun: WeakSet[Any] = WeakSet()
     at_start: list[bool] = []
 
@@ -224,7 +224,7 @@ def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
 
     settled = doubt.Doubt.__dict__["is_settled"].fget
     patch.setattr(close.Closer, "close", closing)
-    patch.setattr(deciding, "_rises_oddly", rises)
+    patch.setattr(deciding, "rises_oddly", rises)
     patch.setattr(
         doubt.Doubt, "is_settled", property(lambda self: bool(at_start and at_start[-1]) or settled(self))
     )
@@ -250,7 +250,7 @@ def float_sums(patch: pytest.MonkeyPatch) -> None:
         return to_milliwh(int(struct.unpack(">f", struct.pack(">f", counts))[0]), per_count)
 
     patch.setattr("agent.metering.gates.to_milliwh", rounded)
-    patch.setattr("agent.service.deciding.to_milliwh", rounded)
+    patch.setattr("agent.service.decisions.to_milliwh", rounded)
 
 
 def no_length_check(patch: pytest.MonkeyPatch) -> None:
