@@ -11,6 +11,9 @@ SECONDS := 60
 SEEDS := 1000
 unexport SECONDS
 
+# Of `make test`: one worker a core, at most four; ARGS="-n 0" runs everything in one process (needed for --pdb).
+WORKERS := -n auto --maxprocesses 4 --dist loadgroup
+
 # Of `make fuzz`.
 RUNS := 200000
 TARGETS :=
@@ -30,7 +33,7 @@ demo: runtime ## a simulated factory of 26 meters, the agent, a broker and the p
 	@$(VENV)/metering-sim demo --seconds $(SECONDS)
 
 test: development programs ## the whole test suite (ARGS="..." goes to pytest)
-	@$(RUN) -m pytest $(ARGS)
+	@$(RUN) -m pytest $(WORKERS) $(ARGS)
 
 world: development ## SEEDS=1000 whole factories in virtual time, every fault there is
 	@$(VENV)/metering-sim world --seeds $(SEEDS)

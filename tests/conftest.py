@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -15,6 +16,7 @@ hypothesis.settings.register_profile("search", derandomize=False, deadline=None,
 hypothesis.settings.load_profile("repeatable")
 
 _missing = pytest.StashKey[set[str]]()
+_MISSING = "programs and abilities that are missing"
 
 
 @pytest.fixture
@@ -71,15 +73,31 @@ def _require(program: str, config: pytest.Config) -> None:
 
 
 def _do_without(what: str, message: str, config: pytest.Config) -> None:
-    config.stash.setdefault(_missing, set()).add(what)
+    _missing_of(config).add(what)
     if programs.in_ci():
         pytest.fail(message, pytrace=False)
     pytest.skip(message)
 
 
+def _missing_of(config: pytest.Config) -> set[str]:
+    return config.stash.setdefault(_missing, set[str]())
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands what it missed to the process that a person sees."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_MISSING] = sorted(_missing_of(session.config))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended; one that died has nothing to hand over, and its test has failed."""
+    _missing_of(node.config).update(getattr(node, "workeroutput", {}).get(_MISSING, []))
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """Say loudly what a green run has not tested."""
-    missing = config.stash.get(_missing, set[str]())
-    for program in sorted(missing):
+    for program in sorted(_missing_of(config)):
         line = f"WARNING: {program} is missing on this machine; the tests that need it did not run."
         terminalreporter.write_line(line, yellow=True, bold=True)

@@ -37,7 +37,7 @@ from agent.settings.tomlines import KeyPath, locate
 from agent.settings.values import JournalSettings, PlatformLink, Signing, Site
 from agent.settings.wired import Known, read_lines, read_meters
 
-__all__ = ["JournalSettings", "PlatformLink", "Signing", "Site", "load_site"]
+__all__ = ["JournalSettings", "PlatformLink", "Signing", "Site", "load_site", "parse", "site_of"]
 
 SIZE_MAX = 4_000_000
 """Bytes of the largest file that is read at all; a gateway with 247 meters has 60 kB."""
@@ -68,10 +68,27 @@ def load_site(path: Path, *, any_budget: bool = False, base: Path | None = None)
         ConfigError: with every fault of the file, of the files it names and of the profiles beside it.
     """
     data = _read(path)
-    document, lines = _parse(path, data)
+    document, lines = parse(path, data)
+    sha256 = hashlib.sha256(data).hexdigest()
+    return site_of(path, document, lines, sha256=sha256, any_budget=any_budget, base=base)
+
+
+def site_of(
+    path: Path,
+    document: dict[str, object],
+    lines: Mapping[KeyPath, int],
+    *,
+    sha256: str,
+    any_budget: bool = False,
+    base: Path | None = None,
+) -> Site:
+    """What the tables of a site file mean. `sha256` is that of its bytes, the rest as `load_site` and `parse` have it.
+
+    Raises:
+        ConfigError: with every fault of the file, of the files it names and of the profiles beside it.
+    """
     faults = FaultList(str(path), lines, _names(document))
-    reader = _Reader(path, document, faults, any_budget=any_budget, base=base)
-    site = reader.site(hashlib.sha256(data).hexdigest())
+    site = _Reader(path, document, faults, any_budget=any_budget, base=base).site(sha256)
     if site is None or faults:
         raise faults.error()
     return site
@@ -83,7 +100,7 @@ def load_site_profiles(path: Path) -> Mapping[str, Profile]:
     Raises:
         ConfigError: with every fault of the site's own profiles, or where the file itself cannot be read.
     """
-    document, lines = _parse(path, _read(path))
+    document, lines = parse(path, _read(path))
     faults = FaultList(str(path), lines, _names(document))
     profiles = _Reader(path, document, faults, any_budget=True).profiles()
     if profiles is None or faults:
@@ -109,7 +126,12 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _parse(path: Path, data: bytes) -> tuple[dict[str, object], dict[KeyPath, int]]:
+def parse(path: Path, data: bytes) -> tuple[dict[str, object], dict[KeyPath, int]]:
+    """The tables of a TOML file and the line of each key; `path` is only said.
+
+    Raises:
+        ConfigError: with one fault, where the bytes are no TOML.
+    """
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
         raise _unreadable(path, "begins with a byte order mark", "save it as plain UTF-8", line=1)
     try:

@@ -53,7 +53,11 @@ def _acknowledged(rig: Rig) -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The first test that needs the installation waits for it to be built, which takes a minute on a slow machine."""
+    """The first test that needs the installation waits for it to be built, which takes a minute on a slow machine.
+
+    All that need it run in one worker, so that it is built once.
+    """
     for item in items:
         if isinstance(item, pytest.Function) and "installation" in item.fixturenames:
             item.add_marker(pytest.mark.timeout(180))
+            item.add_marker(pytest.mark.xdist_group("evidence"))

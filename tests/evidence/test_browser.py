@@ -21,7 +21,7 @@ from tests.evidence.office import run
 from tests.evidence.test_recipe import AGENT, STRANGER, hard_life, put, resigned, with_delta
 
 DONE = "document.documentElement.dataset.state === 'done'"
-pytestmark = [pytest.mark.chromium, pytest.mark.jq]
+pytestmark = [pytest.mark.chromium, pytest.mark.jq, pytest.mark.xdist_group("evidence")]
 
 
 @pytest.fixture(scope="module")

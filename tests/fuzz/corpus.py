@@ -114,8 +114,21 @@ def seeds(name: str) -> list[bytes]:
 
 
 def _tomls() -> list[bytes]:
-    files = (config_path("site.example.toml"), *sorted(config_path("profiles").glob("*.toml"))[:3])
-    return [b'a.b = [1, "x"]\n[[m]]\nc = { d = """\nq""" }\n[m.n]\n', *(file.read_bytes() for file in files)]
+    """The paragraphs of the example site, the head of a profile, and what TOML has besides."""
+    profile = sorted(config_path("profiles").glob("*.toml"))[0].read_bytes()[:1_000]
+    paragraphs = (*config_path("site.example.toml").read_bytes().split(b"\n\n"), *profile.split(b"\n\n"))
+    odd = (
+        b'a.b = [1, "x"]\n[[m]]\nc = { d = """\nq""" }\n[m.n]\n',
+        b"a = 1979-05-27T07:32:00Z\r\nb = 1e9\r\nc = -inf\r\nd = 0x_f\n'e.f' = '''\n'''\n",
+        b'"\\u00e9" = [\n 1, # one\n [2,\n 3], {a.b = 4},\n]\n[[x.y]]\n[x.y.z]\n[[x.y]]\nk = true',
+    )
+    return [*odd, *(text + b"\n" for text in dict.fromkeys(paragraphs) if b"=" in text)]
+
+
+def _sites() -> list[bytes]:
+    """Edits of each kind (`sites`): alone, and two after one another."""
+    single = [bytes((edit, path, 7 * path & 255, 3)) for edit in range(8) for path in range(0, 60, 11)]
+    return [*single, *(one + other for one, other in zip(single, reversed(single), strict=True))]
 
 
 _SEEDS: Mapping[str, Callable[[], list[bytes]]] = {
@@ -128,5 +141,5 @@ _SEEDS: Mapping[str, Callable[[], list[bytes]]] = {
     "payload": lambda: [bytes((kind,)) + each for each in _payloads() for kind in range(6)],
     "packets": _packets,
     "toml": _tomls,
-    "site": lambda: _tomls()[:2],
+    "site": _sites,
 }

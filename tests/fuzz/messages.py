@@ -4,17 +4,12 @@ Each `check_...` takes any bytes and raises where a parser lets through an excep
 accepts something that does not read back as the same. Used by `targets`.
 """
 
-import functools
 import json
-import tempfile
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
-from unittest.mock import patch
 
 from agent.errors import ConfigError
-from agent.metering.profile import Profile
 from agent.reporting import strictjson
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.batch import Batch, broken_rules
@@ -35,15 +30,13 @@ from agent.reporting.envelope import (
 from agent.reporting.event import Event
 from agent.reporting.status import Status
 from agent.reporting.wire import WireError
-from agent.settings import site
-from agent.settings.catalogue import load_catalogue
-from agent.settings.profiles import ProfileShelf, load_profiles
-from agent.settings.tomlines import line_of, locate
+from agent.settings.site import parse
+from agent.settings.tomlines import line_of
 from simulators.broker import packets
 from simulators.broker.packets import V5, V311, Malformed
 from tests.fuzz.corpus import known_hashes, known_keys
-from tests.settings.example_site import write_site
 
+_NOWHERE = Path("site.toml")
 KINDS = (BATCH, DESCRIPTOR, ACKNOWLEDGEMENT, STATUS, ENROLMENT)
 
 
@@ -143,21 +136,22 @@ def _check_publish(flags: int, body: bytes, version: int) -> None:
 
 
 def check_toml(data: bytes) -> None:
-    """Every key that tomllib finds has a line, within the text, and the scanner finds nothing else."""
+    """The text of a site file: one fault in a line of it, or tables, with a line for every key and for nothing else."""
+    last = data.count(b"\n") + 1
     try:
-        text = data.decode("utf-8")
-        document = tomllib.loads(text)
-    except (ValueError, RecursionError):
+        document, lines = parse(_NOWHERE, data)
+    except ConfigError as error:
+        (fault,) = error.faults
+        _demand(bool(str(error)) and (fault.line is None or 1 <= fault.line <= last))
         return
-    lines = locate(text)
-    paths = set(_paths(document))
+    paths = set(paths_of(document))
     assert set(lines) == paths
-    last = text.count("\n") + 1
     assert all(1 <= line <= last for line in lines.values())
     assert all(line_of(lines, (*path, "absent")) == lines[path] for path in paths)
 
 
-def _paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+def paths_of(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    """The path of every key and of every element of a list."""
     inner: list[tuple[str | int, Any]] = []
     if isinstance(value, dict):
         inner = list(value.items())
@@ -165,52 +159,5 @@ def _paths(value: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | 
         inner = list(enumerate(value))
     found: list[tuple[str | int, ...]] = []
     for key, member in inner:
-        found += [(*path, key), *_paths(member, (*path, key))]
+        found += [(*path, key), *paths_of(member, (*path, key))]
     return found
-
-
-@functools.cache
-def _folder() -> tempfile.TemporaryDirectory[str]:
-    """A folder with all the files that the example names, until the process ends."""
-    folder = tempfile.TemporaryDirectory(prefix="fuzz-site-")
-    place = Path(folder.name)
-    write_site(place)
-    for name in ("ca.pem", "gw01.pem", "gw01.key"):
-        (place / name).write_bytes((place / "signing-key.pem").read_bytes())
-        (place / name).chmod(0o600)
-    return folder
-
-
-_load_profiles_once = functools.cache(load_profiles)
-_load_catalogue_once = functools.cache(load_catalogue)
-
-
-@functools.cache
-def _shipped(directory: Path) -> ProfileShelf:
-    return ProfileShelf(directory)
-
-
-def _shelf_once(directory: Path, over: Mapping[str, Profile]) -> Mapping[str, Profile]:
-    """The shipped profiles are no part of the input: what was read of them once stays read."""
-    shipped = _shipped(directory)
-    return {**{id: shipped[id] for id in shipped}, **over} if over else shipped
-
-
-def check_site(data: bytes) -> None:
-    """A site, or faults that can be printed; each with a line of the file."""
-    file = Path(_folder().name) / "site.toml"
-    file.write_bytes(data)
-    try:
-        with (
-            patch.object(site, "load_profiles", _load_profiles_once),
-            patch.object(site, "ProfileShelf", _shelf_once),
-            patch.object(site, "load_catalogue", _load_catalogue_once),
-        ):
-            found = site.load_site(file)
-    except ConfigError as error:
-        last = data.count(b"\n") + 1
-        lines = [fault.line for fault in error.faults if fault.file == str(file)]
-        _demand(bool(error.faults and str(error)))
-        _demand(all(line is None or 1 <= line <= last for line in lines))
-        return
-    assert found.plant.meters and found.interval_ms > 0

@@ -3,7 +3,7 @@
 import random
 from collections.abc import Callable, Iterator, Mapping
 
-from tests.fuzz import framing, messages
+from tests.fuzz import framing, messages, sites
 from tests.fuzz.corpus import seeds
 
 TARGETS: Mapping[str, Callable[[bytes], None]] = {
@@ -16,7 +16,7 @@ TARGETS: Mapping[str, Callable[[bytes], None]] = {
     "payload": messages.check_payload,
     "packets": messages.check_packets,
     "toml": messages.check_toml,
-    "site": messages.check_site,
+    "site": sites.check_site,
 }
 
 _ODD = (

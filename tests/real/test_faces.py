@@ -18,6 +18,9 @@ from simulators.ports import free_port
 MEMORY_MB_MAX = 64
 """Of the whole daemon, with everything on."""
 
+pytestmark = pytest.mark.xdist_group("faces")
+"""One installation for all of them."""
+
 
 class Installation(Rig):
     """A rig whose agent serves metrics."""

@@ -13,7 +13,7 @@ import pytest
 from agent.resources import config_path
 
 ROOT = Path(__file__).resolve().parents[2]
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("wheel")]
 
 InstalledRun = Callable[[str], str]
 

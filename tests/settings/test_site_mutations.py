@@ -47,6 +47,9 @@ VALUES = (
 )
 """What a person, a script or a hostile hand may write where another value belongs."""
 
+pytestmark = pytest.mark.xdist_group("site mutations")
+"""What is read once serves all of them."""
+
 
 @pytest.fixture(autouse=True, scope="module")
 def profiles_read_once() -> Iterator[None]:
