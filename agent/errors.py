@@ -14,7 +14,8 @@
     │   ├── MeterRefused       Modbus exception 1, 2, 3, 4, 10 or 11
     │   └── UplinkRefused      an MQTT reason code that means "not delivered"
     └── JournalDamaged       stored data fails its own check: stop rather than guess
-        └── JournalFailed      a read, a write or a sync of it failed: only a new process knows what the file holds
+        ├── JournalFailed      a read, a write or a sync of it failed: only a new process knows what the file holds
+        └── JournalDoubtful    a question was refused in a way that proves nothing of the file: it has to be judged
 
 Foreign exceptions end at the adapter. A message names the place, the fact and the remedy.
 """
@@ -123,3 +124,10 @@ class JournalDamaged(MeteringError):
 
 class JournalFailed(JournalDamaged):
     """The disk failed under the journal; what is stored may be sound, and only a new process can tell."""
+
+
+class JournalDoubtful(JournalDamaged):
+    """The database refused a question for a reason that proves nothing: rot in its schema, or a fault of this program.
+
+    The next start judges the whole file; a sound one is never replaced.
+    """

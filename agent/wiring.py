@@ -128,64 +128,71 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> bool:
     storage = JournalThread(lambda: _open_journal(site, clock))
     await storage.open()
     try:
-        await _mark_started(site, storage)
-        await _settle_keys(site, signers, storage)
-        stages = _wire(site, signers, platform_keys, storage, clock)
-        web = _web(site)
-        overview = _overview(site, signers, stages, lambda: web.problem if web is not None else None)
-        tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
-        courier = _courier(site, signers, stages)
-        takeover = _takeover(site, stages, stop)
-        control = ControlSocket(
-            site.control_socket,
-            {
-                "status": lambda _: overview.now(),
-                "trace": tracer.answer,
-                "preview": Previewer(storage).answer,
-                "balance": Balancer(storage).answer,
-                "exchange": Exchanges(site.plant.meters, stages.workers, storage, clock).answer,
-                "state": Corrections(site.plant.meters, storage, clock).answer,
-            },
-            {
-                "export": lambda arguments: lines_of(storage, Period.from_arguments(arguments)),
-                "courier": courier.export,
-                "courier-ingest": courier.ingest,
-                "read-line": takeover.read,
-                "examine": takeover.examine,
-                "take-over": takeover.take_over,
-            },
-        )
-        await control.open()
-        try:
-            if web is not None:
-                await web.open(_pages(overview))
-            log.info(
-                "started",
-                extra=pairs(
-                    "M1001",
-                    version=__version__,
-                    gateway=f"{site.plant.org}/{site.plant.agent}",
-                    lines=len(site.plant.lines),
-                    meters=len(site.plant.meters),
-                    site=site.path,
-                ),
-            )
-            await _run_stages(site, stages, stop)
-            return takeover.asked
-        finally:
-            if web is not None:
-                await web.close()
-            await control.close()
+        return await _run_on(site, signers, platform_keys, storage, clock, stop)
+    except JournalDamaged as error:
+        note_damage(_journal_place(site), error)
+        raise
     finally:
         await storage.close()
 
 
-async def _run_stages(site: Site, stages: Stages, stop: asyncio.Event) -> None:
+async def _run_on(
+    site: Site,
+    signers: Signers,
+    platform_keys: PublicKeys,
+    storage: JournalThread,
+    clock: Clock,
+    stop: asyncio.Event,
+) -> bool:
+    """The same on an open journal."""
+    await _mark_started(site, storage)
+    await _settle_keys(site, signers, storage)
+    stages = _wire(site, signers, platform_keys, storage, clock)
+    web = _web(site)
+    overview = _overview(site, signers, stages, lambda: web.problem if web is not None else None)
+    tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
+    courier = _courier(site, signers, stages)
+    takeover = _takeover(site, stages, stop)
+    control = ControlSocket(
+        site.control_socket,
+        {
+            "status": lambda _: overview.now(),
+            "trace": tracer.answer,
+            "preview": Previewer(storage).answer,
+            "balance": Balancer(storage).answer,
+            "exchange": Exchanges(site.plant.meters, stages.workers, storage, clock).answer,
+            "state": Corrections(site.plant.meters, storage, clock).answer,
+        },
+        {
+            "export": lambda arguments: lines_of(storage, Period.from_arguments(arguments)),
+            "courier": courier.export,
+            "courier-ingest": courier.ingest,
+            "read-line": takeover.read,
+            "examine": takeover.examine,
+            "take-over": takeover.take_over,
+        },
+    )
+    await control.open()
     try:
+        if web is not None:
+            await web.open(_pages(overview))
+        log.info(
+            "started",
+            extra=pairs(
+                "M1001",
+                version=__version__,
+                gateway=f"{site.plant.org}/{site.plant.agent}",
+                lines=len(site.plant.lines),
+                meters=len(site.plant.meters),
+                site=site.path,
+            ),
+        )
         await run_until(stages, stop)
-    except JournalDamaged as error:
-        note_damage(_journal_place(site), error)
-        raise
+        return takeover.asked
+    finally:
+        if web is not None:
+            await web.close()
+        await control.close()
 
 
 def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
@@ -206,6 +213,11 @@ def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
         log.critical(
             "the journal was damaged; it was moved aside and a new one was begun",
             extra=pairs("M1303", moved_to=opened.aside, batches_saved=saved.batches, batches_lost=saved.lost),
+        )
+    if opened.cleared is not None:
+        log.error(
+            "the journal was said to be damaged; all of it was judged and it is sound, so it is kept",
+            extra=pairs("M1310", said=opened.cleared),
         )
     former = journal.state().owner
     if former in (None, _owner(site)):

@@ -13,7 +13,7 @@ import apsw
 
 from agent.adapters.journal import SqliteJournal
 from agent.adapters.journal.connection import Row, Value, statements_of
-from agent.errors import JournalDamaged, JournalFailed, JournalFull, JournalHeld
+from agent.errors import JournalDamaged, JournalDoubtful, JournalFailed, JournalFull, JournalHeld
 from agent.service.journal import Journal
 from simulators.world.disk import Disk, DiskFile, DiskVfs
 
@@ -63,7 +63,9 @@ class WorldConnection:
                 return error
             case apsw.IOError() | apsw.CantOpenError():
                 return JournalFailed(f"{self._path}: {error}")
-        return JournalDamaged(f"{self._path}: {error}")
+            case apsw.CorruptError() | apsw.NotADBError() | apsw.FormatError():
+                return JournalDamaged(f"{self._path}: {error}")
+        return JournalDoubtful(f"{self._path}: {error}")
 
 
 class WorldFiles:
@@ -75,6 +77,11 @@ class WorldFiles:
     def exists(self, path: Path) -> bool:
         """Whether there is such a file."""
         return str(path) in self._disk.files
+
+    def is_readable(self, path: Path) -> bool:
+        """A disk that answers gives every byte, though perhaps another one than was written."""
+        self._answer()
+        return self.exists(path)
 
     def move(self, path: Path, to: Path) -> None:
         """Rename a file."""

@@ -1,22 +1,16 @@
 """The journal in SQLite: one file, one connection, one thread, one process.
 
-`connection` is the door to the database, `files` to the folder, `opening` opens it and puts in order what is not;
-`sqlite` keeps the promises of `agent.service.journal` in tables that `schema` makes by numbered migrations, `rows` says
-what their values mean, `room` keeps them within the budget. `soundness` judges a file that was not left in good order,
-`salvage` saves what a damaged one still proves. `thread` takes the journal off the event loop.
+`connection` is the door to the database, `files` to the folder, `opening` opens it; `sqlite` keeps the promises of
+`agent.service.journal` in tables that `schema` makes by numbered migrations, `rows` says what their values mean, `room`
+keeps them within the budget. `soundness` judges a file that was not left in good order, `replacing` puts a new one in
+the place of one that is damaged, `salvage` saves what that one still proves. `thread` takes the journal off the event
+loop.
 """
 
 from agent.adapters.journal.connection import Connection, StdlibConnection
 from agent.adapters.journal.files import Files, FolderFiles
-from agent.adapters.journal.opening import (
-    Opened,
-    Place,
-    note_damage,
-    open_at,
-    open_journal,
-    open_or_replace,
-    set_aside,
-)
+from agent.adapters.journal.opening import Place, open_at, open_journal
+from agent.adapters.journal.replacing import Opened, note_damage, open_or_replace, set_aside
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.adapters.journal.thread import JournalThread
 

@@ -10,7 +10,14 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from agent.errors import JournalDamaged, JournalFailed, JournalFull, JournalHeld, JournalUnusable
+from agent.errors import (
+    JournalDamaged,
+    JournalDoubtful,
+    JournalFailed,
+    JournalFull,
+    JournalHeld,
+    JournalUnusable,
+)
 
 Value = int | str | bytes | None
 Row = tuple[Value, ...]
@@ -19,6 +26,9 @@ _FULL = {sqlite3.SQLITE_FULL}
 _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _UNUSABLE = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
 """A sound file behind wrong rights or a read-only mount, or no memory; it must not be replaced by a new one."""
+_DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+_NO_TEXT = "Could not decode to UTF-8"
+"""What Python says, without a code of SQLite, where the bytes of a text are none."""
 
 
 class Connection(Protocol):
@@ -83,7 +93,9 @@ class StdlibConnection:
             return error
         if code == sqlite3.SQLITE_IOERR:
             return JournalFailed(f"{self._path}: {error}")
-        return JournalDamaged(f"{self._path}: {error}")
+        if code in _DAMAGED or str(error).startswith(_NO_TEXT):
+            return JournalDamaged(f"{self._path}: {error}")
+        return JournalDoubtful(f"{self._path}: {error}")
 
 
 def statements_of(script: str) -> list[str]:

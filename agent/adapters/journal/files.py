@@ -7,6 +7,7 @@ import errno
 import fcntl
 import os
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
@@ -22,13 +23,16 @@ _SPARE_FACTOR = 4
 
 
 class Files(Protocol):
-    """What the journal needs of the folder it lies in. Any method but `exists` may raise JournalFailed."""
+    """What the journal needs of the folder it lies in. Any method may raise JournalFailed or JournalUnusable."""
 
     def exists(self, path: Path) -> bool:
         """Whether there is such a file."""
 
+    def is_readable(self, path: Path) -> bool:
+        """Whether the disk gives every byte of a file; False where it has lost some of them."""
+
     def move(self, path: Path, to: Path) -> None:
-        """Rename a file, durably."""
+        """Rename a file, durably. Raises JournalFull, JournalUnusable or JournalFailed."""
 
     def remove(self, path: Path) -> None:
         """Delete a file if it is there."""
@@ -53,21 +57,35 @@ class Files(Protocol):
         """Write a short note; it need not survive a loss of power."""
 
     def marked(self, path: Path) -> str | None:
-        """The note, None if there is none."""
+        """The note, None if there is none; one that cannot be read is an empty one."""
 
 
 class FolderFiles:
     """The files of a real folder."""
 
     def exists(self, path: Path) -> bool:
-        return path.exists()
+        try:
+            return path.exists()
+        except OSError as error:
+            raise _meaning(error, path, "cannot be looked for") from error
+
+    def is_readable(self, path: Path) -> bool:
+        try:
+            with path.open("rb", buffering=0) as file:
+                while file.read(_PIECE):
+                    pass
+        except OSError as error:
+            if error.errno == errno.EIO:
+                return False
+            raise _meaning(error, path, "cannot be read") from error
+        return True
 
     def move(self, path: Path, to: Path) -> None:
         try:
             path.rename(to)
             _sync_folder(to.parent)
         except OSError as error:
-            raise JournalFailed(f"{path}: cannot be renamed to {to.name}: {error}") from error
+            raise _meaning(error, path, f"cannot be renamed to {to.name}") from error
 
     def remove(self, path: Path) -> None:
         try:
@@ -84,8 +102,8 @@ class FolderFiles:
                 copy.replace(path)
                 _sync_folder(path.parent)
         except OSError as error:
-            copy.unlink(missing_ok=True)
-            raise _meaning(error, guarded_by) from error
+            _unlink_if_possible(copy)
+            raise _meaning(error, guarded_by, "its write-ahead log cannot be written anew") from error
 
     def reserve(self, path: Path, size: int) -> None:
         try:
@@ -97,7 +115,7 @@ class FolderFiles:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            path.unlink(missing_ok=True)
+            _unlink_if_possible(path)
             if error.errno not in _NOT_NOW:
                 raise JournalFailed(f"{path}: cannot be laid down: {error}") from error
 
@@ -109,11 +127,17 @@ class FolderFiles:
 
     def marked(self, path: Path) -> str | None:
         try:
-            return path.read_text("utf-8")
+            return path.read_text("utf-8", errors="replace")
         except FileNotFoundError:
             return None
-        except (OSError, ValueError) as error:
-            raise JournalFailed(f"{path}: cannot be read: {error}") from error
+        except OSError:  # whatever it said: what is wrong with the journal is found again
+            return ""
+
+
+def _unlink_if_possible(path: Path) -> None:
+    """Take back what was half written; where not even that is possible, what failed before is what is told."""
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
 
 
 def _copy_synced(path: Path, copy: Path) -> None:
@@ -124,7 +148,7 @@ def _copy_synced(path: Path, copy: Path) -> None:
         os.fsync(new.fileno())
 
 
-def _meaning(error: OSError, database: Path) -> RetryLater | JournalFailed:
+def _meaning(error: OSError, database: Path, what: str) -> RetryLater | JournalFailed:
     """Like the connection's: what to do about it decides what it is."""
     match error.errno:
         case errno.EAGAIN | errno.EACCES if isinstance(error, BlockingIOError):
@@ -132,12 +156,12 @@ def _meaning(error: OSError, database: Path) -> RetryLater | JournalFailed:
                 f"{database}: another process has the journal open; only one metering-agent may run on it"
             )
         case errno.ENOSPC | errno.EDQUOT:
-            return JournalFull(f"{database}: no room beside the journal ({error})")
+            return JournalFull(f"{database}: {what}: no room beside the journal ({error})")
         case errno.EROFS | errno.EACCES | errno.EPERM | errno.ENOENT:
             return JournalUnusable(
-                f"{database}: {error}; see that this user may write the file and its folder"
+                f"{database}: {what}: {error}; see that this user may write the file and its folder"
             )
-    return JournalFailed(f"{database}: its write-ahead log cannot be written anew: {error}")
+    return JournalFailed(f"{database}: {what}: {error}")
 
 
 def _sync_folder(folder: Path) -> None:

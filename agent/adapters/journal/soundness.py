@@ -2,16 +2,33 @@
 
 SQLite's own check sees the shape of its pages. Beyond it the same things are told twice in a journal, and have to
 agree: where the chain stands and the newest batch, where each meter stands, its newest reading and its newest delta.
+
+Where something seemed to be damaged while the agent ran, all of the file is read and judged (`check_all`): what is
+found again is damage, and what is not was something else.
 """
 
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import integer, text
-from agent.adapters.journal.sealed import BATCH, batch_in, batch_of
+from agent.adapters.journal.sealed import BATCH, batch_in, batch_of, descriptor_of
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.errors import JournalDamaged
+from agent.service.journal import KeptBatch
 
 _NEWEST = 16
 """So many batches are opened; each interval has a delta of every meter that could be read."""
+
+
+_PAGE = 64
+_SHAPE = (
+    "SELECT m.type || ' ' || m.name FROM sqlite_schema m WHERE m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' UNION ALL"
+    " SELECT m.name || '.' || c.name || ' ' || c.type FROM sqlite_schema m JOIN pragma_table_info(m.name) c"
+    " WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+)
+
+
+def shape_of(connection: Connection) -> frozenset[str]:
+    """The names of its tables, columns, indices and triggers. A text of SQL may differ between versions of SQLite."""
+    return frozenset(text(row[0]) for row in connection.execute(_SHAPE))
 
 
 def check(connection: Connection, journal: SqliteJournal) -> None:
@@ -25,6 +42,57 @@ def check(connection: Connection, journal: SqliteJournal) -> None:
     journal.latest_descriptor()
     _check_chain(connection, journal)
     _check_heads(connection, journal)
+
+
+def check_all(connection: Connection, journal: SqliteJournal) -> None:
+    """Read and judge everything. Takes a minute for a gigabyte, little memory. Raises JournalDamaged."""
+    check(connection, journal)
+    answer = [row[0] for row in connection.execute("PRAGMA integrity_check(5)")]
+    if answer != ["ok"] or connection.execute("PRAGMA foreign_key_check"):
+        raise JournalDamaged(f"the journal fails its whole check: {'; '.join(map(str, answer))}")
+    for read in (
+        journal.memories,
+        journal.doubts,
+        journal.orders,
+        journal.clock_stretches,
+        journal.statements,
+        journal.key_uses,
+        journal.refused_chains,
+    ):
+        read()
+    for row in connection.execute("SELECT hash FROM descriptors"):
+        kept = journal.descriptor(text(row[0]))
+        if kept is not None:
+            descriptor_of(kept)
+    last = 0
+    while receipts := journal.acknowledgements(after_day=last, limit=_PAGE):
+        last = receipts[-1].day
+    _check_batches(journal)
+
+
+def _check_batches(journal: SqliteJournal) -> None:
+    """Each is what its hash says and what its row says of it, and follows the one before it."""
+    before: KeptBatch | None = None
+    last, end = 0, journal.last_ordinal()
+    while page := journal.batches_between(after_ordinal=last, up_to_ordinal=end, limit=_PAGE):
+        for kept in page:
+            _check_batch(kept, before)
+            before, last = kept, kept.ordinal
+
+
+def _check_batch(kept: KeptBatch, before: KeptBatch | None) -> None:
+    head = kept.head
+    follows = before is not None and (before.head.chain, before.head.seq + 1) == (head.chain, head.seq)
+    if follows and before is not None and kept.prev != before.head.hash:
+        raise JournalDamaged(
+            f"batch {head.chain}/{head.seq} in the journal does not follow the one before it"
+        )
+    if kept.jws is None:
+        return
+    batch = batch_of(kept)
+    told = (batch.chain, batch.seq, batch.prev, batch.prev_chain, batch.iat_ms)
+    if told != (head.chain, head.seq, kept.prev, kept.prev_chain, kept.sealed_ms):
+        raise JournalDamaged(f"batch {head.chain}/{head.seq} in the journal is not where it belongs")
 
 
 def _check_chain(connection: Connection, journal: SqliteJournal) -> None:
