@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 
-from agent.metering.interval import Timed
+from agent.metering.interval import Timed, elapsed_ms
 from agent.metering.ledger import Basis, Head, Point
 from agent.metering.profile import Quantity, Register, WordType
 
@@ -82,8 +82,14 @@ def is_confirmed(reads: Sequence[Point], bound: Bound) -> bool:
 
 
 def add(doubt: Doubt | None, point: Point, bound: Bound) -> Doubt:
-    """The doubt with one more reading; it begins anew where the reading does not run on from the last."""
-    if doubt is not None and runs_on(doubt.points[-1], point, bound):
+    """The doubt with one more reading; it begins anew where the reading does not run on from the last.
+
+    So it does where nobody knows how long it was between the two, after a start of the machine without a clock: any
+    register could follow any other then, a true one a misread.
+    """
+    if doubt is None or elapsed_ms(doubt.points[-1], point) is None:
+        return Doubt((point,))
+    if runs_on(doubt.points[-1], point, bound):
         return Doubt((*doubt.points, point)[-READS:])
     return Doubt((point,))
 

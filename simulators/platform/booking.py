@@ -267,8 +267,20 @@ class Booking:
             meter, x.epoch, x.booked_n + 1, n_last, "bridge", x.booked_position, x.booked_register, register,
             roll, energy, x.booked_end_ms, end_ms, "gap",
         )  # fmt: skip
-        self._append(dossier, span, x, source)
+        self._append(dossier, span, x, replace(source, descriptor_id=self._read_under(span, dossier, source)))
         return True
+
+    def _read_under(self, span: Span, dossier: Dossier, source: Source) -> int:
+        """The descriptor of a bridge: that of the first held delta in it, which knew the ratio and the step.
+
+        What closes the span may have come under the next descriptor already: a new ratio, another step.
+        """
+        held = self._store.first(
+            "SELECT descriptor_id FROM held WHERE agent_id = ? AND meter = ? AND epoch = ? AND n BETWEEN ? AND ?"
+            " ORDER BY n LIMIT 1",
+            (dossier.agent_id, span.meter, span.epoch, span.n_first, span.n_last),
+        )
+        return source.descriptor_id if held is None else int(held[0])
 
     def _known_roll(self, dossier: Dossier, meter: str, x: Standing, n_last: int) -> int:
         """The modulus, if the span rolled over for certain: a held delta says so, or it lies in a hole.

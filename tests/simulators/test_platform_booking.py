@@ -212,6 +212,18 @@ def test_an_epoch_event_closes_the_old_epoch_up_to_last(gateway: Gateway) -> Non
     assert [gap.kind for gap in queries.gaps(bench.store)] == ["held", "bridge", "hole"]
 
 
+def test_a_bridge_belongs_to_the_map_of_the_deltas_it_stands_for(gateway: Gateway) -> None:
+    """Its end is said by an epoch under the next map: another ratio, another step (seed 2043 of the world)."""
+    bench = held_bench(gateway, 2)
+    bench.send(gateway.interval(100), gateway.interval(20))
+    under = "SELECT descriptor_id FROM booked WHERE kind = ? ORDER BY booked_id"
+    carried = gateway.describe(described("m1", num=20_000))
+    bench.send(gateway.say([], [*carried, gateway.exchange("m1", 7, reason="ratio")]), gateway.interval(40))
+    assert bench.booked("m1")[1:] == [("bridge", 1, 2, 2, 20), ("delta", 2, 1, 1, 40)]
+    before, after = bench.store.rows(under, ("delta",))
+    assert bench.store.rows(under, ("bridge",)) == [before] != [after]
+
+
 def test_an_epoch_in_one_batch_with_the_deltas_around_it(bench: Bench, gateway: Gateway) -> None:
     bench.send(gateway.interval(100))
     gateway.now_ms += MINUTE_MS

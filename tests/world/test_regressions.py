@@ -25,6 +25,16 @@ ONCE_BROKEN = {
         2,
         "platform-down.2,exchange.1,old-image.1,clock-step.1,ack-wrong-hash.2",
     ),
+    "the platform booked a bridge under the ratio that began when its span was over": (
+        2043,
+        2,
+        "half-open.1,ratio.1,bad-start.1",
+    ),
+    "a zero that was misread before a start in 1970 was taken for the first register of the meter after it": (
+        2050,
+        2,
+        "wakes-wrong.1,unplugged.2,clock-unset.2,exchange.3",
+    ),
 }
 
 
