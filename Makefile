@@ -14,6 +14,9 @@ unexport SECONDS
 # Of `make test`: one worker a core, at most four; ARGS="-n 0" runs everything in one process (needed for --pdb).
 WORKERS := -n auto --maxprocesses 4 --dist loadgroup
 
+# Of `make lab`, whose campaigns mostly wait.
+CAMPAIGNS := -n 3 --dist worksteal
+
 # Of `make fuzz`.
 RUNS := 200000
 TARGETS :=
@@ -57,7 +60,7 @@ real: development programs ## the long campaign: real processes, real faults (5 
 	@$(RUN) -m pytest tests/real -m real --timeout 900 $(ARGS)
 
 lab: development programs ## the fault lab: kills, power cuts, failing disks, clocks, cables (as root, 30 minutes)
-	@$(RUN) -m pytest tests/lab -m lab $(ARGS)
+	@$(RUN) -m pytest tests/lab -m lab $(CAMPAIGNS) $(ARGS)
 
 bench: development programs ## every figure of the bus, against the physical limit and other programs (ARGS="rtu --quick")
 	@$(RUN) -m tests.bench $(ARGS)

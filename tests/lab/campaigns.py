@@ -5,24 +5,20 @@ every moment is looked at: the platform's books add up, and nothing that it book
 """
 
 import random
-import re
 import signal
 import time
 from collections import Counter
-from pathlib import Path
+from collections.abc import Sequence
 
 from agent.cli.exits import CONFIGURATION
-from tests.lab.installation import PATIENCE_S, Installation
+from tests.lab.installation import Installation
 from tests.lab.places import Disk
-from tests.support.mosquitto import Mosquitto
-from tests.support.programs import find
-
-SYNCS = "fdatasync,fsync"
+from tests.lab.tracing import SYNCS, calls, injected, strace
 
 
-def kill_agent(lab: Installation, rounds: int) -> None:
+def kill_agent(lab: Installation, rounds: int, *, seed: int = 0) -> None:
     """SIGKILL 50 to 1500 ms after the start, every other time counted from when it is up and seals."""
-    chance = random.Random(rounds)
+    chance = random.Random(seed)
     for number in range(rounds):
         began = time.monotonic()
         lab.start_agent()
@@ -48,39 +44,10 @@ def storm_of_restarts(lab: Installation, rounds: int) -> None:
     lab.kill("agent")
 
 
-def kill_broker(lab: Installation, mosquitto: Mosquitto, rounds: int) -> None:
-    """SIGKILL of a broker that keeps nothing; every other time with batches that it had given a PUBACK for.
-
-    Those are in nobody's hands then but the agent's: they had left for a platform that hangs, and that is killed too.
-    """
-    chance = random.Random(rounds)
-    for number in range(rounds):
-        if (
-            number % 4 == 0
-        ):  # a fifth closing within seconds looks like a second client of the same name: patience
-            lab.kill_if_alive("agent")
-            lab.recover()
-        if number % 2:
-            lab.freeze("platform")
-            wanted = lab.published() + 2
-            lab.wait_until(lambda: lab.published() >= wanted, PATIENCE_S, "two PUBACKs")  # noqa: B023
-            lab.kill("platform")
-        time.sleep(chance.uniform(0, 0.5))
-        mosquitto.kill()
-        began, acknowledged = time.monotonic(), lab.acknowledged()
-        mosquitto.start()
-        if "platform" not in lab.processes:
-            lab.start_platform()
-        lab.wait_until(lambda: lab.acknowledged() > acknowledged, PATIENCE_S, "acknowledged again")  # noqa: B023
-        lab.note_recovery(began)
-        lab.check_books()
-    lab.kill("agent")
-
-
-def cut_power(lab: Installation, disk: Disk, rounds: int) -> None:
+def cut_power(lab: Installation, disk: Disk, rounds: int, *, seed: int = 0) -> None:
     """The disk takes nothing any more at a random moment of the agent's life, which goes on a little."""
     lab.recover()
-    chance = random.Random(rounds)
+    chance = random.Random(seed)
     for _ in range(rounds):
         time.sleep(chance.uniform(0, 1.2))
         disk.cut_power()
@@ -96,40 +63,27 @@ def cut_power(lab: Installation, disk: Disk, rounds: int) -> None:
     lab.kill("agent")
 
 
-def _strace(folder: Path, *expressions: str) -> tuple[str, ...]:
-    """strace as a bystander (-D: the agent stays our child), which stops only at the calls that are named.
-
-    At all calls, which is slow, where a signal is injected: with --seccomp-bpf strace 6.1 sends none after the first
-    call (measured: when=3 never came, an injected error did).
-    """
-    options = [option for expression in expressions for option in ("-e", expression)]
-    fast = () if any("signal=" in expression for expression in expressions) else ("--seccomp-bpf",)
-    return (str(find("strace")), "-D", "-f", *fast, "-qq", "-o", str(folder / "strace"), *options)
-
-
 def calls_of_a_life(lab: Installation) -> Counter[str]:
     """How often the journal's thread writes and syncs from a start after a kill until two batches are sealed."""
-    lab.start_agent(under=_strace(lab.folder, f"trace=pwrite64,{SYNCS}"))
+    lab.start_agent(under=strace(lab.folder, f"trace=pwrite64,{SYNCS}"))
     lab.await_cuts(2)
     lab.kill("agent")
-    found = re.findall(r"^(\d+) +(\w+)\(", (lab.folder / "strace").read_text(errors="replace"), re.MULTILINE)
-    journal_thread = Counter(thread for thread, _ in found).most_common(1)[0][0]
-    return Counter(call for thread, call in found if thread == journal_thread)
+    return calls(lab.folder)
 
 
-def inject(lab: Installation, call: str, what: str, count: int, *, every: int = 1) -> tuple[int, int]:
-    """At the first, second ... `count`th such call of a life, each in a life of its own, `what` happens.
+def inject(lab: Installation, call: str, what: str, numbers: Sequence[int]) -> tuple[int, int]:
+    """At the call of each of these numbers, counted from a start and each in a life of its own, `what` happens.
 
     Gives how often it did, and how often the agent ended by itself. After a failed write or sync it has to: only a new
     process can know what the file holds.
     """
     hits = ends = 0
-    for number in range(1, count + 1, every):
+    for number in numbers:
         lab.start_agent(
-            under=_strace(lab.folder, f"trace={call}", f"inject={call}:{what}:when={number}"),
+            under=strace(lab.folder, f"trace={call}", f"inject={call}:{what}:when={number}"),
         )
         code = lab.await_end(cuts=3)
-        hit = code == -signal.SIGKILL if "KILL" in what else _failed(lab)
+        hit = code == -signal.SIGKILL if "KILL" in what else injected(lab.folder) > 0
         hits += hit
         ends += code is not None
         if hit and "EIO" in what:
@@ -143,10 +97,6 @@ def inject(lab: Installation, call: str, what: str, count: int, *, every: int = 
             lab.kill("agent")
         lab.check_books()
     return hits, ends
-
-
-def _failed(lab: Installation) -> bool:
-    return "(INJECTED" in (lab.folder / "strace").read_text(errors="replace")
 
 
 def fill_disk(lab: Installation, disk: Disk, rounds: int) -> None:

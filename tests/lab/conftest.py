@@ -3,17 +3,20 @@
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.lab.installation import Installation
 from tests.lab.places import Disk, Forbidden, Network, loop_disk, small_disk
+from tests.lab.slowdisk import Manager
 from tests.support.mosquitto import Mosquitto
 
 Told = Callable[[str, str], None]
 Need = Callable[[str], None]
 
 _lines = pytest.StashKey[list[str]]()
+_LINES = "what the campaigns of the lab came to"
 
 
 @pytest.fixture
@@ -28,9 +31,24 @@ def told(request: pytest.FixtureRequest) -> Told:
     return tell
 
 
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of pytest-xdist hands its lines to the process that a person sees."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_LINES] = session.config.stash.get(_lines, list[str]())
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """A worker has ended; one that died has nothing to hand over, and its campaign has failed."""
+    lines = getattr(node, "workeroutput", {}).get(_LINES, [])
+    node.config.stash.setdefault(_lines, list[str]()).extend(lines)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
     """One line for every campaign."""
-    for line in config.stash.get(_lines, []):
+    lines = config.stash.get(_lines, list[str]())
+    for line in sorted(lines):
         terminalreporter.write_line(line)
 
 
@@ -38,6 +56,25 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 def lab(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Installation]:
     """An installation that is up but for its agent."""
     yield from _installation(mosquitto, tmp_path, None)
+
+
+@pytest.fixture
+def lab_of_weeks(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Installation]:
+    """An installation whose platform lives through a week and a day whenever it is told to."""
+    yield from _installation(mosquitto, tmp_path, None, calendar=True)
+
+
+@pytest.fixture
+def lab_of_ten_seconds(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Installation]:
+    """An installation that polls each second and seals each ten."""
+    yield from _installation(mosquitto, tmp_path, None, interval="10s", poll="1s")
+
+
+@pytest.fixture
+def manager(tmp_path: Path) -> Iterator[Manager]:
+    """A service manager that listens."""
+    with Manager(tmp_path) as made:
+        yield made
 
 
 @pytest.fixture
@@ -91,7 +128,16 @@ def network(impossible: Need) -> Iterator[Network]:
     made.__exit__(None, None, None)
 
 
-def _installation(mosquitto: Mosquitto, folder: Path, disk: Path | None) -> Iterator[Installation]:
-    with Installation(folder / "rig", mosquitto.url, disk=disk) as made:
+def _installation(
+    mosquitto: Mosquitto,
+    folder: Path,
+    disk: Path | None,
+    *,
+    interval: str = "1s",
+    poll: str = "5s",
+    calendar: bool = False,
+) -> Iterator[Installation]:
+    with Installation(folder / "rig", mosquitto.url, disk=disk, interval=interval, calendar=calendar) as made:
+        made.edit_site('poll = "5s"', f'poll = "{poll}"', times=2)
         made.start_surroundings()
         yield made

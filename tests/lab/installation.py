@@ -11,11 +11,15 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent.adapters.journal import open_journal
+from agent.service.acknowledge import KEEP_DAYS_MIN
 from simulators.demo.rig import MeterPlace, Rig, places
 from simulators.platform.queries import broken_books
 from simulators.platform.store import Store
+from tests.lab.faketime import FakedClock
 from tests.real.torment import evidence_of
 
+DAY_S = 86_400
 PATIENCE_S = 150
 """Until something has to have recovered. No measure of speed: the machine may be busy with other things."""
 
@@ -36,28 +40,47 @@ class Installation(Rig):
         *,
         disk: Path | None = None,
         meters: Sequence[MeterPlace] | None = None,
+        interval: str = "1s",
+        calendar: bool = False,
     ) -> None:
+        """With a `calendar` days can pass at the platform, and the agent keeps what was acknowledged for seven only."""
         self.disk = disk or folder / "disk"
         self.disk.mkdir(parents=True, exist_ok=True)
         self.worst_recovery_s = 0.0
-        super().__init__(folder, "1s", broker, speed=60, meters=few_places() if meters is None else meters)
+        super().__init__(
+            folder, interval, broker, speed=60, meters=few_places() if meters is None else meters
+        )
         self.edit_site('path = "journal.db"', f'path = "{self.journal}"')
+        self._calendar = FakedClock(folder / "calendar") if calendar else None
+        if calendar:
+            self.edit_site("[journal]", f"[journal]\nkeep_acknowledged_days = {KEEP_DAYS_MIN}")
 
     @property
     def journal(self) -> Path:
         """The agent's journal."""
         return self.disk / "journal.db"
 
-    def edit_site(self, old: str, new: str) -> None:
-        """Replace what stands in the site file exactly once."""
+    def edit_site(self, old: str, new: str, *, times: int = 1) -> None:
+        """Replace what stands in the site file so many times."""
         text = self.site.read_text()
-        assert text.count(old) == 1, old
+        assert text.count(old) == times, old
         self.site.write_text(text.replace(old, new))
 
     def start_surroundings(self) -> None:
         """Everything but the agent."""
         self.start_meters()
         self.start_platform()
+
+    def start_platform(self, *more: str, environment: Mapping[str, str] | None = None) -> None:
+        """See `Rig`; under a clock of its own where there is a calendar."""
+        if self._calendar is not None:
+            environment = {**self._calendar.environment, **(environment or {})}
+        super().start_platform(*more, environment=environment)
+
+    def pass_days(self, days: int) -> None:
+        """The platform's clock, and with it the age of what is stored there, goes on by so many days, if it has one."""
+        if self._calendar is not None:
+            self._calendar.step(self._calendar.offset_s + days * DAY_S)
 
     # -- the agent's lives
 
@@ -103,6 +126,14 @@ class Installation(Rig):
         head = self._said("journal", "acknowledged")
         return int(head["seq"]) if head else 0
 
+    def await_acknowledged(self, seq: int) -> None:
+        """Wait until the platform has acknowledged this batch."""
+        self.wait_until(lambda: self.acknowledged() >= seq, PATIENCE_S, f"batch {seq} is acknowledged")
+
+    def seq(self) -> int:
+        """The number of the agent's newest batch; 0 where it does not answer."""
+        return int(self._said("journal", "seq") or 0)
+
     def published(self) -> int:
         """How many batches the broker gave this life of the agent a PUBACK for."""
         return int(self._said("platform", "published") or 0)
@@ -146,6 +177,16 @@ class Installation(Rig):
             assert len(booked.epochs) == 1, f"{name}: {len(booked.epochs)} epochs where one was expected"
             assert booked.energy_milliwh <= truth[name] - booked.epochs[0].opening, f"{name} has too much"
 
+    def forgotten(self) -> int:
+        """How many batches of its only chain the agent has purged; it must not run."""
+        journal = open_journal(self.journal)
+        try:
+            oldest = journal.oldest()
+        finally:
+            journal.close()
+        assert oldest is not None
+        return oldest.head.seq - 1
+
     def settle(self) -> str:
         """Heal, drain, stop; then platform = meters, exactly, in one chain that verifies. Gives the figures."""
         if "agent" not in self.processes:
@@ -184,8 +225,3 @@ class Installation(Rig):
 def on_the_pair_only() -> list[MeterPlace]:
     """Two meters that are reached without any network."""
     return places()[:2]
-
-
-def behind_the_gateway_only() -> list[MeterPlace]:
-    """Two meters whose line needs no timer of the kernel: libfaketime takes such a timer for one of the wall clock."""
-    return places()[10:12]

@@ -113,9 +113,9 @@ def loop_disk(folder: Path, megabytes: int) -> Disk:
 class Network:
     """A network namespace and the cable from it to this machine, whose end here is `ours`."""
 
-    ours, theirs = "198.18.77.1", "198.18.77.2"  # RFC 2544: for tests of networks, routed nowhere
-
     def __init__(self) -> None:
+        part = f"198.18.{os.getpid() % 256}"  # RFC 2544: for tests of networks, routed nowhere
+        self.ours, self.theirs = f"{part}.1", f"{part}.2"
         self.name = f"lab{os.getpid()}"
         self._cable = f"lab{os.getpid()}"
 
@@ -133,8 +133,8 @@ class Network:
         _system("ip", "link", "set", self._cable, "up")
 
     def __enter__(self) -> Self:
-        if "inet 198.18." in _system("ip", "-4", "address", "show"):
-            raise Forbidden("this machine has an address of its own in 198.18.0.0/15")
+        if f"inet {self.ours}/" in _system("ip", "-4", "address", "show"):
+            raise Forbidden(f"somebody else on this machine has the address {self.ours}")
         _system("ip", "netns", "add", self.name)
         try:
             inside = ("ip", "-n", self.name)

@@ -6,14 +6,20 @@ from pathlib import Path
 import pytest
 
 from tests.adapters.certificates import Authority
-from tests.lab import campaigns
+from tests.lab import brokers, campaigns
 from tests.lab.conftest import Told
-from tests.lab.installation import PATIENCE_S, Installation, behind_the_gateway_only, on_the_pair_only
+from tests.lab.faketime import FakedClock
+from tests.lab.installation import PATIENCE_S, Installation, on_the_pair_only
 from tests.lab.places import Disk, Network
+from tests.lab.slowdisk import SYNC_S, WATCHDOG_S, Manager, bus_of_a_life
+from tests.lab.tracing import SYNCS, strace
 from tests.support.mosquitto import Mosquitto
-from tests.support.programs import library
 
 pytestmark = [pytest.mark.timeout(3600), pytest.mark.mosquitto]
+
+PARTS = 3
+"""Into so many the longest campaigns are cut, each with its own installation, so that they can run side by side."""
+in_parts = pytest.mark.parametrize("part", range(PARTS))
 
 HALF_OPEN_S = 45
 """In which a connection that is none has to be noticed (design: 1.5 times the keep-alive, and the machine is busy)."""
@@ -22,7 +28,7 @@ HALF_OPEN_S = 45
 @pytest.mark.fault("F63", "F75")
 def test_a_few_kills(lab: Installation, mosquitto: Mosquitto, told: Told) -> None:
     campaigns.kill_agent(lab, 20)
-    campaigns.kill_broker(lab, mosquitto, 5)
+    brokers.kill_broker(lab, mosquitto, 5)
     told("20 x SIGKILL of the agent, 5 of mosquitto", lab.settle())
 
 
@@ -31,15 +37,16 @@ def test_a_few_kills(lab: Installation, mosquitto: Mosquitto, told: Told) -> Non
 @pytest.mark.strace
 def test_a_few_failures_of_the_disk(lab_on_ext4: Installation, loop_mounted: Disk, told: Told) -> None:
     campaigns.cut_power(lab_on_ext4, loop_mounted, 5)
-    campaigns.inject(lab_on_ext4, campaigns.SYNCS, "error=EIO", 4, every=3)
+    campaigns.inject(lab_on_ext4, SYNCS, "error=EIO", (1, 4))
     told("5 power cuts, 2 x EIO at a sync", lab_on_ext4.settle())
 
 
 @pytest.mark.lab
 @pytest.mark.fault("F75")
-def test_kills_of_the_agent(lab: Installation, told: Told) -> None:
-    campaigns.kill_agent(lab, 200)
-    told("200 x SIGKILL of the agent", lab.settle())
+@pytest.mark.parametrize("part", range(4))
+def test_kills_of_the_agent(lab: Installation, part: int, told: Told) -> None:
+    campaigns.kill_agent(lab, 50, seed=part)
+    told(f"50 x SIGKILL of the agent, part {part + 1} of 4", lab.settle())
 
 
 @pytest.mark.lab
@@ -51,49 +58,110 @@ def test_a_storm_of_restarts(lab: Installation, told: Told) -> None:
 
 @pytest.mark.lab
 @pytest.mark.fault("F63")
-def test_kills_of_the_broker(lab: Installation, mosquitto: Mosquitto, told: Told) -> None:
-    campaigns.kill_broker(lab, mosquitto, 50)
-    told("50 x SIGKILL of mosquitto, 25 with batches that only it held", lab.settle())
+@pytest.mark.faketime
+@pytest.mark.parametrize("part", range(2))
+def test_kills_of_the_broker(lab_of_weeks: Installation, mosquitto: Mosquitto, part: int, told: Told) -> None:
+    brokers.kill_broker(lab_of_weeks, mosquitto, 25, seed=part)
+    figures = lab_of_weeks.settle()
+    forgotten = lab_of_weeks.forgotten()
+    assert forgotten, "an agent that purges nothing cannot purge too much"
+    told(
+        f"25 x SIGKILL of mosquitto, every other time with batches that only it held, part {part + 1} of 2;"
+        f" {forgotten} batches purged",
+        figures,
+    )
+
+
+@pytest.mark.lab
+@pytest.mark.fault("F65")
+@pytest.mark.faketime
+def test_a_queue_of_the_broker_that_runs_over(
+    mosquitto: Mosquitto, lab_of_weeks: Installation, told: Told
+) -> None:
+    lab = lab_of_weeks
+    lab.stop("platform")
+    mosquitto.extra = brokers.NARROW
+    mosquitto.restart()
+    lab.start_platform()
+    dropped = brokers.overflow(lab, mosquitto, 9)
+    figures = lab.settle()
+    forgotten = lab.forgotten()
+    assert forgotten, "an agent that purges nothing cannot purge too much"
+    told(f"9 x a full queue, {dropped} batches dropped after PUBACK, {forgotten} purged later", figures)
 
 
 @pytest.mark.lab
 @pytest.mark.fault("F51")
 @pytest.mark.mke2fs
-def test_power_cuts(lab_on_ext4: Installation, loop_mounted: Disk, told: Told) -> None:
-    campaigns.cut_power(lab_on_ext4, loop_mounted, 50)
-    told("50 power cuts under an ext4", lab_on_ext4.settle())
+@pytest.mark.parametrize("part", range(2))
+def test_power_cuts(lab_on_ext4: Installation, loop_mounted: Disk, part: int, told: Told) -> None:
+    campaigns.cut_power(lab_on_ext4, loop_mounted, 25, seed=part)
+    told(f"25 power cuts under an ext4, part {part + 1} of 2", lab_on_ext4.settle())
 
 
 @pytest.mark.lab
 @pytest.mark.fault("F51", "F75")
 @pytest.mark.strace
-@pytest.mark.parametrize("call", ["pwrite64", campaigns.SYNCS])
-def test_a_kill_at_every_call(lab: Installation, call: str, told: Told) -> None:
-    count = _calls(lab, call)
-    hits, _ = campaigns.inject(lab, call, "signal=KILL", count)
-    assert hits >= count * 3 // 4, "a life has a few calls more or less than another, no more than that"
-    told(f"killed at every {call} of a start and two seals, {hits} of {count}", lab.settle())
+@pytest.mark.parametrize("call", ["pwrite64", SYNCS])
+@in_parts
+def test_a_kill_at_every_call(lab: Installation, call: str, part: int, told: Told) -> None:
+    numbers = _numbers(lab, call, part)
+    hits, _ = campaigns.inject(lab, call, "signal=KILL", numbers)
+    assert hits >= len(numbers) * 3 // 4, (
+        "a life has a few calls more or less than another, no more than that"
+    )
+    told(
+        f"killed at every {call} of a start and two seals, part {part + 1} of {PARTS}: {hits} of {len(numbers)}",
+        lab.settle(),
+    )
 
 
 @pytest.mark.lab
 @pytest.mark.fault("F46", "F48", "F49")
 @pytest.mark.strace
-@pytest.mark.parametrize(
-    ("call", "error"), [("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), (campaigns.SYNCS, "EIO")]
-)
-def test_an_error_at_every_call(lab: Installation, call: str, error: str, told: Told) -> None:
-    count = _calls(lab, call)
-    hits, ends = campaigns.inject(lab, call, f"error={error}", count)
-    assert hits >= count * 3 // 4
-    told(f"{error} at every {call}, {hits} of {count}; the agent ended in {ends}", lab.settle())
+@pytest.mark.parametrize(("call", "error"), [("pwrite64", "ENOSPC"), ("pwrite64", "EIO"), (SYNCS, "EIO")])
+@in_parts
+def test_an_error_at_every_call(lab: Installation, call: str, error: str, part: int, told: Told) -> None:
+    numbers = _numbers(lab, call, part)
+    hits, ends = campaigns.inject(lab, call, f"error={error}", numbers)
+    assert hits >= len(numbers) * 3 // 4
+    told(
+        f"{error} at every {call}, part {part + 1} of {PARTS}: {hits} of {len(numbers)};"
+        f" the agent ended by itself in {ends}",
+        lab.settle(),
+    )
 
 
-def _calls(lab: Installation, call: str) -> int:
-    """How many such calls a life makes, after one that has laid down the journal."""
+def _numbers(lab: Installation, call: str, part: int) -> range:
+    """Every third of the calls that a life makes, after one that has laid down the journal."""
     lab.recover()
     lab.kill("agent")
     counted = campaigns.calls_of_a_life(lab)
-    return sum(counted[name] for name in call.split(","))
+    return range(1 + part, 1 + sum(counted[name] for name in call.split(",")), PARTS)
+
+
+@pytest.mark.lab
+@pytest.mark.fault("F50")
+@pytest.mark.strace
+def test_syncs_that_take_ten_seconds_slow_no_line(
+    lab_of_ten_seconds: Installation, manager: Manager, told: Told
+) -> None:
+    lab = lab_of_ten_seconds
+    lab.recover()
+    lab.kill("agent")
+    quick = bus_of_a_life(lab, manager, sync_s=0, seconds=20)
+    slow = bus_of_a_life(lab, manager, sync_s=SYNC_S, seconds=60)
+    assert not any(text == "WATCHDOG=trigger" for _, text in manager.heard), "a slow disk is no hang"
+    assert manager.longest_silence_s() < WATCHDOG_S / 2
+    for line, bus in slow.items():
+        assert bus.per_second > 0.9 * quick[line].per_second > 1, (line, quick[line], bus)
+        assert bus.longest_pause_s < SYNC_S / 3, (line, quick[line], bus)
+    rates = ", ".join(
+        f"{line} {bus.per_second:.2f} reads/s against {quick[line].per_second:.2f}, longest pause"
+        f" {bus.longest_pause_s:.1f} s"
+        for line, bus in slow.items()
+    )
+    told(f"each sync takes {SYNC_S} s for a minute: {rates}", lab.settle())
 
 
 @pytest.mark.lab
@@ -113,31 +181,19 @@ def test_a_read_only_disk(lab_on_tmpfs: Installation, tiny_mounted: Disk, told: 
 @pytest.mark.lab
 @pytest.mark.fault("F38", "F39", "F40")
 @pytest.mark.faketime
-def test_a_clock_that_starts_in_1970_and_steps(mosquitto: Mosquitto, tmp_path: Path, told: Told) -> None:
-    with Installation(tmp_path / "rig", mosquitto.url, meters=behind_the_gateway_only()) as lab:
-        lab.start_surroundings()
-        _step_the_clock(lab, lab.folder / "clock")
-        told("a start in 1970 and 5 steps of the clock", lab.settle())
-
-
-def _step_the_clock(lab: Installation, faked: Path) -> None:
-    """libfaketime reads the offset of the wall clock from the file; the monotonic clock goes on as it is."""
-    steps = (f"-{int(time.time()) - 100}", "+0", "-3600", "+259200", "-600", "+0")
-    faked.write_text(steps[0])
-    lab.recover(
-        environment={
-            "LD_PRELOAD": str(library("faketime", "libfaketime.so.1")),
-            "FAKETIME_TIMESTAMP_FILE": str(faked),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "NO_FAKE_STAT": "1",
-        }
-    )
-    for step in steps[1:]:
+@pytest.mark.strace
+def test_a_clock_that_starts_in_1970_and_steps(lab: Installation, told: Told) -> None:
+    """On both lines. libfaketime takes the kernel's monotonic timer of the pair for one of the wall clock, which no
+    kernel would: there is none for this agent (strace), and its line takes the timers of the event loop."""
+    clock = FakedClock(lab.folder / "clock", 100 - int(time.time()))
+    no_timer = strace(lab.folder, "trace=timerfd_create", "inject=timerfd_create:error=ENOSYS")
+    lab.recover(under=no_timer, environment=clock.environment)
+    for offset_s in (0, -3600, 259_200, -600, 0):
         lab.await_cuts(3)
-        faked.write_text(step)
+        clock.step(offset_s)
         lab.check_books()
     lab.await_cuts(3)
+    told("a start in 1970 and 5 steps of the clock", lab.settle())
 
 
 @pytest.mark.lab
