@@ -81,17 +81,21 @@ def is_confirmed(reads: Sequence[Point], bound: Bound) -> bool:
     return len(reads) >= READS and all(runs_on(before, after, bound) for before, after in pairwise(reads))
 
 
-def add(doubt: Doubt | None, point: Point, bound: Bound) -> Doubt:
+def add(doubt: Doubt | None, point: Point, bound: Bound, interval_ms: int) -> Doubt:
     """The doubt with one more reading; it begins anew where the reading does not run on from the last.
 
     So it does where nobody knows how long it was between the two, after a start of the machine without a clock: any
-    register could follow any other then, a true one a misread.
+    register could follow any other then, a true one a misread. Several readings of one interval, as an agent makes them
+    that is restarted again and again, are one piece of evidence: what ails a meter for a minute shows in all of them.
     """
-    if doubt is None or elapsed_ms(doubt.points[-1], point) is None:
+    if doubt is None:
         return Doubt((point,))
-    if runs_on(doubt.points[-1], point, bound):
-        return Doubt((*doubt.points, point)[-READS:])
-    return Doubt((point,))
+    last = doubt.points[-1]
+    if elapsed_ms(last, point) is None or not runs_on(last, point, bound):
+        return Doubt((point,))
+    if last.cut_ms // interval_ms == point.cut_ms // interval_ms:
+        return doubt
+    return Doubt((*doubt.points, point)[-READS:])
 
 
 def is_jitter(fall_milliwh: int, after_milliwh: int, step_milliwh: Fraction | int) -> bool:

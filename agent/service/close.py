@@ -114,6 +114,7 @@ class Closer:
             journal,
             self._meters,
             cut,
+            interval_ms=self._interval_ms,
             clock_is_trusted=self._sealer.clock_is_trusted(),
             profile_hash_of=maps.profile_hash_of,
             standstills=self._standstills,

@@ -48,6 +48,7 @@ class Decider:
         meters: Mapping[str, Meter],
         cut: Cut,
         *,
+        interval_ms: int,
         clock_is_trusted: bool,
         profile_hash_of: Callable[[Head], str | None],
         standstills: Mapping[str, Standstill],
@@ -56,6 +57,7 @@ class Decider:
         self._journal = journal
         self._meters = meters
         self._cut = cut
+        self._interval_ms = interval_ms
         self._profile_hash_of = profile_hash_of
         self._heads = journal.heads()
         self._memories = journal.memories()
@@ -266,9 +268,9 @@ class Decider:
         """A reading that does not go on from the ledger: wait for more, or begin a new epoch if there are enough."""
         meter = self._meters[reading.point.meter]
         before = self._waiting(meter)
-        doubt = add(Doubt(tuple(each.point for each in before)) if before else None, reading.point, bound)
-        doubt = replace(doubt, needs_motion=what == "reset")
-        readings = (*before, reading)[-len(doubt.points) :]
+        doubt = Doubt(tuple(each.point for each in before)) if before else None
+        doubt = replace(add(doubt, reading.point, bound, self._interval_ms), needs_motion=what == "reset")
+        readings = tuple(each for each in (*before, reading) if each.point in doubt.points)
         if doubt.is_settled:
             self._forget_doubt(meter)
             return Beginning(readings, what)

@@ -5,6 +5,7 @@ import random
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from agent.metering.doubt import JITTER_STEPS
 from simulators.meters.faults import Fault, Kind
 from simulators.world.plays import Play
 from simulators.world.truth import Device
@@ -98,9 +99,11 @@ async def wrong_first(world: "World", chance: random.Random, for_s: int) -> None
 
 
 async def runs_back(world: "World", chance: random.Random, for_s: int) -> None:
-    """F20: the register jitters by a few counts."""
+    """F20: the register jitters by a count or two; for one minute by three, which is more than a jitter."""
     device = some_device(world, chance)
-    for _ in range(max(1, for_s // 60)):
-        device.back = chance.randrange(4)
+    minutes = max(1, for_s // 60)
+    worst = chance.randrange(minutes)
+    for minute in range(minutes):
+        device.back = JITTER_STEPS + 1 if minute == worst else chance.randrange(JITTER_STEPS + 1)
         await asyncio.sleep(60)
     device.back = 0
