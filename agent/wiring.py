@@ -167,6 +167,7 @@ async def _run_on(
             "export": lambda arguments: lines_of(storage, Period.from_arguments(arguments)),
             "courier": courier.export,
             "courier-ingest": courier.ingest,
+            "restore": stages.confirming.lines,
             "read-line": takeover.read,
             "examine": takeover.examine,
             "take-over": takeover.take_over,

@@ -3,9 +3,9 @@
 A Unix socket beside the journal, readable by its owner only. One question a connection: a line with the name of what
 is wanted and, where it needs any, its arguments as a JSON object. The answer is one JSON document, or, for a question
 about more than fits into memory, a stream of lines. It can ask, hand over a signed acknowledgement that came by stick,
-say that a meter was exchanged (`agent.service.exchanging`) and state what was wrong with sealed energy
-(`agent.service.correcting`); nothing else changes anything, and the network never
-comes to a Unix socket (promise I12).
+say that a meter was exchanged (`agent.service.exchanging`), state what was wrong with sealed energy
+(`agent.service.correcting`) and confirm from where a restored journal goes on (`agent.service.confirming`); nothing
+else changes anything, and the network never comes to a Unix socket (promise I12).
 
 A stream is written no faster than it is read. One that is not read for a while is ended: it must not keep the agent
 from stopping. How a stream says that it is complete is a matter of what is in it (`agent.service.export`).

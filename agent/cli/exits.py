@@ -33,6 +33,8 @@ ONLY_ASK = frozenset(
         "manual",
         "trace",
         "export",
+        "courier",
+        "restore",
         "verify",
     }
 )

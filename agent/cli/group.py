@@ -73,6 +73,10 @@ COMMANDS: Mapping[str, Entry] = {
     "courier": Entry(
         "agent.cli.courier:courier", "Carry batches and receipts on a stick, where there is no network."
     ),
+    "restore": Entry(
+        "agent.cli.restore:restore",
+        "After a lost disk where no platform answers: confirm from where to go on.",
+    ),
     "trace": Entry(
         "agent.cli.trace:trace", "Show the whole life of one kWh: words, gates, delta, batch, receipt."
     ),

@@ -91,6 +91,10 @@ def _hash(members: Members, name: str) -> object:
     return members.hash(name)
 
 
+def _ulid(members: Members, name: str) -> object:
+    return members.ulid(name)
+
+
 def _count(members: Members, name: str) -> object:
     return members.integer(name)
 
@@ -176,7 +180,7 @@ _TABLE: dict[str, dict[str, Check]] = {
     "gap": {"meter": _id, "from": _time, "to": _time, "reason": _text},
     "refused": {"meter": _id, "register": _text, "reason": _text, "count": _positive},
     "key-rotate": {"jwk": _public_jwk, "proof": _long_text},
-    "restart": {"reason": _text},
+    "restart": {"reason": _text},  # and by, evidence, instead_of where a person confirmed it
     "continuation": {"meter_from": _id, "meter_to": _id, "serial": _text},
     "adjust": {
         **_METER_EPOCH,
@@ -190,6 +194,8 @@ _TABLE: dict[str, dict[str, Check]] = {
     "manual": {"meter": _id, "n": _positive, "text": _text, "by": _text},
 }
 
+_CONFIRMED: Mapping[str, Check] = {"by": _text, "evidence": _text, "instead_of": _ulid}
+
 KNOWN_TYPES = frozenset(_TABLE)
 """The types of version 1.0."""
 
@@ -201,6 +207,10 @@ def _check_body(type_: str, members: Members) -> None:
         _check_adjustment(members)
     if type_ == "manual" and members.has("epoch"):
         members.integer("epoch", 1)
+    if type_ == "restart":
+        for name, check in _CONFIRMED.items():
+            if members.has(name):
+                check(members, name)
     if type_ == "balance" and members.has("closed"):
         _check_closed(members)
 
@@ -367,9 +377,13 @@ def refused_event(at_ms: int, *, meter: str, register: str, reason: str, count: 
     return _made("refused", at_ms, {"meter": meter, "register": register, "reason": reason, "count": count})
 
 
-def restart_event(at_ms: int, *, reason: str) -> Event:
-    """The agent began anew; the first event of a restored chain."""
-    return _made("restart", at_ms, {"reason": reason})
+def restart_event(at_ms: int, *, reason: str, details: Mapping[str, str] | None = None) -> Event:
+    """The agent began anew; the first event of a restored chain.
+
+    `details` where a person confirmed from which position: `by` (who), `evidence` (SHA-256 of the file that says it)
+    and `instead_of` (the chain that was left and is told anew).
+    """
+    return _made("restart", at_ms, {"reason": reason, **(details or {})})
 
 
 def key_rotate_event(at_ms: int, *, jwk: Mapping[str, str], proof: bytes) -> Event:

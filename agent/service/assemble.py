@@ -13,6 +13,7 @@ from agent.reporting.envelope import KeyRing
 from agent.service.acknowledge import Acknowledger
 from agent.service.boundary import Boundary
 from agent.service.close import Closed, Closer
+from agent.service.confirming import Confirming
 from agent.service.dialogue import Dialogue
 from agent.service.journal import Storage
 from agent.service.poll import LineWorker
@@ -82,6 +83,10 @@ def assemble(task: Task, ports: Ports) -> Stages:
         mode=task.mode,
     )
 
+    confirming = Confirming(
+        who, restorer, ports.platform_keys, ports.storage, dialogue, clock, mode=task.mode
+    )
+
     def sealed(closed: Closed) -> None:
         publisher.wake()
         if closed.map_changed:
@@ -95,6 +100,7 @@ def assemble(task: Task, ports: Ports) -> Stages:
         workers,
         boundary,
         dialogue,
+        confirming,
         publisher,
         ports.schedule(boundary.clock_stepped),
         ports.storage,

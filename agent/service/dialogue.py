@@ -386,11 +386,15 @@ class Dialogue:
                 self._answered.clear()
                 self._tell_now.set()
             case Outcome.RESTORED:
-                log.warning(
-                    "a new chain was opened behind the platform's head",
-                    extra=pairs("M1408", head=_named(said.head)),
-                )
-                self._told_descriptor = None
-                self._publisher.start_over()
-                self._tell_now.set()
+                await self.went_on(said.head)
+        await self._look()
+
+    async def went_on(self, head: ChainHead | None) -> None:
+        """A new chain was opened behind the platform's head, or behind the one that a person confirmed."""
+        log.warning(
+            "a new chain was opened behind the platform's head", extra=pairs("M1408", head=_named(head))
+        )
+        self._told_descriptor = None
+        self._publisher.start_over()
+        self._tell_now.set()
         await self._look()

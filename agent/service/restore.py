@@ -54,6 +54,7 @@ class Restorer:
         now_ms: int,
         said_at_ms: int,
         rev: int | None = None,
+        details: Mapping[str, str] | None = None,
     ) -> None:
         """Seal the new chain, in the caller's transaction.
 
@@ -65,6 +66,7 @@ class Restorer:
             now_ms: wall time of the event.
             said_at_ms: when the platform said it, by its clock.
             rev: revision of the newest descriptor the platform knows; a new journal's first one has to be higher.
+            details: of the `restart` event, where a person confirmed the position.
         """
         journal.supersede_after(head)
         kept = journal.heads()
@@ -77,7 +79,7 @@ class Restorer:
             position = tale.tell(meter, theirs.get(meter))
             if position is not None:
                 journal.save_head(position)
-        restart = restart_event(now_ms, reason=reason)
+        restart = restart_event(now_ms, reason=reason, details=details)
         for number, (told_under, portion) in enumerate(tale.chapters()):
             events = [*self._sealer.map_events(told_under.kept), *([restart] if number == 0 else [])]
             self._sealer.seal(

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from agent.errors import JournalFull
 from agent.service.boundary import Boundary
+from agent.service.confirming import Confirming
 from agent.service.dialogue import Dialogue
 from agent.service.journal import Journal, Standing, Storage
 from agent.service.logline import pairs
@@ -60,6 +61,7 @@ class Stages:
     workers: Sequence[LineWorker]
     boundary: Boundary
     dialogue: Dialogue
+    confirming: Confirming
     publisher: Publisher
     schedule: Schedule
     storage: Storage

@@ -278,15 +278,19 @@ class Chains:
     def _overdue(self, dossier: Dossier, before_ms: int) -> tuple[str, int, str, ChainHead | None] | None:
         """What has waited longest of all that came before then: chain, its first seq here, prev, prev_chain.
 
-        The chain that grows goes before others: what is missing of it may name their predecessor.
+        The chain that grows goes before others: what is missing of it may name their predecessor. Another chain has to
+        have been heard of since that one: while the head's chain speaks, the other was left, or is a clone's.
         """
         mine = dossier.head.chain if dossier.head is not None else ""
+        heard = "SELECT max(received_ms) FROM batches WHERE agent_id = ? AND chain = ?"
+        heard_ms = self._store.one(heard, (dossier.agent_id, mine))[0] or 0
         row = self._store.first(
             "SELECT s.chain, s.seq, s.prev, s.jws, s.hash FROM staged s WHERE s.agent_id = ?1 AND s.seq ="
             " (SELECT min(seq) FROM staged WHERE agent_id = ?1 AND chain = s.chain) AND EXISTS"
-            " (SELECT 1 FROM staged WHERE agent_id = ?1 AND chain = s.chain AND received_ms <= ?2)"
+            " (SELECT 1 FROM staged WHERE agent_id = ?1 AND chain = s.chain AND received_ms <= ?2) AND"
+            " (s.chain = ?3 OR (SELECT max(received_ms) FROM staged WHERE agent_id = ?1 AND chain = s.chain) >= ?4)"
             " ORDER BY s.chain <> ?3, s.arrival LIMIT 1",
-            (dossier.agent_id, before_ms, mine),
+            (dossier.agent_id, before_ms, mine, heard_ms),
         )
         if row is None:
             return None
@@ -366,6 +370,12 @@ class Chains:
             self._say(dossier, "descriptor", batch.chain, text, arrival)
         self._take(dossier, arrival)
         outcome.taken += 1
+        for event in batch.events:
+            left = event.body.get("instead_of")
+            if event.type == "restart" and isinstance(left, str) and left not in dossier.chains:
+                # A person gave it up at the gateway: all of its readings are told in this one.
+                dossier.set_chain(left, "closed", f"left for {batch.chain}", now_ms)
+                self._clear(dossier, left, "closed chain")
 
     def _close(self, dossier: Dossier, chain: str, successor: str, now_ms: int) -> None:
         if dossier.chains.get(chain) == "open":

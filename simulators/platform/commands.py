@@ -1,4 +1,4 @@
-"""The commands `metering-sim platform serve|totals|gaps|report|lock|release|keys|approve|revoke|courier`."""
+"""The commands `metering-sim platform serve|totals|gaps|report|lock|release|keys|approve|revoke|courier|heads`."""
 
 import json
 import logging
@@ -23,6 +23,7 @@ from simulators.platform.booking import Booking, Release
 from simulators.platform.courier import as_lines, visit
 from simulators.platform.dossier import Dossier
 from simulators.platform.ingest import Name, Platform
+from simulators.platform.queries import head as head_of
 from simulators.platform.registry import Registry, UnknownKey
 from simulators.platform.serve import BrokerAddress, Service
 from simulators.platform.store import Store
@@ -316,6 +317,45 @@ def revoke(store_path: Path, agent: str, thumbprint: str, chain: str | None, seq
             f"{beyond} batches beyond that are booked; see the alarms in: metering-sim platform report"
         )
     click.echo(f"for an auditor: metering-agent verify --revoked {kid}={end.chain}/{end.seq}")
+
+
+@platform.command()
+@_STORE
+@click.option(
+    "--key", "key_path", required=True, type=_FILE, help="Private acknowledgement key, PKCS#8 PEM, mode 0600."
+)
+@click.option(
+    "--out", required=True, type=_FILE, help="Where to write the statement; carry it to the gateway."
+)
+@click.argument("agent", metavar="ORG/AGENT")
+def heads(store_path: Path, key_path: Path, out: Path, agent: str) -> None:
+    """Say, signed, where a gateway's chain and meters stand, while the platform is stopped.
+
+    For a gateway that lost its disk and hears no answer (broker mode): a person there confirms it with
+    `metering-agent restore`.
+    """
+    name = _name(agent)
+    try:
+        signer, store = load_signer(key_path), Store.create(store_path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+    try:
+        row = store.first("SELECT audience FROM platform")
+        if row is None:
+            raise click.ClickException(f"{store_path} has never been served, so it knows no gateway")
+        core = Platform(store, audience=row[0], signer=signer, keys={}, clock=SystemClock())
+        statement, head = core.heads_for(*name), head_of(store, *name)
+    except UnknownKey as error:
+        raise click.ClickException(str(error)) from None
+    finally:
+        store.close()
+    try:
+        out.write_bytes(statement + b"\n")
+    except OSError as error:
+        raise click.ClickException(f"{out}: {error.strerror}; choose another place") from None
+    where = "nothing" if head is None else f"{head.chain}/{head.seq}"
+    click.echo(f"{out}: {agent} stands at {where}")
+    click.echo(f"at the gateway: metering-agent restore --site site.toml {out.name}")
 
 
 @platform.command("courier")

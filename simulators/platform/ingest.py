@@ -246,6 +246,21 @@ class Platform:
         self._dossiers.pop((org, agent), None)
         return ends[0]
 
+    def heads_for(self, org: str, agent: str) -> bytes:
+        """A signed statement of where an agent's chain and meters stand, for a person to carry to the gateway.
+
+        Raises UnknownKey for an agent that was never registered.
+        """
+        now_ms, made = self._clock.wall_ms(), list[bytes]()
+
+        def act() -> None:
+            dossier = self._registry.dossier(org, agent)
+            made.append(self._acknowledgement(dossier, None, True, set(), now_ms).payload)
+
+        self._committed(act, now_ms, answer=False)
+        self._dossiers.pop((org, agent), None)
+        return made[0]
+
     def head_of(self, org: str, agent: str) -> str | None:
         """Up to where an agent is booked, as `CHAIN/SEQ`; None where nothing is."""
         head = self._dossier((org, agent)).head if (org, agent) in self._ids else None

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -202,6 +202,7 @@ class Agent:
             workers,
             boundary,
             dialogue,
+            cast(Any, None),
             publisher,
             EveryPeriod(),
             storage,

@@ -210,7 +210,7 @@ def lost_disk(gateway: Gateway) -> Gateway:
     return fresh
 
 
-@pytest.mark.fault("F43")
+@pytest.mark.fault("F56")
 def test_a_chain_of_a_lost_disk_goes_on_by_serial_number_and_register(bench: Bench, gateway: Gateway) -> None:
     bench.send(*gateway.intervals(3))
     for counter in gateway.counters.values():
