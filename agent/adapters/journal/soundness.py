@@ -19,10 +19,12 @@ _NEWEST = 16
 
 
 _PAGE = 64
+_OURS = "substr(m.name, 1, 7) NOT IN ('sqlite_', 'former_')"
+"""Tables of a former version stay until they have been carried over."""
 _SHAPE = (
-    "SELECT m.type || ' ' || m.name FROM sqlite_schema m WHERE m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' UNION ALL"
+    f"SELECT m.type || ' ' || m.name FROM sqlite_schema m WHERE {_OURS} UNION ALL"
     " SELECT m.name || '.' || c.name || ' ' || c.type FROM sqlite_schema m JOIN pragma_table_info(m.name) c"
-    " WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\'"
+    f" WHERE m.type = 'table' AND {_OURS}"
 )
 
 
