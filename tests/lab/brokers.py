@@ -35,18 +35,25 @@ def kill_broker(lab: Installation, mosquitto: Mosquitto, rounds: int, *, seed: i
     chance = random.Random(seed)
     for number in range(rounds):
         _rest(lab, number)
-        if number % 2:
-            _freeze_with(lab, pubacks=2)
-            lab.kill("platform")
-        time.sleep(chance.uniform(0, 0.5))
-        mosquitto.kill()
-        began = time.monotonic()
-        mosquitto.start()
-        if "platform" not in lab.processes:
-            lab.pass_days(8)
-            lab.start_platform()
-        _await_whole(lab, began)
+        lose(lab, mosquitto, with_batches=number % 2 == 1, after_s=chance.uniform(0, 0.5))
+        _await_whole(lab, time.monotonic())
     lab.kill("agent")
+
+
+def lose(lab: Installation, mosquitto: Mosquitto, *, with_batches: bool, after_s: float) -> None:
+    """One such death, so long after now or after the PUBACKs, and both programs begin anew."""
+    if with_batches:
+        lab.freeze("platform")
+        wanted = lab.published() + 2
+        lab.wait_until(lambda: lab.published() >= wanted, PATIENCE_S, "two PUBACKs")
+    time.sleep(after_s)
+    mosquitto.kill()
+    if with_batches:
+        lab.kill("platform")
+    mosquitto.start()
+    if with_batches:
+        lab.pass_days(8)
+        lab.start_platform()
 
 
 def overflow(lab: Installation, mosquitto: Mosquitto, rounds: int) -> int:
@@ -92,13 +99,6 @@ def _rest(lab: Installation, number: int) -> None:
     if number % _REST_EVERY == 0:
         lab.kill_if_alive("agent")
         lab.recover()
-
-
-def _freeze_with(lab: Installation, *, pubacks: int) -> None:
-    """The platform hangs, and so many batches have a PUBACK since."""
-    lab.freeze("platform")
-    wanted = lab.published() + pubacks
-    lab.wait_until(lambda: lab.published() >= wanted, PATIENCE_S, f"{pubacks} PUBACKs")
 
 
 def _await_whole(lab: Installation, began: float) -> None:

@@ -8,7 +8,7 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from agent.cli.exits import CONFIGURATION
 from tests.lab.installation import Installation
@@ -16,8 +16,13 @@ from tests.lab.places import Disk
 from tests.lab.tracing import SYNCS, calls, injected, strace
 
 
-def kill_agent(lab: Installation, rounds: int, *, seed: int = 0) -> None:
-    """SIGKILL 50 to 1500 ms after the start, every other time counted from when it is up and seals."""
+def kill_agent(
+    lab: Installation, rounds: int, *, seed: int = 0, meanwhile: Callable[[int], None] = lambda _: None
+) -> None:
+    """SIGKILL 50 to 1500 ms after the start, every other time counted from when it is up and seals.
+
+    `meanwhile` does something more to a life that is up; it is given the number of that life.
+    """
     chance = random.Random(seed)
     for number in range(rounds):
         began = time.monotonic()
@@ -25,6 +30,7 @@ def kill_agent(lab: Installation, rounds: int, *, seed: int = 0) -> None:
         if number % 2:
             lab.await_answer()
             lab.note_recovery(began)
+            meanwhile(number // 2)
         time.sleep(chance.uniform(0.05, 1.5))
         lab.kill("agent")
         if number % 10 == 9:

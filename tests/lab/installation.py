@@ -131,8 +131,16 @@ class Installation(Rig):
         self.wait_until(lambda: self.acknowledged() >= seq, PATIENCE_S, f"batch {seq} is acknowledged")
 
     def seq(self) -> int:
-        """The number of the agent's newest batch; 0 where it does not answer."""
-        return int(self._said("journal", "seq") or 0)
+        """The number of the agent's newest batch; waits until it answers."""
+        heads: list[tuple[str, int]] = []
+
+        def look() -> bool:
+            head = self.head()
+            heads.extend([] if head is None else [head])
+            return head is not None
+
+        self.wait_until(look, PATIENCE_S, "the agent answers")
+        return heads[0][1]
 
     def published(self) -> int:
         """How many batches the broker gave this life of the agent a PUBACK for."""

@@ -27,8 +27,13 @@ HALF_OPEN_S = 45
 
 @pytest.mark.fault("F63", "F75")
 def test_a_few_kills(lab: Installation, mosquitto: Mosquitto, told: Told) -> None:
-    campaigns.kill_agent(lab, 20)
-    brokers.kill_broker(lab, mosquitto, 5)
+    """20 of the agent; in five of its ten longer lives mosquitto dies first, with what only it held or without."""
+
+    def kill_mosquitto(number: int) -> None:
+        if number % 2:
+            brokers.lose(lab, mosquitto, with_batches=number % 4 == 1, after_s=0.2)
+
+    campaigns.kill_agent(lab, 20, meanwhile=kill_mosquitto)
     told("20 x SIGKILL of the agent, 5 of mosquitto", lab.settle())
 
 
