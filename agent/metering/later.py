@@ -21,6 +21,9 @@ from itertools import pairwise
 from agent.metering.interval import has_trusted_label
 from agent.metering.ledger import Basis, Head, Point
 
+_SEEN_ALREADY = ("ratio", "first", "restore")
+"""Epochs that were opened because an earlier position was on another basis: no epoch of a position on this one."""
+
 
 def since(
     points: Sequence[Point], theirs: Head, *, is_anchored: bool = False, present: Basis | None = None
@@ -47,7 +50,7 @@ def since(
     none = len(later) if present is not None and present.proves(theirs.basis) else 0
     agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), none)
     later = later[agreeing:]
-    if later and later[0].opens in ("ratio", "first") and later[0].basis.proves(theirs.basis):
+    if later and later[0].opens in _SEEN_ALREADY and later[0].basis.proves(theirs.basis):
         later[0] = replace(later[0], opens=None)
     return later
 

@@ -170,3 +170,13 @@ def test_readings_under_a_former_ratio_are_left_out_where_only_the_next_one_agre
     slow = position(206, NOON_MS - 3 * 86_400_000, new, epoch=2)
     assert since(own, slow, present=new) == []
     assert registers(since(own, slow, present=BASIS)) == [400, 410]
+
+
+@pytest.mark.fault("F18", "F55")
+def test_an_epoch_that_was_opened_behind_an_older_position_goes_on_from_a_newer_one() -> None:
+    """A copy whose position was the platform's from before an exchange, read once since (seed 2074)."""
+    own = [point(508, NOON_MS + 9, opens="restore"), point(510, NOON_MS + 12)]
+    told = since(own, position(504, NOON_MS + 3, epoch=2))
+    assert registers(told) == [508, 510] and told[0].opens is None
+    assert since(own, position(504, NOON_MS + 3, replace(BASIS, serial="other")))[0].opens == "restore"
+    assert since([replace(own[0], opens="reset")], position(504, NOON_MS + 3))[0].opens == "reset"
