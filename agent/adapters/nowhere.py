@@ -5,7 +5,7 @@ stay the same; this uplink never connects, so nothing is ever published and noth
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from agent.errors import UplinkDown
 from agent.service.ports import UplinkEvent, Will
@@ -30,6 +30,10 @@ class NoUplink:
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Raises UplinkDown, always."""
         raise UplinkDown("there is no broker; what is sealed leaves by stick")
+
+    async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
+        """Raises UplinkDown, always."""
+        await self.publish(topic, b"")
 
     async def stop(self) -> None:
         """End `events`."""

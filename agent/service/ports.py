@@ -4,7 +4,7 @@ Each port has a real implementation in `agent.adapters` and a simulated one in `
 `tests/contracts` runs on both. The journal's port is beside the journal's own records, in `agent.service.journal`.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -183,6 +183,14 @@ class Uplink(Protocol):
 
         Returns when the reason code is 0. Raises UplinkDown where there is no connection, it broke, or no PUBACK
         came in time; UplinkRefused with the reason code for 0x10 (nobody subscribed) and every failure code.
+        """
+
+    async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
+        """Send several with QoS 1, in their order, as many at once as the window allows.
+
+        `taken(place)` is called for each as soon as its PUBACK carried reason code 0. Returns when all of them did;
+        raises like `publish` for the first that failed. What comes after that one is not sent, unless it was on its
+        way already. Whoever cancels it is told of no further PUBACK.
         """
 
     async def stop(self) -> None:

@@ -1,7 +1,8 @@
 """Sending what is sealed: stored bytes, oldest first, within a window; live and backlog are the same queue.
 
-The journal is the only queue, read by pages: while one page leaves, a few batches at a time, the next one is read and,
-where the broker's word has to do, the page before it is marked, in one turn of the journal's thread.
+The journal is the only queue, read by pages. Two pages are with the uplink, so that its window never runs empty, while
+the next one is read and, where the broker's word has to do, the page that was taken last is marked, in one turn of the
+journal's thread and one commit: a receipt costs a sixty-fourth of a sync.
 
 What was sent but is not yet acknowledged by the platform lies between the platform's head and a pointer that lives in
 memory only: losing it means sending some batches twice, which is harmless. A PUBACK releases nothing; only
@@ -10,8 +11,9 @@ memory only: losing it means sending some batches twice, which is harmless. A PU
 
 import asyncio
 import logging
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from agent.errors import UplinkDown, UplinkRefused
@@ -29,10 +31,12 @@ log = logging.getLogger(__name__)
 Span = tuple[str, int, int]
 """A chain, and the first and last sequence of a part of it."""
 
-AT_ONCE = 24
-"""Batches that the uplink is given at once; how many of them may be without a PUBACK is its own affair."""
 PAGE = 64
-"""Batches that are read from the journal at once."""
+"""Batches that are read from the journal and given to the uplink at once; its window is its own affair."""
+PAGES = 2
+"""Pages that the uplink has: one leaves, and the other follows without a pause."""
+AGAIN_MAX = 24
+"""Of what the platform asks for once more, so much is sent in a turn."""
 AHEAD_MAX = 256
 """Batches sent beyond the platform's head before waiting for it."""
 RESEND_S = 30
@@ -52,6 +56,22 @@ NEED_S = 5
 """A batch that the platform asks for is sent again at once, but not more often than this: it may be on its way."""
 PUBACK_S = 20
 """So long no PUBACK may come while the uplink still believes in its connection; it ends one that shows no life."""
+
+
+@dataclass(slots=True)
+class _Page:
+    """Batches that the uplink has, how many of them from the first on were taken, and what becomes of them."""
+
+    batches: list[KeptBatch]
+    taken: set[int]
+    sending: "asyncio.Task[None]"
+
+    def taken_in_order(self) -> list[KeptBatch]:
+        """Those before the first that was not taken."""
+        count = 0
+        while count in self.taken:
+            count += 1
+        return self.batches[:count]
 
 
 class Publisher:
@@ -165,46 +185,46 @@ class Publisher:
     async def _send_some(self) -> None:
         """Send what may be sent, and say when it is worth looking again."""
         beginning, going_on = self._beginnings, True
-        page = await self._storage.run(self._due)
-        while page and going_on:
-            # An end that comes while the page is on its way must not leave the next one being read.
-            after = max(self._sent_up_to, page[-1].ordinal)
-            results, following = await asyncio.gather(
-                self._send_page(page), self._storage.run(partial(self._turn_page, after=after))
-            )
-            if self._beginnings != beginning:
-                break  # what was sent meanwhile is sent once more
-            going_on = await self._note_results(page, results)
-            self._resend_if_stuck()
-            page = following if self._beginnings == beginning else []
+        pages: deque[_Page] = deque()
+        try:
+            while going_on and self._beginnings == beginning:
+                batches = await self._storage.run(partial(self._turn_page, after=self._given_up_to(pages)))
+                if self._beginnings != beginning:
+                    break  # what was sent meanwhile is sent once more
+                if batches:
+                    pages.append(self._give(batches))
+                elif not pages:
+                    break
+                if len(pages) == PAGES or not batches:
+                    going_on = await self._note_result(pages.popleft(), beginning)
+        finally:
+            await self._take_back(pages)
         if self._taken is not None:
             await self._storage.run(self._hand_over)
         pause_s = 0.0 if self._beginnings != beginning else LOOK_S if going_on else RETRY_S
         self._look_ns = self._clock.monotonic_ns() + int(pause_s * 1_000_000_000)
 
-    async def _send_page(self, page: list[KeptBatch]) -> dict[int, BaseException | None]:
-        """Publish one batch after the other, a few at once; what became of each, by its ordinal.
+    def _given_up_to(self, pages: deque[_Page]) -> int:
+        return max([self._sent_up_to, *(page.batches[-1].ordinal for page in pages)])
 
-        The first that cannot be sent is the last that is tried: what comes after it in the page is sent again anyway.
-        """
-        results: dict[int, BaseException | None] = {}
-        waiting = iter(page)
+    def _give(self, batches: list[KeptBatch]) -> _Page:
+        """Have the uplink send a page behind those that it has."""
+        taken: set[int] = set()
 
-        async def send() -> None:
-            for batch in waiting:
-                try:
-                    await self._uplink.publish(self._topic, batch.jws or b"")
-                except (UplinkDown, UplinkRefused) as error:
-                    results[batch.ordinal] = error
-                    for _ in waiting:
-                        pass
-                    return
-                results[batch.ordinal] = None
-                self._note_taken(batch)
-                self.pulse.beat()  # each PUBACK is progress, so that a slow link may take its time
+        def note(place: int) -> None:
+            taken.add(place)
+            self._note_taken(batches[place])
+            self.pulse.beat()  # each PUBACK is progress, so that a slow link may take its time
 
-        await asyncio.gather(*(send() for _ in range(min(AT_ONCE, len(page)))))
-        return results
+        payloads = [batch.jws or b"" for batch in batches]
+        sending = asyncio.create_task(self._uplink.publish_all(self._topic, payloads, note))
+        return _Page(batches, taken, sending)
+
+    async def _take_back(self, pages: deque[_Page]) -> None:
+        """What was not sent yet is not sent now."""
+        for page in pages:
+            page.sending.cancel()
+        await asyncio.gather(*(page.sending for page in pages), return_exceptions=True)
 
     def _note_taken(self, batch: KeptBatch) -> None:
         self.published += 1
@@ -249,7 +269,7 @@ class Publisher:
                 for batch in kept
                 if batch.ordinal <= self._sent_up_to and batch.ordinal not in self._sent_again_ns
             ]
-        found = found[:AT_ONCE]
+        found = found[:AGAIN_MAX]
         self._sent_again_ns |= {batch.ordinal: now_ns for batch in found}
         return found
 
@@ -258,19 +278,32 @@ class Publisher:
         if taken is not None:
             hand_over(journal, taken, self._clock.wall_ms())
 
-    async def _note_results(self, page: list[KeptBatch], results: dict[int, BaseException | None]) -> bool:
-        """Move the pointer over what the broker took; stop at the first that it did not."""
-        for batch in page:
-            result = results.get(batch.ordinal, UplinkDown("not tried"))
-            if isinstance(result, UplinkRefused):
-                await self._wait_after_refusal(batch, result)
-                return False
-            if result is not None:
-                return False
-            self._sent_up_to = max(self._sent_up_to, batch.ordinal)
+    async def _note_result(self, page: _Page, beginning: int) -> bool:
+        """Wait for a page, and move the pointer over what the broker took of it. False where it did not take all."""
+        refused: UplinkRefused | None = None
+        try:
+            await page.sending
+        except UplinkRefused as error:
+            refused = error
+        except UplinkDown:
+            pass  # the uplink says so itself, and comes back by itself
+        except asyncio.CancelledError:
+            page.sending.cancel()
+            raise
+        if self._beginnings != beginning:
+            return True
+        in_order = page.taken_in_order()
+        if in_order:
+            self._sent_up_to = max(self._sent_up_to, in_order[-1].ordinal)
             if self._broker_acknowledges:
-                self._taken = batch.head
+                self._taken = in_order[-1].head
+        if refused is not None:
+            await self._wait_after_refusal(page.batches[min(len(in_order), len(page.batches) - 1)], refused)
+            return False
+        if len(in_order) < len(page.batches):
+            return False
         self.refusal, self._refused_s = None, 0
+        self._resend_if_stuck()
         return True
 
     async def _wait_after_refusal(self, batch: KeptBatch, refused: UplinkRefused) -> None:

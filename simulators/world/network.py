@@ -8,7 +8,7 @@ and off by the nemesis.
 import asyncio
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from agent.errors import UplinkDown, UplinkRefused
@@ -23,6 +23,9 @@ WILL_S = 30.0
 RECONNECT_S = (0.5, 60.0)
 TAKEN_OVER_S = 300.0
 QUEUE_MAX = 1000
+
+AT_ONCE = 24
+"""Messages of a run that are on their way at once."""
 
 Deliver = Callable[[str, bytes], None]
 
@@ -140,6 +143,32 @@ class Broker:
         asyncio.get_running_loop().call_later(seconds, act, *arguments)
 
 
+async def publish_each(
+    publish: Callable[[bytes], Awaitable[None]],
+    payloads: Sequence[bytes],
+    taken: Callable[[int], None],
+    at_once: int = AT_ONCE,
+) -> None:
+    """`Uplink.publish_all` for uplinks that send one message: in their order, a few at once, none after a failure."""
+    failed: dict[int, UplinkDown | UplinkRefused] = {}
+    waiting = iter(enumerate(payloads))
+
+    async def send() -> None:
+        for place, payload in waiting:
+            try:
+                await publish(payload)
+            except (UplinkDown, UplinkRefused) as error:
+                failed[place] = error
+            else:
+                taken(place)
+            if failed:
+                return
+
+    await asyncio.gather(*(send() for _ in range(min(at_once, len(payloads)))))
+    if failed:
+        raise failed[min(failed)]
+
+
 class WorldUplink:
     """`agent.service.ports.Uplink` of one process of a gateway.
 
@@ -195,6 +224,10 @@ class WorldUplink:
         await asyncio.sleep(HOP_S)
         if self.session != session:
             raise UplinkDown("the connection broke")
+
+    async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
+        """Send several, and wait for their PUBACKs."""
+        await publish_each(lambda payload: self.publish(topic, payload), payloads, taken)
 
     async def stop(self) -> None:
         """Disconnect in good order."""

@@ -2,7 +2,8 @@
 
     python -m tests.bench.paho_sender PORT TOPIC JOURNAL
 
-MQTT 5, paho's own window of 20, its own network thread; the journal is a copy that nobody else has open.
+MQTT 5, paho's own network thread, and the agent's window: how many messages may be without a PUBACK decides about the
+rate of both, so both have the same. The journal is a copy that nobody else has open.
 """
 
 import sys
@@ -12,6 +13,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion
 
 from agent.adapters.journal import open_journal
+from agent.adapters.uplink.limits import IN_FLIGHT_MAX
 
 
 def main() -> None:
@@ -21,6 +23,7 @@ def main() -> None:
     payloads = [batch.jws or b"" for batch in journal.queue(after_ordinal=0, limit=1_000_000)]
     journal.close()
     client = mqtt.Client(CallbackAPIVersion.VERSION2, client_id="bench-bare", protocol=mqtt.MQTTv5)
+    client.max_inflight_messages_set(IN_FLIGHT_MAX)
     client.connect("127.0.0.1", port, 60)
     client.loop_start()
     sent = [client.publish(topic, payload, qos=1) for payload in payloads]

@@ -1,7 +1,7 @@
 """The publisher: in order, within its window, again when needed, and a PUBACK is no receipt unless the site says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,6 +16,7 @@ from agent.service.journal import Journal, Standing
 from agent.service.ports import UplinkEvent, Will
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
+from simulators.world.network import publish_each
 from tests.service.bench import Bench
 from tests.support.eventually import eventually
 
@@ -29,8 +30,8 @@ class ScriptedUplink:
     answers: dict[int, Exception] = field(default_factory=dict)
     taken: list[bytes] = field(default_factory=list)
     tries: int = 0
-    at_once: int = 0
-    at_once_max: int = 0
+    runs: list[int] = field(default_factory=list)
+    """How many each call brought."""
 
     async def start(self, *, subscribe: tuple[str, ...], will: Callable[[str], Will]) -> None:
         raise NotImplementedError
@@ -43,13 +44,14 @@ class ScriptedUplink:
         assert not retain
         self.tries += 1
         number = self.tries
-        self.at_once += 1
-        self.at_once_max = max(self.at_once_max, self.at_once)
         await asyncio.sleep(0)
-        self.at_once -= 1
         if number in self.answers:
             raise self.answers[number]
         self.taken.append(payload)
+
+    async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
+        self.runs.append(len(payloads))
+        await publish_each(lambda payload: self.publish(topic, payload), payloads, taken)
 
     async def stop(self) -> None:
         raise NotImplementedError
@@ -92,13 +94,16 @@ def sealed(bench: Bench) -> list[bytes]:
     return [kept.jws or b"" for kept in bench.journal.queue(after_ordinal=0, limit=1000)]
 
 
-async def test_stored_bytes_go_out_in_order_a_few_at_a_time(bench: Bench) -> None:
+async def test_stored_bytes_go_out_in_order_page_by_page(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publish, "PAGE", 8)
     uplink = ScriptedUplink()
     publisher = publisher_of(bench, uplink)
     publisher.connection(up=True)
     await run_until(publisher, lambda: len(uplink.taken) >= 30)
     assert uplink.taken == sealed(bench)
-    assert uplink.at_once_max == publish.AT_ONCE
+    assert uplink.runs == [8, 8, 8, 6]
 
 
 async def test_nothing_is_sent_without_a_connection(bench: Bench) -> None:

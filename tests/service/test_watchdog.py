@@ -9,7 +9,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -36,6 +36,7 @@ from agent.service.publish import Publisher
 from agent.service.pulse import Pulse, PulseWatch
 from agent.service.seal import Identity
 from agent.service.supervise import Stages, run_until
+from simulators.world.network import publish_each
 from tests.service.bench import KWH_REGISTER, MINUTE_MS, Bench
 from tests.service.virtual import VirtualClock, run_virtually, virtual_loop
 
@@ -121,6 +122,9 @@ class ScriptedUplink:
             self.published += 1
         elif self.answer is not None and topic.endswith("/status"):
             self._events.put_nowait(Received("kwh/v1/org/gw01/down/ack", self.answer(self.published), False))
+
+    async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
+        await publish_each(lambda payload: self.publish(topic, payload), payloads, taken)
 
     async def stop(self) -> None:
         pass

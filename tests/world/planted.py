@@ -5,6 +5,7 @@ Each is a mistake that somebody has made in some agent (reliability, section 3).
 and none without, prints the table and keeps it in PLANTED.md beside this file.
 """
 
+import asyncio
 import hashlib
 import multiprocessing
 import struct
@@ -67,19 +68,19 @@ def publish_before_commit(patch: pytest.MonkeyPatch) -> None:
 
 def purge_on_puback(patch: pytest.MonkeyPatch) -> None:
     """What the broker took is taken for delivered."""
-    original = publish.Publisher._note_results
+    original = publish.Publisher._note_result
 
-    async def taken(self: Any, due: Any, results: Any) -> bool:
-        done = await original(self, due, results)
-        if done:
-            await self._storage.run(lambda journal: mark(journal, due[-1]))
+    async def taken(self: Any, page: Any, beginning: int) -> bool:
+        done = await original(self, page, beginning)
+        if in_order := page.taken_in_order():
+            await self._storage.run(lambda journal: mark(journal, in_order[-1]))
         return done
 
     def mark(journal: Journal, batch: Any) -> None:
         with journal.transaction():
             journal.mark_stored(batch.head, 1)
 
-    patch.setattr(publish.Publisher, "_note_results", taken)
+    patch.setattr(publish.Publisher, "_note_result", taken)
 
 
 def purges_below_the_floor(patch: pytest.MonkeyPatch) -> None:
@@ -92,20 +93,21 @@ def purges_below_the_floor(patch: pytest.MonkeyPatch) -> None:
 
 def no_subscriber_is_delivered(patch: pytest.MonkeyPatch) -> None:
     """0x10 counts as a receipt."""
-    original = publish.Publisher._note_results
+    original = publish.Publisher._note_result
 
-    async def taken(self: Any, due: Any, results: Any) -> bool:
-        nobody = {n for n, each in results.items() if isinstance(each, UplinkRefused) and each.code == 0x10}
-        done = await original(self, due, {n: None if n in nobody else each for n, each in results.items()})
-        if nobody:
-            await self._storage.run(lambda journal: mark(journal, due[-1]))
-        return done
+    async def taken(self: Any, page: Any, beginning: int) -> bool:
+        said: Any = (await asyncio.gather(page.sending, return_exceptions=True))[0]
+        if isinstance(said, UplinkRefused) and said.code == 0x10:
+            page.taken.update(range(len(page.batches)))
+            page.sending = asyncio.create_task(asyncio.sleep(0))
+            await self._storage.run(lambda journal: mark(journal, page.batches[-1]))
+        return await original(self, page, beginning)
 
     def mark(journal: Journal, batch: Any) -> None:
         with journal.transaction():
             journal.mark_stored(batch.head, 1)
 
-    patch.setattr(publish.Publisher, "_note_results", taken)
+    patch.setattr(publish.Publisher, "_note_result", taken)
 
 
 def _release(journal: Any, said: Acknowledgement) -> None:

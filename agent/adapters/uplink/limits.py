@@ -12,9 +12,5 @@ IN_FLIGHT_MAX = 8
 # paho closes a connection whose ping is not answered within the keep-alive time, and the ping queues behind our data.
 # This much leaves in 15 s at 4.4 kB/s, so that a full window gets through a bad radio link instead of starting over.
 IN_FLIGHT_BYTES_MAX = 64 * 1024
-# What else the network thread is handed at once, so that it goes on with the next when an acknowledgement comes and
-# does not wait for the event loop: each change of threads costs more than a message.
-HANDED_MAX = 32
-HANDED_BYTES_MAX = 4 * IN_FLIGHT_BYTES_MAX
 # A connection that lasted this long was a good one: the next wait is short again.
 STABLE_S = 30.0

@@ -5,7 +5,7 @@ The only part that the rest of the program sees.
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 
 import paho.mqtt.client as mqtt
 
@@ -140,10 +140,23 @@ class MqttUplink:
         Raises UplinkDown where there is no connection, it broke, or no PUBACK came in time (the connection is then
         made anew); UplinkRefused with the reason code for 0x10 (nobody subscribed) and every failure code.
         """
+        await self._standing().publish(topic, (payload,), retain, lambda _: None)
+
+    async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
+        """Send them in their order, as many at once as the window allows; a single message may pass them.
+
+        `taken(place)` is called for each as soon as its PUBACK carried reason code 0. Returns when all of them did;
+        raises like `publish` for the first that failed, when what was on its way has its answer. What comes after
+        that one is not sent.
+        """
+        if payloads:
+            await self._standing().publish(topic, payloads, False, taken)
+
+    def _standing(self) -> Connection:
         connection = self._connection
         if connection is None or not connection.up or self._stopping.is_set():
             raise UplinkDown(f"{self._target.place}: there is no connection to the broker at the moment")
-        await connection.publish(topic, payload, retain)
+        return connection
 
     async def stop(self) -> None:
         """Disconnect in good order (the will is not sent), within `stop_limit_s`; harmless when called again."""
