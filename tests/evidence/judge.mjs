@@ -7,9 +7,14 @@ const crypto = await new Kwh.Crypto(process.argv[3] === "native" ? globalThis.cr
 if (crypto.native !== (process.argv[3] === "native")) throw new Error(`native Ed25519: ${crypto.native}`);
 
 const share = ({ num, den }) => (den === 1n ? `${num}` : `${num}/${den}`);
+const figures = (sums) => Object.fromEntries([...sums].map(([name, each]) =>
+  [name ?? "", ["raw", "adjusted", "estimated", "bound"].map((part) => share(each[part]))]));
 const reports = [];
-for (const { keys, ackKeys, excerpt, lines } of JSON.parse(readFileSync(0, "utf8"))) {
-  const verifier = new Kwh.Verifier({ keys: keys.map(Kwh.keyOfPem), ackKeys: ackKeys.map(Kwh.keyOfPem), excerpt, crypto });
+for (const { keys, ackKeys, excerpt, revoked, lines } of JSON.parse(readFileSync(0, "utf8"))) {
+  const runs = new Set();
+  for (const line of lines) Kwh.announced(line, runs);
+  const given = { keys: keys.map(Kwh.keyOfPem), ackKeys: ackKeys.map(Kwh.keyOfPem), revoked: new Map(revoked), runs };
+  const verifier = new Kwh.Verifier({ ...given, excerpt, crypto });
   let number = 0;
   for (const line of lines) await verifier.feed(++number, line);
   const r = verifier.report();
@@ -28,6 +33,12 @@ for (const { keys, ackKeys, excerpt, lines } of JSON.parse(readFileSync(0, "utf8
     holes: [r.holes.count, `${r.holes.bound}`, r.holes.unbounded],
     flags: Object.fromEntries(r.flags),
     events: Object.fromEntries(r.events),
+    corrections: {
+      applied: r.corrections.applied.map((b) => [b.meter, b.epoch, b.n_from, b.n_to, b.by]),
+      byMeter: figures(r.corrections.byMeter),
+      byStep: figures(r.corrections.byStep),
+      notHere: r.corrections.notHere,
+    },
   });
 }
 process.stdout.write(JSON.stringify(reports));

@@ -5,12 +5,13 @@ Both are asked the same; `said_by_python` puts the answer of the first into the 
 
 import json
 import subprocess
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from agent.adapters.keys import PublicKey, PublicKeys, public_key_of_jwk
+from agent.reporting.adjustment import Corrected, Corrections, announced
 from agent.reporting.verdict import Report
 from agent.reporting.verify import Verifier
 from tests.evidence import page
@@ -27,6 +28,7 @@ class Case:
     keys: Sequence[PublicKey]
     ack_keys: Sequence[PublicKey] = ()
     excerpt: bool = False
+    revoked: Mapping[str, tuple[str, int]] = field(default_factory=dict)
 
 
 def report_of(case: Case) -> Report:
@@ -36,6 +38,8 @@ def report_of(case: Case) -> Report:
         PublicKeys(case.ack_keys) if case.ack_keys else None,
         admit=lambda jwk: PublicKeys([public_key_of_jwk(jwk)]),
         excerpt=case.excerpt,
+        revoked=case.revoked,
+        runs=announced(case.lines),
     )
     for number, line in enumerate(case.lines, 1):
         verifier.feed(number, line)
@@ -69,6 +73,21 @@ def said_by_python(case: Case) -> dict[str, Any]:
         "holes": [report.holes.count, str(report.holes.bound_milliwh), report.holes.unbounded],
         "flags": dict(report.flags),
         "events": dict(report.events),
+        "corrections": _corrections_of(report.corrections),
+    }
+
+
+def _corrections_of(found: Corrections | None) -> dict[str, Any]:
+    assert found is not None
+
+    def figures(each: Corrected) -> list[str]:
+        return [str(value) for value in (each.raw, each.adjusted, each.estimated, each.bound)]
+
+    return {
+        "applied": [[*each.run, each.by] for each in found.applied],
+        "byMeter": {meter: figures(each) for meter, each in found.by_meter.items()},
+        "byStep": {step or "": figures(each) for step, each in found.by_step.items()},
+        "notHere": found.not_here,
     }
 
 
@@ -81,6 +100,7 @@ def said_by_the_page(cases: Sequence[Case], folder: Path, *, native: bool) -> li
             "keys": [key.pem for key in case.keys],
             "ackKeys": [key.pem for key in case.ack_keys],
             "excerpt": case.excerpt,
+            "revoked": [[kid, list(place)] for kid, place in case.revoked.items()],
             "lines": [line.decode("latin1") for line in case.lines],
         }
         for case in cases

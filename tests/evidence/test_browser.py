@@ -7,18 +7,23 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent.adapters.keys import PublicKeys, public_key_of_jwk
 from agent.metering.quantity import format_kwh
+from agent.reporting.event import adjust_event
+from agent.reporting.verify import Verifier
 from agent.resources import package_path
 from tests.evidence import page
 from tests.evidence.browser import Browser
 from tests.evidence.conftest import Installation
 from tests.evidence.office import run
 from tests.evidence.test_recipe import AGENT, STRANGER, hard_life, put, resigned, with_delta
+from tests.reporting.gateway import Gateway, meter_description
 
 DONE = "document.documentElement.dataset.state === 'done'"
 pytestmark = [pytest.mark.chromium, pytest.mark.jq, pytest.mark.xdist_group("evidence")]
@@ -240,6 +245,79 @@ def test_what_fails_is_named_with_its_place(chromium: Browser, tmp_path: Path) -
     chromium.ask("document.getElementById('language').click()")
     picture(chromium, "5-spoiled-chinese", width=420)
     assert AGENT.kid in chromium.ask("document.getElementById('keys').textContent")
+
+
+def adjusted_life() -> list[bytes]:
+    """Two meters; a CT ratio that was wrong for three minutes, and a meter that stood still for one."""
+    gateway = Gateway(AGENT, (meter_description("m1"), meter_description("m2")))
+    for _ in range(5):
+        gateway.minute({"m1": 1_000_000, "m2": 2_500_000})
+    said: dict[str, Any] = {"epoch": 1, "evidence": "x" * 43, "by": "Li Na"}
+    ratio = adjust_event(
+        gateway.now_ms, meter="m1", n_from=1, n_to=3, factor=(4, 3), reason="CT is 200/5, not 150/5", **said
+    )
+    still = adjust_event(
+        gateway.now_ms,
+        meter="m2",
+        n_from=4,
+        n_to=4,
+        energy_milliwh=250_000,
+        bound_milliwh=50_000,
+        reason="it stood still for a minute",
+        **said,
+    )
+    gateway.minute({"m1": 1_000_000, "m2": 2_500_000}, [ratio, still])
+    return gateway.jws
+
+
+def shown(browser: Browser) -> dict[str, list[str]]:
+    """The table of adjustments, by the name in its first column."""
+    rows = browser.ask(
+        "[...document.querySelectorAll('#corrections tbody tr')]"
+        ".map((row) => [...row.cells].map((cell) => cell.textContent))"
+    )
+    return {name: [figure.replace("\u202f", "") for figure in figures] for name, *figures in rows}
+
+
+def test_adjusted_and_estimated_energy_stand_apart_as_verify_has_them(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    put(tmp_path, adjusted_life())
+    shutil.copy(package_path("reporting", "verify.html"), tmp_path)
+    open_page(chromium, tmp_path)
+    assert chromium.ask("document.getElementById('adjustments').hidden")
+    chromium.give_files("#files", [tmp_path / name for name in ("evidence.jws", "agent.pem", "platform.pem")])
+    chromium.wait(DONE)
+    said = report(tmp_path)["corrections"]
+    figures = {**said["by_meter"], **said["by_step"]}
+    assert shown(chromium) == {
+        name: [format_kwh(round(Fraction(each[part]))) for part in ("raw", "adjusted", "estimated", "bound")]
+        for name, each in figures.items()
+    }
+    assert totals(chromium, "meters")["m1"] == "6.000000", "the totals above stay raw"
+    assert "times 4/3" in chromium.ask("document.getElementById('applied').textContent")
+    picture(chromium, "6-adjusted")
+    chromium.ask("document.getElementById('language').click()")
+    assert "乘以 4/3" in chromium.ask("document.getElementById('applied').textContent")
+    picture(chromium, "7-adjusted-chinese")
+
+
+def test_a_revocation_is_typed_in_as_the_operator_was_told(chromium: Browser, tmp_path: Path) -> None:
+    put(tmp_path, lines := adjusted_life())
+    chain = Verifier(PublicKeys([public_key_of_jwk(AGENT.jwk)]))
+    chain.feed(1, lines[0])
+    place = f"{AGENT.kid}={chain.report().chains[0].chain}/4"
+    shutil.copy(package_path("reporting", "verify.html"), tmp_path)
+    open_page(chromium, tmp_path)
+    chromium.ask(f"document.getElementById('revoked').value = 'metering-agent verify --revoked {place}'")
+    chromium.give_files("#files", [tmp_path / name for name in ("evidence.jws", "agent.pem", "platform.pem")])
+    chromium.wait(DONE)
+    assert chromium.ask("document.getElementById('verdict-signature').dataset.count") == "2"
+    assert "which was revoked" in chromium.ask("document.getElementById('found').innerText")
+    chromium.ask("document.getElementById('revoked').value = 'nonsense'")
+    chromium.ask("document.getElementById('revoked').dispatchEvent(new Event('change'))")
+    chromium.wait("!document.getElementById('problem').hidden")
+    assert "no revocation: nonsense" in chromium.ask("document.getElementById('problem').textContent")
 
 
 def test_nothing_in_an_export_becomes_a_part_of_the_page(chromium: Browser, tmp_path: Path) -> None:

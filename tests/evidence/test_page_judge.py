@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.keys import load_public_key, public_key_of_jwk
+from agent.reporting.event import adjust_event
 from tests.evidence.judges import Case, said_by_python, said_by_the_page
 from tests.reporting.gateway import Gateway, meter_description
 from tests.reporting.keys import Key
@@ -125,3 +126,69 @@ def test_shares_children_and_rating_come_out_exactly_alike(tmp_path: Path) -> No
     asked = Case(gateway.jws, [public_key_of_jwk(key.jwk)])
     assert "/3" in str(said_by_python(asked)["byStep"]), "a share that is no whole number"
     agree({"shares": asked}, tmp_path, native=True)
+
+
+def adjusted(chance: random.Random) -> Case:
+    """Three meters with shares, a while of minutes, and persons who adjust some of it: exactly, roughly, wrongly."""
+    key = Key(7)
+    gateway = Gateway(
+        key,
+        (
+            meter_description("incomer", role="incomer", steps=()),
+            meter_description(
+                "m1", parent="incomer", steps=(("smt_placement", 1, 3), ("reflow_soldering", 2, 7))
+            ),
+            meter_description("m2", parent="incomer"),
+        ),
+    )
+    for minute in range(chance.randrange(2, 30)):
+        gateway.minute({"incomer": 3_000_001, "m1": chance.randrange(10**6), "m2": minute})
+        if chance.random() < 0.2:
+            first = chance.randrange(1, minute + 2)
+            amount = (
+                {"factor": (chance.randrange(1, 9), chance.randrange(1, 9))}
+                if chance.random() < 0.5
+                else {
+                    "energy_milliwh": chance.randrange(-(10**6), 10**6),
+                    "bound_milliwh": chance.randrange(10**5),
+                }
+            )
+            event = adjust_event(
+                gateway.now_ms,
+                meter=chance.choice(["incomer", "m1", "m2"]),
+                epoch=chance.choice([1, 1, 1, 2]),
+                n_from=first,
+                n_to=max(1, first + chance.randrange(-1, 5)),
+                reason="CT ratio was 150/5, is 200/5",
+                evidence="x" * 43,
+                by="Li Na",
+                **amount,
+            )
+            gateway.minute({"incomer": 1, "m1": 1, "m2": 1}, [event])
+    cut = chance.choice([0, 0, 3])
+    return Case(gateway.jws[cut:], [public_key_of_jwk(key.jwk)], excerpt=cut > 0)
+
+
+def test_raw_adjusted_and_estimated_energy_come_out_exactly_alike(tmp_path: Path) -> None:
+    chance = random.Random(29)
+    cases = {str(number): adjusted(chance) for number in range(100)}
+    said = [said_by_python(each)["corrections"] for each in cases.values()]
+    assert sum(len(each["applied"]) for each in said) > 50 and any(each["notHere"] for each in said)
+    assert any("/" in figure for each in said for figures in each["byStep"].values() for figure in figures)
+    agree(cases, tmp_path, native=True)
+
+
+def test_a_revoked_key_ends_where_the_operator_said_in_both(tmp_path: Path) -> None:
+    key = Key(7)
+    gateway = Gateway(key)
+    for _ in range(6):
+        gateway.minute({"m1": 1_000, "m2": 1_000})
+    assert gateway.head is not None
+    chain, public = gateway.head.chain, public_key_of_jwk(key.jwk)
+    places = {str(seq): (chain, seq) for seq in range(7)} | {
+        "another chain": ("01ARZ3NDEKTSV4RRFFQ69G5FAV", 3)
+    }
+    cases = {name: Case(gateway.jws, [public], revoked={public.kid: place}) for name, place in places.items()}
+    counts = [said_by_python(each)["verdicts"]["signature"] for each in cases.values()]
+    assert counts[0] == 6 and counts[6] == 0 and counts[-1] == 0
+    agree(cases, tmp_path, native=True)
