@@ -10,15 +10,16 @@ import hashlib
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
+from agent.cli.correctwords import CHINESE, ENGLISH
 from agent.cli.exits import NO, OK
-from agent.cli.options import json_option, site_option
+from agent.cli.options import json_option, language_option, site_option
 from agent.cli.running import ask_agent
 from agent.metering.quantity import MILLIWH_PER_UNIT, format_kwh
 
@@ -26,22 +27,6 @@ _RUN = re.compile(r"([1-9][0-9]{0,14})\.\.([1-9][0-9]{0,14})")
 _RATIO = re.compile(r"[0-9]{1,9}(\.[0-9]{1,9})?(/[0-9]{1,9}(\.[0-9]{1,9})?)?")
 _KWH = re.compile(r"-?[0-9]{1,9}(\.[0-9]{1,6})?")
 _READ_AT_ONCE = 1 << 20
-
-SENTENCES: Mapping[str, str] = {
-    "malformed": "cannot be said: {text}",
-    "unknown-meter": 'there is no meter "{meter}" in the site file',
-    "never-read": "the agent has never read {meter}, so nothing of it is sealed",
-    "no-epoch": "{meter} has no epoch {epoch}; the newest is {last} (see: metering-agent trace METER TIME)",
-    "not-sealed": "delta {n} of {meter}, epoch {epoch}, is not sealed yet; the newest is {last}",
-    "overlaps": "statement {id} by {by} adjusts deltas {n} already; what is sealed twice adjusted would mean nothing."
-    " Name the deltas that are left, or, where it was wrong, see config/CORRECTIONS.md",
-    "backwards": "its first delta comes after its last",
-    "factor-one": "a factor of 1 changes nothing",
-    "energy-zero": "an energy of 0 changes nothing",
-    "no-reading": "{text!r} is not a reading in kWh such as 1234.5",
-    "no-statement": "there is no statement {id}; see: metering-agent adjust --list",
-    "told": "statement {id} is in the chain (chain {chain}, seq {seq}) and cannot be taken back",
-}
 
 
 class _Ratio(click.ParamType[Fraction]):
@@ -105,6 +90,7 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @_YES
 @click.option("--list", "list_", is_flag=True, help="Show everything that was stated on this gateway.")
 @click.option("--undo", type=int, metavar="ID", help="Take back a statement that no batch tells yet.")
+@language_option
 @json_option
 @click.pass_context
 def adjust(
@@ -122,6 +108,7 @@ def adjust(
     yes: bool,
     list_: bool,
     undo: int | None,
+    language: str,
     as_json: bool,
 ) -> None:
     """State that sealed deltas of METER were wrong: by an exact factor, or by an energy with a bound.
@@ -133,7 +120,7 @@ def adjust(
     """
     if list_ or undo is not None:
         asked = {"do": "look"} if undo is None else {"do": "undo", "id": undo}
-        _end(ctx, ask_agent(site_file, "state", asked), as_json, _listed)
+        _end(ctx, ask_agent(site_file, "state", asked), _say(language), as_json, _listed)
     if (factor is None) == (energy is None) or (energy is None) != (bound is None):
         raise click.UsageError("give either --factor, or --energy and --bound")
     if bound is not None and bound < 0:
@@ -148,7 +135,7 @@ def adjust(
     else:
         said |= {"energy": energy, "bound": bound}
     said |= {"reason": reason, "evidence": hash_of(evidence), "by": by}
-    _state(ctx, site_file, "adjust", said, yes=yes, as_json=as_json)
+    _state(ctx, site_file, "adjust", said, say=_say(language), yes=yes, as_json=as_json)
 
 
 @click.command()
@@ -158,6 +145,7 @@ def adjust(
 @click.option("--register", help="Which register the display showed, by its name [the energy register].")
 @_BY
 @_YES
+@language_option
 @json_option
 @click.pass_context
 def witness(
@@ -168,6 +156,7 @@ def witness(
     register: str | None,
     by: str | None,
     yes: bool,
+    language: str,
     as_json: bool,
 ) -> None:
     """State what the display of METER showed: KWH as it was read, digit by digit. It is evidence, never energy.
@@ -178,7 +167,7 @@ def witness(
     said: dict[str, object] = {"meter": meter_id, "display_kwh": display_kwh, "by": by}
     if register is not None:
         said["register"] = register
-    _state(ctx, site_file, "witness", said, yes=yes, as_json=as_json)
+    _state(ctx, site_file, "witness", said, say=_say(language), yes=yes, as_json=as_json)
 
 
 @click.command()
@@ -189,6 +178,7 @@ def witness(
 @click.option("--epoch", type=click.IntRange(1), required=True, help="Register epoch of the delta.")
 @_BY
 @_YES
+@language_option
 @json_option
 @click.pass_context
 def manual(
@@ -200,6 +190,7 @@ def manual(
     epoch: int,
     by: str | None,
     yes: bool,
+    language: str,
     as_json: bool,
 ) -> None:
     """Put a person's word beside one sealed delta of METER: what is known of it that no register says.
@@ -208,7 +199,7 @@ def manual(
     """
     _demand({"--by": by})
     said: dict[str, object] = {"meter": meter_id, "epoch": epoch, "n": n, "text": text, "by": by}
-    _state(ctx, site_file, "manual", said, yes=yes, as_json=as_json)
+    _state(ctx, site_file, "manual", said, say=_say(language), yes=yes, as_json=as_json)
 
 
 def hash_of(path: Path) -> str:
@@ -226,12 +217,17 @@ def _demand(given: Mapping[str, object]) -> None:
         raise click.UsageError(f"missing: {', '.join(missing)}")
 
 
+def _say(language: str) -> Mapping[str, str]:
+    return CHINESE if language == "zh" else ENGLISH
+
+
 def _state(
     ctx: click.Context,
     site_file: Path,
     type_: str,
     said: Mapping[str, object],
     *,
+    say: Mapping[str, str],
     yes: bool,
     as_json: bool,
 ) -> None:
@@ -241,70 +237,63 @@ def _state(
         answer = ask_agent(site_file, "state", {"do": "check", **question})
         on_terminal = sys.stdin.isatty() and not as_json
         if on_terminal and not answer["objections"]:
-            click.echo(_described(answer))
-            yes = click.confirm(
-                "Is this right? It is sealed at the next boundary and stays in the chain for ever"
-            )
+            click.echo(_described(say, answer))
+            yes = click.confirm(say["ask"])
         if not yes:
-            _end(ctx, answer, as_json, _unnoted)
-    _end(ctx, ask_agent(site_file, "state", {"do": "confirm", **question}), as_json, _noted)
+            _end(ctx, answer, say, as_json, _unnoted)
+    _end(ctx, ask_agent(site_file, "state", {"do": "confirm", **question}), say, as_json, _noted)
 
 
-def _end(ctx: click.Context, answer: Mapping[str, Any], as_json: bool, text: Any) -> None:
+def _end(
+    ctx: click.Context, answer: Mapping[str, Any], say: Mapping[str, str], as_json: bool, text: "Text"
+) -> None:
     """Print an answer and leave."""
     if as_json:
         click.echo(json.dumps(answer, ensure_ascii=False))
     elif answer["objections"]:
         for each in answer["objections"]:
-            click.echo(f"Refused: {SENTENCES[each['code']].format_map(each['values'])}.")
+            click.echo(say[each["code"]].format_map(each["values"]))
     else:
-        click.echo(text(answer))
+        click.echo(text(say, answer))
     ctx.exit(NO if answer["objections"] else OK)
 
 
-def _noted(answer: Mapping[str, Any]) -> str:
-    id_ = answer["statement"]["id"]
-    return (
-        f"{_described(answer)}\nNoted as statement {id_}. The next boundary seals it; until then:"
-        f" metering-agent adjust --undo {id_}"
-    )
+Text = Callable[[Mapping[str, str], Mapping[str, Any]], str]
+"""Words an answer of the agent, in one language."""
 
 
-def _unnoted(answer: Mapping[str, Any]) -> str:
-    return f"{_described(answer)}\nNothing is noted. It could be: the same with --yes."
+def _noted(say: Mapping[str, str], answer: Mapping[str, Any]) -> str:
+    return f"{_described(say, answer)}\n{say['noted'].format(id=answer['statement']['id'])}"
 
 
-def _described(answer: Mapping[str, Any]) -> str:
+def _unnoted(say: Mapping[str, str], answer: Mapping[str, Any]) -> str:
+    return f"{_described(say, answer)}\n{say['unnoted']}"
+
+
+def _described(say: Mapping[str, str], answer: Mapping[str, Any]) -> str:
     ledger = answer["ledger"]
-    lines = [text_of(answer["statement"])]
+    lines = [text_of(answer["statement"], say)]
     if ledger is not None:
-        lines.append(
-            f"The ledger of {answer['statement']['meter']} stands at {ledger['register_kwh']} kWh, epoch"
-            f" {ledger['epoch']}, delta {ledger['n']}, read {ledger['at']}."
-        )
+        lines.append(say["ledger"].format(meter=answer["statement"]["meter"], **ledger))
     return "\n".join(lines)
 
 
-def _listed(answer: Mapping[str, Any]) -> str:
+def _listed(say: Mapping[str, str], answer: Mapping[str, Any]) -> str:
     rows = []
     for each in answer["statements"]:
         told = each["told"]
-        place = "waits for a boundary" if told is None else f"chain {told['chain']}, seq {told['seq']}"
-        rows.append(f"{each['id']}  {each['at']}  {place}\n   {text_of(each)}")
-    return "\n".join(rows) or "Nothing was stated on this gateway."
+        place = say["waits"] if told is None else say["place"].format_map(told)
+        rows.append(f"{each['id']}  {each['at']}  {place}\n   {text_of(each, say)}")
+    return "\n".join(rows) or say["none"]
 
 
-def text_of(said: Mapping[str, Any]) -> str:
+def text_of(said: Mapping[str, Any], say: Mapping[str, str] = ENGLISH) -> str:
     """A statement, or its event, as a sentence."""
-    meter, by = said["meter"], said["by"]
-    match said["type"]:
-        case "witness":
-            return f"{meter}: the display ({said['register']}) shows {said['display_kwh']} kWh, says {by}."
-        case "manual":
-            return f"{meter}, epoch {said['epoch']}, delta {said['n']}: {said['text']} ({by})."
-    run = f"{meter}, epoch {said['epoch']}, deltas {said['n_from']} to {said['n_to']}"
+    if said["type"] != "adjust":
+        return say[str(said["type"])].format_map(said)
     if "num" in said:
-        what = f"their energy times {said['num']}/{said['den']}"
+        what = say["factor"].format_map(said)
     else:
-        what = f"{format_kwh(said['energy'])} kWh added, wrong by at most {format_kwh(said['bound'])} kWh"
-    return f"{run}: {what}. {said['reason']} (evidence {said['evidence']}, {by})."
+        energy, bound = format_kwh(said["energy"]), format_kwh(said["bound"])
+        what = say["energy"].format(energy_kwh=energy, bound_kwh=bound)
+    return say["adjust"].format(what=what, **said)

@@ -409,7 +409,14 @@ def write_export(
             aside.seek(0)
             what = "hashes of batches whose text is no longer kept"
             writer.lines("purged.jsonl", what, (line.rstrip(b"\n") for line in aside))
-        of_agent = [*agent_keys, *sorter.earlier_keys(agent_keys)]
+        earlier = sorter.earlier_keys(agent_keys)
+        of_agent = (
+            [*agent_keys, *earlier] if agent_keys else earlier[::-1]
+        )  # the present key has the first name
+        if not of_agent:
+            reason = "no key is known: the signing key is a systemd credential, and nothing was signed in this period"
+            remedy = "give its public key with --key FILE, or name another period"
+            raise ConfigError([Fault(str(site.path), None, "signing", reason, remedy)])
         keys = [*_named(of_agent, "agent"), *_named(platform_keys, "platform")]
         for file, whose, key in keys:
             writer.data(file, f"public key of the {whose}", key.pem.encode())

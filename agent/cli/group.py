@@ -40,6 +40,10 @@ COMMANDS: Mapping[str, Entry] = {
     "read": Entry(
         "agent.cli.read:read", "Read one meter once, through the real line, and show every register."
     ),
+    "commission": Entry(
+        "agent.cli.commission:commission",
+        "Watch meters for two minutes: can what they show be true, does energy agree with power?",
+    ),
     "doctor": Entry(
         "agent.cli.doctor:doctor", "Say what is likely wrong with a line, and by what one can tell."
     ),

@@ -26,6 +26,7 @@ from agent.errors import (
     MeterSilent,
     RetryLater,
 )
+from agent.metering.commissioning import Look, Misordered, Order, misordered
 from agent.metering.decode import NoValue, decode
 from agent.metering.plan import Block, BusCost, bisect, plan_for
 from agent.metering.plant import Line, Meter, Plant, SerialSettings, Transport
@@ -79,8 +80,12 @@ def read(site_file: Path, meter_id: str, language: str, as_json: bool) -> None:
     try:
         rows = asyncio.run(read_meter(open_line(line), line, meter))
     except MeteringError as error:
-        raise _explained(error, line, meter, say) from error
-    click.echo(json.dumps(json_of(meter, rows)) if as_json else text_of(line, meter, rows, say))
+        raise explained_at(error, line, meter, say) from error
+    doubts = misordered(meter, [look_of(0, rows)])
+    if as_json:
+        click.echo(json.dumps(json_of(meter, rows) | {"misordered": [json_of_order(one) for one in doubts]}))
+    else:
+        click.echo("\n".join([text_of(line, meter, rows, say), *(order_text(one, say) for one in doubts)]))
 
 
 def find_meter(plant: Plant, meter_id: str, site_file: Path) -> Meter:
@@ -105,12 +110,17 @@ async def read_meter(port: ports.Line, line: Line, meter: Meter) -> list[Row]:
     """
     await port.open()
     try:
-        rows: dict[str, Row] = {}
-        for block in _blocks(line, meter):
-            for row in await _read_block(port, meter, block):
-                rows[row.register.name] = row
+        return await read_rows(port, line, meter)
     finally:
         await port.close()
+
+
+async def read_rows(port: ports.Line, line: Line, meter: Meter) -> list[Row]:
+    """The same on a line that is open already."""
+    rows: dict[str, Row] = {}
+    for block in _blocks(line, meter):
+        for row in await _read_block(port, meter, block):
+            rows[row.register.name] = row
     totals = [_total(meter, total, rows) for total in meter.profile.sums.values()]
     return [*(rows[name] for name in meter.profile.registers), *totals]
 
@@ -186,6 +196,11 @@ def transformer_ratio(meter: Meter, register: Quantity) -> Fraction:
     return meter.ct_ratio * meter.pt_ratio
 
 
+def rounded_text(value: Fraction, decimals: int) -> str:
+    """A decimal of so many decimals at most, not marked: for what is measured anyway."""
+    return decimal_text(Fraction(round(value * 10**decimals), 10**decimals))
+
+
 def decimal_text(value: Fraction) -> str:
     """An exact decimal, or one of nine decimals marked with `~` where that is not exact."""
     scaled = value * 10**_DECIMALS_MAX
@@ -198,7 +213,7 @@ def decimal_text(value: Fraction) -> str:
 # ----------------------------------------------------------------------------------------------------------- answering
 
 
-def _explained(error: MeteringError, line: Line, meter: Meter, say: Say) -> MeteringError:
+def explained_at(error: MeteringError, line: Line, meter: Meter, say: Say) -> MeteringError:
     """The same kind of error, with the meter's name and what to do next."""
     if isinstance(error, LineDown):
         busy = " in use" in str(error)
@@ -248,6 +263,46 @@ def json_of(meter: Meter, rows: list[Row]) -> dict[str, object]:
             for row in rows
         },
     }
+
+
+def look_of(at_ms: int, rows: list[Row]) -> Look:
+    """What was read, as the checks of `agent.metering.commissioning` want it."""
+    return Look(at_ms, {row.register.name: row.words for row in rows if row.words})
+
+
+def order_text(one: Misordered, say: Say) -> str:
+    """A value that cannot be, and in which order it can."""
+    return say["misordered"].format(
+        register=one.register,
+        shown=say["no value"] if one.shown is None else f"{_roughly(one.shown)} {one.unit}".strip(),
+        order=say[one.order],
+        would=f"{_roughly(one.would_show)} {one.unit}".strip(),
+        remedy=say["word order"] if one.order is Order.WORDS else say["byte order"],
+    )
+
+
+def json_of_order(one: Misordered) -> dict[str, object]:
+    """The same for programs."""
+    return {
+        "register": one.register,
+        "shown": None if one.shown is None else _roughly(one.shown),
+        "order": one.order.value,
+        "would_show": _roughly(one.would_show),
+        "unit": one.unit,
+    }
+
+
+def _roughly(value: Fraction) -> str:
+    """A decimal of a sane value; the power of ten of one that nobody can read."""
+    size = abs(value)
+    if not size or Fraction(1, 1000) <= size < 10**9:
+        return rounded_text(value, 3)
+    power = 0
+    while size >= 10:
+        size, power = size / 10, power + 1
+    while size < 1:
+        size, power = size * 10, power - 1
+    return f"{'-' if value < 0 else ''}1e{power}"
 
 
 def text_of(line: Line, meter: Meter, rows: list[Row], say: Say = ENGLISH) -> str:

@@ -157,3 +157,15 @@ def test_displays_words_and_the_list(gateway: Gateway) -> None:
     assert "door open" in text
     assert gateway.say("adjust", "--undo", "2")[0] == 0
     assert gateway.say("adjust", "--undo", "2")[0] == 1
+
+
+def test_every_word_is_said_in_chinese_too(gateway: Gateway) -> None:
+    code, text = gateway.say(*adjustment(gateway, "--factor", "200/150", "--lang", "zh"))
+    assert code == 0 and "其电量乘以 4/3" in text and "尚未登记" in text
+    code, text = gateway.say(
+        *adjustment(gateway, "--factor", "4/3", "--deltas", "1..9", "--yes", "--lang", "zh")
+    )
+    assert code == 1 and text.startswith("拒绝：reflow-1 第 1 计量段的增量 9 尚未封存")
+    code, text = gateway.say("witness", "reflow-1", "5000.1", "--by", "李娜", "--yes", "--lang", "zh")
+    assert code == 0 and "声明人 李娜" in text and "已登记为声明 1" in text
+    assert "等待边界" in gateway.say("adjust", "--list", "--lang", "zh")[1]

@@ -191,6 +191,17 @@ def test_a_signing_key_that_only_the_service_may_open_needs_its_public_half(offi
     assert office.verify().exit_code == 0
 
 
+def test_a_credential_needs_nothing_where_the_journal_knows_its_public_key(office: Office) -> None:
+    settle_keys(office.bench.journal, office.bench.signers, site="site.toml", platform_answers=True)
+    office.work(2)
+    text = office.site.read_text()
+    office.site.write_text(text.replace('key_file = "key.pem"', 'credential = "signing-key"'))
+    done = office.export()
+    assert done.exit_code == 0, done.stderr
+    assert office.bench.signer.kid in done.output and "WARNING" not in done.output
+    assert office.verify().exit_code == 0
+
+
 def test_a_key_that_did_not_sign_is_warned_of(office: Office) -> None:
     office.work(2)
     done = office.export("out", "--key", str(office.folder / "platform.pem"))
