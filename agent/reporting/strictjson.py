@@ -38,13 +38,9 @@ def loads(data: bytes, *, size_max: int) -> dict[str, object]:
         raise NotStrict(f"{len(data)} bytes are more than {size_max}")
     try:
         text = data.decode("utf-8")
-        value = json.loads(
-            text,
-            parse_float=_refuse_number,
-            parse_int=_short_int,
-            parse_constant=_refuse_number,
-            object_pairs_hook=_without_duplicates,
-        )
+        if text.startswith("\ufeff"):
+            raise NotStrict("a BOM before the object")
+        value = _DECODER.decode(text)
     except NotStrict:
         raise
     except (ValueError, RecursionError) as error:
@@ -65,7 +61,7 @@ def dumps(obj: object) -> bytes:
     """
     _check(obj)
     try:
-        return json.dumps(obj, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return _ENCODER.encode(obj).encode()
     except UnicodeEncodeError:
         raise NotStrict("a text has a lone surrogate") from None
 
@@ -87,6 +83,17 @@ def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return members
 
 
+_DECODER = json.JSONDecoder(
+    parse_float=_refuse_number,
+    parse_int=_short_int,
+    parse_constant=_refuse_number,
+    object_pairs_hook=_without_duplicates,
+)
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_TEXT_ONLY = frozenset({str})
+_PLAIN = frozenset({str, bool, type(None)})
+
+
 def _check(top: object) -> None:
     """Refuse what has no single meaning, in values read or about to be written, level by level."""
     level: list[object] = [[top]]
@@ -95,14 +102,14 @@ def _check(top: object) -> None:
         for container in level:
             for member in _members(container):
                 kind = type(member)
-                if kind is str:
+                if kind in _PLAIN:
                     continue
                 if kind is int:
                     if not -EXACT_MAX <= member <= EXACT_MAX:  # type: ignore[operator]
                         raise NotStrict("an integer is beyond 2^53-1")
                 elif isinstance(member, dict | list | tuple):
                     below.append(member)
-                elif member is not None and kind is not bool:
+                else:
                     raise NotStrict(f"{kind.__name__} has no place in a message")
         if not below:
             return
@@ -115,9 +122,8 @@ def _members(container: object) -> Iterable[object]:
     if not isinstance(container, dict):
         assert isinstance(container, list | tuple)
         return container
-    for key in container:
-        if type(key) is not str:
-            raise NotStrict(f"the key {key!r} is not text")
+    if not _TEXT_ONLY.issuperset(map(type, container)):
+        raise NotStrict("a key is not text")
     return container.values()
 
 

@@ -165,7 +165,7 @@ class Publisher:
                 await self._send_some()
             else:  # an idle agent leaves its journal alone
                 self._wake.clear()
-                await happens(self._wake, min(TURN_S_MAX, self._look_in_s()))
+                await happens(self._wake, min(TURN_S_MAX, self._look_in_s(), self._stuck_in_s()))
 
     async def drain(self, seconds: float) -> bool:
         """Before a stop: wait until the broker took everything once, at most this long; whether it did."""
@@ -315,9 +315,9 @@ class Publisher:
         self.refusal = str(refused)
         self._encouraged.clear()
         self._refused_s = min(REFUSED_S[1], 2 * self._refused_s) if self._refused_s else REFUSED_S[0]
-        for _ in range(self._refused_s // TURN_S_MAX):
+        for waited_s in range(0, self._refused_s, TURN_S_MAX):
             self.pulse.beat()
-            if await happens(self._encouraged, TURN_S_MAX):
+            if await happens(self._encouraged, min(TURN_S_MAX, self._refused_s - waited_s)):
                 return
 
     def _note_progress(self) -> None:
@@ -327,5 +327,12 @@ class Publisher:
 
     def _resend_if_stuck(self) -> None:
         """Sent, but not acknowledged for too long: the broker may have lost it."""
-        if self._sent_up_to and self._clock.monotonic_ns() - self._progress_ns > self._patience_ns:
+        if self._stuck_in_s() <= 0:
             self.start_over()
+
+    def _stuck_in_s(self) -> float:
+        """When patience with the platform ends."""
+        if not self._sent_up_to:
+            return TURN_S_MAX
+        waited_ns = self._clock.monotonic_ns() - self._progress_ns
+        return (self._patience_ns - waited_ns) / 1_000_000_000

@@ -13,7 +13,7 @@ Comes before: `poll`, `publish` and the journal's own pulse in `supervise`. Come
 
 from collections.abc import Iterable
 
-TURN_S_MAX = 5
+TURN_S_MAX = 15
 """A stage with nothing to do makes a turn at least this often."""
 
 

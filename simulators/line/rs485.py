@@ -116,7 +116,7 @@ class Rs485Line:
 
         With more `characters`: when so many have passed, or all there are, for callers who need not see each one.
         """
-        times = [heapq.nsmallest(characters, self._on_line)[-1][0]] if self._on_line else []
+        times = [sorted(self._on_line)[:characters][-1][0]] if self._on_line else []
         if self._frame_is_over():
             times.append(self._frame_end_ns())
         return min(times, default=None)
@@ -129,7 +129,7 @@ class Rs485Line:
         """
         if not self._on_line or self._frame_is_over():
             return self.next_ns()
-        run = heapq.nsmallest(characters, self._on_line)
+        run = sorted(self._on_line)[:characters]
         end_ns = run[0][0]
         for each_end_ns, _, character in run:
             if character.start_ns > end_ns:
@@ -158,10 +158,11 @@ class Rs485Line:
     def _put(self, start_ns: int, data: bytes, *, from_master: bool, asks: bool = False) -> int:
         """Occupy the line; returns when the last character is over."""
         duration_ns = character_ns(self.settings)
+        others = list(self._on_line)  # those of this frame follow one another
         for value in data:
             self._count += 1
             new = _Character(start_ns, start_ns + duration_ns, value, from_master, asks or from_master)
-            for other_end_ns, _, other in self._on_line:
+            for other_end_ns, _, other in others:
                 if other.start_ns < new.end_ns and start_ns < other_end_ns:
                     self.collisions += not (other.damaged and new.damaged)
                     other.damaged = new.damaged = True
@@ -192,8 +193,11 @@ class Rs485Line:
         """Whether something was heard, and no character begins before the silence after it is over."""
         if not self._heard:
             return False
-        end_ns = self._frame_end_ns()
-        return all(c.start_ns >= end_ns for _, _, c in self._on_line)
+        end_ns = self._last_end_ns + self._silence_ns
+        for _, _, character in self._on_line:  # noqa: SIM110  # asked for at every character: twice as fast as all()
+            if character.start_ns < end_ns:
+                return False
+        return True
 
     def _end_of_frame(self) -> None:
         frame, end_ns, asks = bytes(self._heard), self._last_end_ns, self._heard_asking_only

@@ -7,19 +7,21 @@ never know more than the file. It is also the agent's key ring.
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from agent.adapters.keys import PublicKey, public_key_of_jwk
 from agent.reporting.acknowledgement import MeterHead
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
-from agent.reporting.envelope import DESCRIPTOR, SIZE_MAX, EnvelopeError, base64url_decode, open_sealed
+from agent.reporting.envelope import DESCRIPTOR, SIZE_MAX, EnvelopeError, base64url_decode, check_sealed
 from agent.reporting.event import Event
-from agent.reporting.strictjson import loads
+from agent.reporting.strictjson import NotStrict, loads
 from agent.reporting.wire import WireError
 from simulators.platform.store import Store
 
 _EVENTS_TO_ASSEMBLE = 64
 _UNKNOWN_RATIO = (1, 1)
+DESCRIPTORS_READ = 64
 
 
 @dataclass(slots=True)
@@ -269,16 +271,19 @@ class Dossier:
         return self._descriptor_ids[hash_]
 
     def keep_descriptor(self, jws: bytes) -> Descriptor:
-        """Verify and keep a descriptor.
+        """Verify and keep a descriptor. It comes with every connection, so that the last ones are read only once.
 
         Raises:
             EnvelopeError: not signed by this agent. WireError: not a descriptor, or another agent's.
         """
-        opened = open_sealed(jws, DESCRIPTOR, self)
-        descriptor = Descriptor.from_payload(opened.payload)
+        sound = check_sealed(jws, DESCRIPTOR, self)
+        try:
+            descriptor = stored_descriptor(jws)
+        except NotStrict as error:
+            raise EnvelopeError("payload", str(error)) from None
         if (descriptor.org, descriptor.agent) != (self.org, self.agent):
             raise WireError("$.agent", f"is {descriptor.org}/{descriptor.agent}, not {self.name}")
-        descriptor_id = self.descriptor_id(opened.hash)
+        descriptor_id = self.descriptor_id(sound.hash)
         self._store.run(
             "UPDATE descriptors SET rev = ?, jws = ? WHERE descriptor_id = ? AND jws IS NULL",
             (descriptor.rev, jws, descriptor_id),
@@ -313,6 +318,7 @@ class Dossier:
         )
 
 
+@lru_cache(maxsize=DESCRIPTORS_READ)
 def stored_descriptor(jws: bytes) -> Descriptor:
     """Read a descriptor from the store; its signature was verified before it was put there."""
     payload = base64url_decode(jws.decode("ascii").split(".")[1])

@@ -19,6 +19,7 @@ from fractions import Fraction
 from agent.metering.interval import DAY_MS
 from agent.reporting import topics
 from agent.reporting.descriptor import MeterDescription
+from agent.service.acknowledge import Outcome
 from agent.service.close import Closed
 from simulators.platform.dossier import stored_descriptor
 from simulators.platform.queries import broken_books
@@ -163,7 +164,7 @@ class Auditor:
         if isinstance(result, Closed):
             for meter, each in result.not_booked.items():
                 self.refused[meter, _without_figures(each.reason)] += 1
-        if str(result) == "restored":
+        if result is Outcome.RESTORED:
             self.retold = True
             self._restores += 1
             if self._restores > RESTORES_MAX:

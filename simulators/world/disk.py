@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import StrEnum
 from itertools import count
+from typing import NamedTuple
 
 import apsw
 
@@ -52,8 +53,7 @@ class Cut:
     seed: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class _Write:
+class _Write(NamedTuple):
     """Bytes at a place, or (data None) the file cut to that length."""
 
     offset: int
@@ -73,12 +73,14 @@ class DiskFile:
     """A sync failed: something that is seen will never be durable by itself."""
 
     def write(self, offset: int, data: bytes) -> None:
-        _apply(self.seen, _Write(offset, data))
-        self.unsynced.append(_Write(offset, data))
+        self._do(_Write(offset, data))
 
     def truncate(self, size: int) -> None:
-        _apply(self.seen, _Write(size, None))
-        self.unsynced.append(_Write(size, None))
+        self._do(_Write(size, None))
+
+    def _do(self, write: _Write) -> None:
+        _apply(self.seen, write)
+        self.unsynced.append(write)
 
     def sync(self) -> None:
         for write in self.unsynced:

@@ -130,6 +130,7 @@ class Gateway:
             self._keeper.cancel()
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self.kill()
+        self._let_go()  # SQLite knows of its disk by name, so that otherwise the whole world stays in memory
 
     async def kill(self, *, pause_s: float = RESTART_S) -> None:
         """SIGKILL; it is started again after a pause."""

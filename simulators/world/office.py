@@ -117,6 +117,11 @@ class Office:
         self._broker.platform_returns(self._receive)
         self._say(self.platform.acknowledge_all())
 
+    def close(self) -> None:
+        """The world is over."""
+        self.go_away()
+        self.store.close()
+
     def back_up(self) -> None:
         """Keep a copy of the store."""
         self.backups.append(self.store.image())

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 RATIOS = ("m3",)
 """Meters behind transformers."""
 QUARRELS_MAX = 1000
-SPARE_METERS = 160
+SPARE_METERS = 50
 """Their descriptions are more than one batch of 48 KiB can carry."""
 
 

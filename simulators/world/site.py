@@ -13,6 +13,7 @@ from functools import cache
 
 from agent.metering.plant import Line, Meter, Role, SerialSettings, Share, Transport
 from agent.metering.profile import WORDS_OF_TYPE, Profile, Register, SerialDefaults, WordType
+from agent.reporting.wire import TEXT_MAX
 
 RATED_W = 40_000
 SETTINGS = SerialSettings(9600, "even", 1)
@@ -124,7 +125,17 @@ def _wired(id_: str, line: str, address: int, profile: Profile, step: str, **mor
 
 @cache
 def _planned(number: int) -> Meter:
-    return _wired(f"planned-{number}", PLANNED_LINE, 1 + number, LONG, STEPS[number % len(STEPS)])
+    """Its texts are as long as a message may have them: few meters make a large map, and few cost little time."""
+    return _wired(
+        f"planned-{number}",
+        PLANNED_LINE,
+        1 + number,
+        LONG,
+        STEPS[number % len(STEPS)],
+        production_line="l" * TEXT_MAX,
+        accuracy_class="a" * TEXT_MAX,
+        ct_class="c" * TEXT_MAX,
+    )
 
 
 def first_site() -> Site:

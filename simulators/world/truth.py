@@ -129,7 +129,7 @@ class Device(SimulatedMeter):
     def counted(self) -> int:
         """Counts since it was put up."""
         used = self.place.load.energy_milliwh(self._time.wall_ms()) - self._from_milliwh
-        return int(used / self._per_count)
+        return used * self._per_count.denominator // self._per_count.numerator
 
     @property
     def position(self) -> int:

@@ -210,6 +210,7 @@ class World:
             if each.done() and (error := each.exception()) is not None:
                 raise error
         await self.gateway.switch_off()
+        self.office.close()
         return Result(
             self.seed,
             self.plan,
