@@ -7,6 +7,7 @@ comes the platform's commit, after it the edge's acknowledge stage.
 
 from dataclasses import dataclass
 
+from agent.reporting.batch import flags_from
 from agent.reporting.chain import ChainHead
 from agent.reporting.utc import text_of_ms
 from agent.reporting.wire import (
@@ -33,6 +34,10 @@ class MeterHead:
 
     `register` and `modulus` are in 0.001 Wh; `num/den` is the ratio from one raw count to 0.001 Wh. An epoch continues
     only where ratio, modulus and serial number are equal; None never equals.
+
+    `q` are the quality flags of the delta that ends there; `clock` says that its time is no evidence. Of an opening it
+    is `clock` where the batch that told it was sealed without the time. None where the platform does not say: the
+    member is an addition of ours to version 1 (decision 0016).
     """
 
     epoch: int
@@ -43,10 +48,11 @@ class MeterHead:
     den: int
     modulus: int | None
     serial: str | None
+    q: tuple[str, ...] | None = None
 
     def to_payload(self) -> dict[str, object]:
-        """As in the member `heads`."""
-        return {
+        """As in the member `heads`; `q` only where it is known."""
+        payload: dict[str, object] = {
             "epoch": self.epoch,
             "n": self.n,
             "register": self.register,
@@ -56,6 +62,9 @@ class MeterHead:
             "modulus": self.modulus,
             "serial": self.serial,
         }
+        if self.q is not None:
+            payload["q"] = list(self.q)
+        return payload
 
     @classmethod
     def from_payload(cls, value: object, path: str = "$") -> "MeterHead":
@@ -70,6 +79,7 @@ class MeterHead:
             den=members.integer("den", 1),
             modulus=members.integer_or_none("modulus", 1),
             serial=members.text_or_none("serial"),
+            q=flags_from(members) if members.has("q") else None,
         )
 
 

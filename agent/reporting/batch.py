@@ -23,8 +23,11 @@ FLAGS = frozenset(
 )
 """Quality flags of version 1.0. They never change energy; an unknown one is counted and shown as suspect."""
 
-SYNC_STATES = ("S", "H", "U")
+UNKNOWN = "U"
+SYNC_STATES = ("S", "H", UNKNOWN)
 """Synchronised, holdover, unknown."""
+CLOCK = "clock"
+"""The flag of a delta whose times are no evidence."""
 
 DELTAS_MAX = 64
 """Deltas per batch unless the broker asked for less."""
@@ -110,11 +113,12 @@ class Delta:
             reg_end=members.integer("reg_end"),
             delta=members.integer("delta"),
             roll=members.integer("roll") if members.has("roll") else None,
-            q=_flags(members),
+            q=flags_from(members),
         )
 
 
-def _flags(members: Members) -> tuple[str, ...]:
+def flags_from(members: Members) -> tuple[str, ...]:
+    """Read the member `q`: quality flags, sorted. Raises WireError."""
     flags = tuple(checked_text(entry, path, 32) for entry, path in members.items("q", _FLAGS_PER_DELTA_MAX))
     if list(flags) != sorted(set(flags)):
         raise WireError(members.place("q"), "must be sorted, each flag once")

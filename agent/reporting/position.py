@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from agent.reporting.acknowledgement import MeterHead
-from agent.reporting.batch import Batch, Delta
+from agent.reporting.batch import CLOCK, UNKNOWN, Batch, Delta
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
 from agent.reporting.envelope import (
@@ -60,22 +60,27 @@ class Positions:
             if isinstance(item, Delta):
                 if item.meter in meters:
                     place = (item.epoch, item.n, item.reg_end, item.end_ms)
-                    self._stand(meters[item.meter], place)
+                    self._stand(meters[item.meter], place, item.q)
             elif item.type == "epoch" and item.text("meter") in meters:
-                self._open(meters[item.text("meter")], item)
+                q = (CLOCK,) if batch.clock.sync == UNKNOWN else ()
+                self._open(meters[item.text("meter")], item, q)
         self.head = ChainHead(batch.chain, batch.seq, hash_)
         self.org, self.agent, self.sealed_ms = batch.org, batch.agent, batch.iat_ms
 
-    def _open(self, meter: MeterDescription, event: Event) -> None:
+    def _open(self, meter: MeterDescription, event: Event, q: tuple[str, ...]) -> None:
         place = (event.integer("epoch_to"), 0, event.integer("first"), ms_of_text(event.text("unmetered_to")))
         serial = event.body["serial_to"]
-        self._stand(meter, place, serial if isinstance(serial, str) else None)
+        self._stand(meter, place, q, serial if isinstance(serial, str) else None)
 
     def _stand(
-        self, meter: MeterDescription, place: tuple[int, int, int, int], serial: str | None = None
+        self,
+        meter: MeterDescription,
+        place: tuple[int, int, int, int],
+        q: tuple[str, ...],
+        serial: str | None = None,
     ) -> None:
         self.heads[meter.meter] = MeterHead(
-            *place, meter.num, meter.den, meter.modulus, meter.serial or serial
+            *place, meter.num, meter.den, meter.modulus, meter.serial or serial, q
         )
 
 

@@ -22,6 +22,7 @@ from agent.metering.later import since
 from agent.metering.ledger import Basis, Head, Opened, Point, advance
 from agent.metering.plant import Meter
 from agent.reporting.acknowledgement import MeterHead
+from agent.reporting.batch import CLOCK
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import restart_event
@@ -124,7 +125,7 @@ class _Tale:
         """The platform's position; where it is one of our own readings, with what we know of its time."""
         position = _position(meter, said, self._in_force.hash)
         own = [reading.point for reading in self._journal.readings(meter, after=position)[:1]]
-        return replace(position, when=own[0].when) if own else _doubted(position, self._said_at_ms)
+        return replace(position, when=own[0].when) if own else _doubted(position, said, self._said_at_ms)
 
     def _readings(self, meter: str, position: Head | None) -> tuple[list[Reading], bool]:
         """The readings among which the position lies, and whether the first of them is surely not later."""
@@ -208,8 +209,12 @@ def _position(meter: str, said: MeterHead, cfg: str) -> Head:
     return Head(meter, said.epoch, said.n, said.register, said.end_ms, said.end_ms, basis, cfg, restored=True)
 
 
-def _doubted(position: Head, said_at_ms: int) -> Head:
-    """The position with what is known of its label: before this agent was made, or after the answer, is no time."""
-    if EARLIEST_MS <= position.at_ms <= said_at_ms:
+def _doubted(position: Head, said: MeterHead, said_at_ms: int) -> Head:
+    """The position with what is known of its label.
+
+    Before this agent was made, or after the answer, is no time; nor is what a clock said that did not know it.
+    """
+    is_time = EARLIEST_MS <= position.at_ms <= said_at_ms
+    if is_time and CLOCK not in (said.q or ()):
         return position
     return replace(position, when=Moment(None, None, None))

@@ -35,6 +35,7 @@ from simulators.platform.alarms import Alarms
 from simulators.platform.booking import Booking, Quarantine, Release
 from simulators.platform.chains import Arrival, Chains, Outcome
 from simulators.platform.dossier import Dossier
+from simulators.platform.heads import heads_of
 from simulators.platform.registry import Clones, Registry
 from simulators.platform.store import Store
 
@@ -450,7 +451,7 @@ class Platform:
             held=self._held(dossier),
             refused=tuple(sorted(refused)),
             session=session,
-            heads={meter: x.head() for meter, x in sorted(dossier.meters.items())} if with_heads else None,
+            heads=heads_of(self.store, dossier) if with_heads else None,
             rev=self._rev(dossier) if with_heads else None,
         )
         self.counts["acknowledgements"] += 1

@@ -375,6 +375,13 @@ def test_an_acknowledgement_with_one_wrong_member_is_refused(change: dict[str, o
 def test_a_meter_head_may_be_of_an_epoch_without_a_delta() -> None:
     head = MeterHead(2, 0, 500, START_MS, 10, 1, None, None)
     assert MeterHead.from_payload(through_bytes(head.to_payload())) == head
+    assert "q" not in head.to_payload()
+
+
+@pytest.mark.parametrize("flags", [(), ("clock",), ("clock", "something-new")])
+def test_a_meter_head_may_say_what_its_time_is_worth(flags: tuple[str, ...]) -> None:
+    head = MeterHead(2, 0, 500, START_MS, 10, 1, None, None, flags)
+    assert MeterHead.from_payload(through_bytes(head.to_payload())) == head
 
 
 def test_a_status_before_the_first_batch() -> None:

@@ -170,3 +170,26 @@ def test_three_readings_of_a_fall_after_a_restore_open_an_epoch(tmp_path: Path, 
     epochs = [event for _, batch in fresh.batches() for event in batch.events if event.type == "epoch"]
     assert [event.body["reason"] for event in epochs] == ["restore"]
     assert sum(fresh.deltas("reflow-1")) == 60_000
+
+
+@pytest.mark.fault("F39", "F55")
+@pytest.mark.parametrize(("flags", "is_bounded"), [((), True), (("clock",), False), (None, True)])
+def test_a_position_that_was_labelled_by_a_clock_without_the_time_bounds_no_hole(
+    tmp_path: Path, flags: tuple[str, ...] | None, is_bounded: bool
+) -> None:
+    """Its clock was ten minutes fast and then lost with its journal; the meter was exchanged (seed 2090)."""
+    bench, said = opened(tmp_path)
+    fresh = Bench(tmp_path, clock=bench.clock, name="fresh.db")
+    there = replace(said["reflow-1"], q=flags, end_ms=bench.clock.now_ms - 1000)
+    restore(fresh, {**said, "reflow-1": replace(there, serial="another")}, number=fresh.clock.now_ms)
+    fresh.clock.now_ms += 1000
+    for _ in range(3):
+        fresh.read({"reflow-1": 7})
+    holes = [
+        event.body["bound"]
+        for _, batch in fresh.batches()
+        for event in batch.events
+        if event.type == "epoch" and event.body["meter"] == "reflow-1"
+    ]
+    assert len(holes) == 1
+    assert (holes[0] is not None) == is_bounded

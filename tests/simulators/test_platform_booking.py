@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from agent.reporting.batch import Batch, Delta
+from agent.reporting.batch import Batch, Clock, Delta
 from agent.reporting.event import balance_event
 from simulators.platform import Release, booking, queries
 from simulators.platform.booking import Booking, Source
@@ -62,6 +62,30 @@ def test_heads_include_held_deltas(bench: Bench, gateway: Gateway) -> None:
     heads = bench.ask(gateway).heads
     assert heads is not None
     assert (heads["m1"].n, heads["m1"].register) == (2, 503_000)
+
+
+def test_heads_tell_whether_their_time_is_evidence(bench: Bench, gateway: Gateway) -> None:
+    """By the flags of the last delta, booked or held; of an opening by the clock of the batch that told it."""
+
+    def flags() -> tuple[str, ...] | None:
+        heads = bench.ask(gateway).heads
+        assert heads is not None
+        return heads["m1"].q
+
+    bench.send(gateway.interval(1_000))
+    assert flags() == ()
+    gateway.now_ms += MINUTE_MS
+    bench.send(gateway.say([gateway.delta("m1", 5, "clock", "gap")]))
+    assert flags() == ("clock", "gap")
+    gateway.now_ms += MINUTE_MS
+    bench.send(gateway.say([replace(gateway.delta("m1", 5, "clock"), delta=4)]))
+    assert flags() == ("clock",)
+    opening = gateway.next_batch([], [gateway.exchange("m1", 7)])
+    bench.send(gateway.seal(opening))
+    assert flags() == ()
+    opening = gateway.next_batch([], [gateway.exchange("m1", 9)])
+    bench.send(gateway.seal(replace(opening, clock=Clock("U", 5))))
+    assert flags() == ("clock",)
 
 
 def test_a_delta_is_judged_against_the_held_one_before_it(bench: Bench, gateway: Gateway) -> None:
