@@ -274,7 +274,7 @@ class Auditor:
         at: int | None = None
         register = 0
         holes = 0
-        for epoch, opening, last, per_count, bound in self._epochs(store, meter):
+        for epoch, opening, last, per_count, modulus, bound in self._epochs(store, meter):
             openings = [each.position for each in _shown(place, opening, per_count)]
             lasts = [each.position for each in _shown(place, last, per_count)]
             openings = [each for each in openings if at is None or each >= at]
@@ -285,7 +285,7 @@ class Auditor:
                 self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {place.first_position}")
             hole = 0 if at is None else min(openings) - at
             if hole:
-                holes += not self._may_have_gone_round(register, opening, bound)
+                holes += not self._may_have_gone_round(register, opening, modulus, bound)
                 # By what a count really is, not by a ratio that somebody entered wrongly; a count may have been due.
                 used = (hole - 1) * place.per_count_milliwh
                 if bound is not None and used > bound:
@@ -294,12 +294,19 @@ class Auditor:
         if holes > place.breaks:
             self._alarm(f"I1: {meter} has {holes} holes, and a person made {place.breaks}")
 
-    def _may_have_gone_round(self, last: int, opening: int, bound: int | None) -> bool:
-        """Whether an epoch changed where a rollover looks like a reset: in a time of unknown length (decision 0016)."""
-        return self.time_was_unknown and bound is None and opening < last
+    def _may_have_gone_round(self, last: int, opening: int, modulus: int | None, bound: int | None) -> bool:
+        """Whether an epoch changed where a rollover cannot be told from a reset.
 
-    def _epochs(self, store: Store, meter: str) -> list[tuple[int, int, int, Fraction, int | None]]:
-        """Epoch, opening, last booked register, energy of a count, declared bound of the hole before it.
+        In a time of unknown length (decision 0016), or one in which the register can have gone round more than once.
+        """
+        if opening >= last:
+            return False
+        return self.time_was_unknown if bound is None else modulus is not None and bound >= modulus
+
+    def _epochs(
+        self, store: Store, meter: str
+    ) -> list[tuple[int, int, int, Fraction, int | None, int | None]]:
+        """Epoch, opening, last booked register, energy of a count, modulus, declared bound of the hole before it.
 
         An epoch that was opened and closed at one register booked nothing. Its hole and the next one are judged as one,
         which may hide as much as was declared of both.
@@ -325,7 +332,8 @@ class Auditor:
                 continue
             described = self._description(store, row[1], meter)
             assert described is not None
-            found.append((epoch, opening, row[0], Fraction(described.num, described.den), declared))
+            per_count = Fraction(described.num, described.den)
+            found.append((epoch, opening, row[0], per_count, described.modulus, declared))
             declared = 0
         return found
 
