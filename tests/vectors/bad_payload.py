@@ -245,6 +245,7 @@ def _events(group: Group) -> None:
     line.now_ms += 60_000
     epoch = line.copy().epoch("m1", 0)
     balance = line.balance("m1", 1, 500_000, 3_000)
+    closed = {**{name: epoch[name] for name in epoch if name not in ("type", "at", "meter")}, "n_last": 3}
     rotation = line.rotation(NEXT)
     (part,) = line.carried()
     for name, about, event in (
@@ -263,6 +264,28 @@ def _events(group: Group) -> None:
         ("event-epoch-by-nobody", "somebody has to say so", {**epoch, "by": ""}),
         ("event-balance-without-roll", "a balance without its rollovers", without(balance, "roll")),
         ("event-balance-sum-text", "a sum as a text", {**balance, "sum": "3000"}),
+        ("event-balance-closed-text", "closed epochs as a text", {**balance, "closed": "none"}),
+        (
+            "event-balance-closed-number",
+            "a closed epoch without a number",
+            {**balance, "closed": [closed | {"n_last": None}]},
+        ),
+        (
+            "event-balance-closed-last",
+            "a closed epoch without its last register",
+            {**balance, "closed": [without(closed, "last")]},
+        ),
+        (
+            "event-balance-closed-many",
+            "more closed epochs than there may be",
+            {**balance, "closed": [closed] * 65},
+        ),
+        (
+            "event-restart-chain",
+            "the chain that was left is no chain",
+            line.event("restart", reason="lost", by="Li", evidence="x", instead_of="a chain"),
+        ),
+        ("event-restart-by-nobody", "somebody confirmed it", line.event("restart", reason="lost", by="")),
         ("event-descriptor-part-0", "parts are counted from 1", {**part, "part": 0}),
         ("event-descriptor-without-hash", "a part of nobody knows what", without(part, "hash")),
         ("event-rotate-private-key", "a private key in a message", {**rotation, "jwk": NEXT.private_jwk}),
