@@ -16,6 +16,7 @@ from agent.adapters.again import has_manager, start_again
 from agent.adapters.applied import read_applied, write_applied
 from agent.adapters.clock import SystemClock, boot_id
 from agent.adapters.control import ControlSocket
+from agent.adapters.credentials import read_password
 from agent.adapters.entropy import SystemEntropy
 from agent.adapters.journal import (
     JournalThread,
@@ -62,7 +63,7 @@ from agent.service.takeover import Takeover
 from agent.service.trace import Tracer
 from agent.settings.budget import needed_mb
 from agent.settings.grammar import web_address
-from agent.settings.values import Site
+from agent.settings.values import Account, PlatformLink, Site
 
 if TYPE_CHECKING:
     from agent.adapters.endpoints import Endpoints, Page
@@ -374,16 +375,28 @@ def _uplink(site: Site) -> Uplink:
     link = site.platform
     if link.broker.is_none:
         return NoUplink()
+    return mqtt_uplink(link, f"{site.plant.org}/{site.plant.agent}")
+
+
+def mqtt_uplink(link: PlatformLink, client_id: str) -> MqttUplink:
+    """The way to the broker of a site, under this name. Raises ConfigError where a password cannot be read."""
     tls = None
     if link.broker.tls:
         assert link.ca_file is not None
         tls = TlsFiles(link.ca_file, link.client_certificate, link.client_key)
-    password = link.password_file.read_text("utf-8").strip() if link.password_file is not None else None
+    account, proxy_account = link.account, link.proxy_account
     return MqttUplink(
         link.broker_url,
-        client_id=f"{site.plant.org}/{site.plant.agent}",
+        client_id=client_id,
         tls=tls,
         proxy=link.proxy,
-        username=link.username,
-        password=password,
+        proxy_login=None
+        if proxy_account is None
+        else (proxy_account.username, _password(proxy_account, "proxy_password_file") or ""),
+        username=None if account is None else account.username,
+        password=None if account is None else _password(account, "password_file"),
     )
+
+
+def _password(account: Account, instead: str) -> str | None:
+    return read_password(account.password_file, account.password_credential, f"platform.{instead}")

@@ -25,6 +25,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
+from agent.adapters.credentials import credential_path
 from agent.errors import ConfigError, Fault
 from agent.reporting.envelope import base64url, base64url_decode, thumbprint
 
@@ -168,17 +169,7 @@ def load_credential_signer(name: str) -> Ed25519Signer:
     Raises ConfigError when there is no such credential, or as `load_signer`. systemd gives the file to the service
     through an access list, which shows as a readable group; only readers beyond that are refused.
     """
-    folder = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not folder:
-        reason = "there are no systemd credentials: CREDENTIALS_DIRECTORY is not set"
-        raise _fault(
-            Path(name), reason, f"start as a service with LoadCredentialEncrypted={name}, or use key_file"
-        )
-    if not name or Path(name).name != name or name in (".", ".."):
-        raise _fault(
-            Path(name), "is not a credential name", "use the plain name given to LoadCredentialEncrypted="
-        )
-    path = Path(folder) / name
+    path = credential_path(name, "key_file")
     return _signer_of(path, _read(path, secret=True, credential=True))
 
 

@@ -115,22 +115,14 @@ def _write(file: Path, message: bytes) -> None:
 
 async def _publish(site: Site, message: bytes) -> Sent:
     """Hand the message to the broker, under a client id of its own, so that a running agent keeps its connection."""
-    from agent.adapters.uplink import MqttUplink, TlsFiles
     from agent.errors import UplinkDown, UplinkRefused
     from agent.reporting import topics
+    from agent.wiring import mqtt_uplink
 
     link, who = site.platform, site.plant
     if link.broker.is_none:
         return Sent(True, "there is no broker: the next stick carries it (metering-agent courier export)")
-    tls = TlsFiles(link.ca_file, link.client_certificate, link.client_key) if link.broker.tls else None
-    password = link.password_file.read_text("utf-8").strip() if link.password_file is not None else None
-    uplink = MqttUplink(
-        link.broker_url,
-        client_id=f"{who.org}/{who.agent}/enrol",
-        tls=tls,
-        username=link.username,
-        password=password,
-    )
+    uplink = mqtt_uplink(link, f"{who.org}/{who.agent}/enrol")
     topic = topics.enrolment(who.org, who.agent, link.topic_root)
     try:
         answers = topics.acknowledgement(who.org, who.agent, link.topic_root)

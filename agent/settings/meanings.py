@@ -57,6 +57,17 @@ SITE: tuple[TableMeaning, ...] = (
             "proxy": Meaning(
                 "The factory's HTTP proxy, `http://host:port`, where the way out leads through one."
             ),
+            "proxy_username": Meaning(
+                "Account at the proxy, where it asks for one (407). Only Basic authentication is spoken: the proxy "
+                "reads the password, and so does whoever listens between here and there. Take one that opens "
+                "nothing else."
+            ),
+            "proxy_password_file": Meaning(
+                "File that holds the password of `proxy_username` and nothing else, mode 0600."
+            ),
+            "proxy_password_credential": Meaning(
+                "The systemd credential that holds it, in place of the file (`LoadCredentialEncrypted=`)."
+            ),
             "ca_file": Meaning(
                 "The certificate authority of the broker, PEM. Needed with `mqtts://` and `wss://`."
             ),
@@ -68,6 +79,9 @@ SITE: tuple[TableMeaning, ...] = (
                 "Account at the broker, where it wants one beside or instead of a certificate."
             ),
             "password_file": Meaning("File that holds the account's password and nothing else, mode 0600."),
+            "password_credential": Meaning(
+                "The systemd credential that holds it, in place of the file (`LoadCredentialEncrypted=`)."
+            ),
             "acknowledgement": Meaning(
                 "Whose receipt releases what is kept: the platform's signature, or, weaker, the broker's PUBACK.",
                 '"platform"',

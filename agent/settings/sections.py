@@ -20,12 +20,20 @@ from agent.settings.shape import (
     Table,
     WebShape,
 )
-from agent.settings.values import JournalSettings, PlatformLink, Signing
+from agent.settings.values import Account, JournalSettings, PlatformLink, Signing
 
 T = TypeVar("T")
 
 LookAt = Callable[[Path, str, KeyPath, FaultList, str], Path | None]
 """How a file is looked at; one of the functions of `files`."""
+
+_OF_A_BROKER = frozenset(
+    (
+        *("ca_file", "client_certificate", "client_key", "username", "password_file", "password_credential"),
+        *("proxy", "proxy_username", "proxy_password_file", "proxy_password_credential"),
+    )
+)
+"""Keys that say how to come to a broker and in."""
 
 DEFAULT_INTERVAL = "1min"
 DEFAULT_BUDGET_MB = 1_024
@@ -57,9 +65,8 @@ def read_platform(table: Table[PlatformShape], base: Path, faults: FaultList) ->
         table, "client_certificate", base, faults, needed_file, "ask the platform's operator to issue it"
     )
     key = _file(table, "client_key", base, faults, secret_file, "it was made together with the certificate")
-    password = _file(
-        table, "password_file", base, faults, password_file, "write the password into it, nothing else"
-    )
+    account = _account(table, "", base, faults)
+    proxy_account = _account(table, "proxy_", base, faults)
     _pairs(table, faults)
     keys = _acknowledgement_keys(table, base, faults)
     root = parsed(
@@ -75,8 +82,8 @@ def read_platform(table: Table[PlatformShape], base: Path, faults: FaultList) ->
         ca_file=ca_file,
         client_certificate=certificate,
         client_key=key,
-        username=shape.username,
-        password_file=password,
+        account=account,
+        proxy_account=proxy_account,
         acknowledgement=shape.acknowledgement or "platform",
         acknowledgement_keys=keys,
         topic_root=root or DEFAULT_TOPIC_ROOT,
@@ -108,20 +115,36 @@ def _broker(table: Table[PlatformShape], faults: FaultList) -> grammar.BrokerAdd
 
 def _check_no_broker(table: Table[PlatformShape], faults: FaultList) -> None:
     """By stick there is nobody to connect to, and only the platform's signature can release anything."""
-    for key in ("ca_file", "client_certificate", "client_key", "username", "password_file"):
-        if key in table.given:
-            faults.add((*table.path, key), 'is of no use with broker = "none"', "leave it out")
+    for key in sorted(table.given & _OF_A_BROKER):
+        faults.add((*table.path, key), 'is of no use with broker = "none"', "leave it out")
     if table.value.acknowledgement == "broker":
         path = (*table.path, "acknowledgement")
         faults.add(path, "names a broker, and there is none", 'leave it out: the default is "platform"')
 
 
 def _proxy(table: Table[PlatformShape], broker: grammar.BrokerAddress, faults: FaultList) -> str | None:
+    if broker.is_none:  # said by _check_no_broker
+        return None
     path = (*table.path, "proxy")
-    proxy = parsed(grammar.proxy_address, table.value.proxy, path, faults, "user names are not supported")
+    remedy = "write http://HOST:PORT, and a user name as platform.proxy_username"
+    proxy = parsed(grammar.proxy_address, table.value.proxy, path, faults, remedy)
     if proxy is not None and not broker.tls:
         faults.add(path, "is of no use for a broker on this machine", "leave it out")
     return proxy
+
+
+def _account(table: Table[PlatformShape], prefix: str, base: Path, faults: FaultList) -> Account | None:
+    """The account at the broker, or with the prefix `proxy_` the one at the proxy."""
+    key = f"{prefix}password_file"
+    remedy = "write the password into it, nothing else"
+    file = _file(table, key, base, faults, password_file, remedy)
+    credential = f"{prefix}password_credential"
+    if {key, credential} <= table.given:
+        faults.add((*table.path, credential), f"is given together with {key}", "leave one of them out")
+    username = getattr(table.value, f"{prefix}username")
+    if username is None:
+        return None
+    return Account(username, file, getattr(table.value, credential))
 
 
 def _file(
@@ -137,6 +160,10 @@ def _pairs(table: Table[PlatformShape], faults: FaultList) -> None:
         ("client_certificate", "client_key"),
         ("client_key", "client_certificate"),
         ("password_file", "username"),
+        ("password_credential", "username"),
+        ("proxy_username", "proxy"),
+        ("proxy_password_file", "proxy_username"),
+        ("proxy_password_credential", "proxy_username"),
     ):
         if key in table.given and other not in table.given:
             faults.add((*table.path, key), f"is of no use without {other}", f"add {other} or leave out {key}")

@@ -83,6 +83,12 @@ class Shape(BaseModel):
     required: ClassVar[tuple[str, ...]] = ()
 
 
+CREDENTIAL = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
+_A_CREDENTIAL = "the name of a systemd credential"
+PROXY_USER = r"^[^:\x00-\x1f\x7f]{1,256}$"
+"""RFC 7617 separates user name and password by a colon and allows no control characters."""
+
+
 class GatewayShape(Shape):
     """`[gateway]`: who we are."""
 
@@ -102,11 +108,21 @@ class PlatformShape(Shape):
     )
     broker: Text | None = _key("an address, as text", '"mqtts://broker.grid.example:8883"')
     proxy: Text | None = _key("an address, as text", '"http://proxy.factory.example:3128"')
+    proxy_username: Annotated[str, Field(pattern=PROXY_USER)] | None = _key(
+        "a user name without a colon", '"gw01"'
+    )
+    proxy_password_file: Text | None = _key(_A_FILE, '"proxy-password"')
+    proxy_password_credential: Annotated[str, Field(pattern=CREDENTIAL)] | None = _key(
+        _A_CREDENTIAL, '"proxy-password"'
+    )
     ca_file: Text | None = _key(_A_FILE, '"ca.pem"')
     client_certificate: Text | None = _key(_A_FILE, '"gw01.pem"')
     client_key: Text | None = _key(_A_FILE, '"gw01.key"')
     username: Text | None = _key("the name of a broker account, as text", '"gw01"')
     password_file: Text | None = _key(_A_FILE, '"broker-password"')
+    password_credential: Annotated[str, Field(pattern=CREDENTIAL)] | None = _key(
+        _A_CREDENTIAL, '"broker-password"'
+    )
     acknowledgement: Literal["platform", "broker"] | None = _key('"platform" or "broker"', '"platform"')
     acknowledgement_keys: Annotated[list[Text], Field(min_length=1, max_length=16)] | None = _key(
         "a list of 1 to 16 names of files", '["platform.pem"]'
@@ -114,19 +130,14 @@ class PlatformShape(Shape):
     topic_root: Annotated[Text, Field(max_length=128)] | None = _key("the beginning of a topic", '"kwh/v1"')
 
 
-CREDENTIAL = r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$"
-
-
 class SigningShape(Shape):
     """`[signing]`: the key that makes a batch evidence."""
 
     key_file: Text | None = _key(_A_FILE, '"signing-key.pem"')
-    credential: Annotated[str, Field(pattern=CREDENTIAL)] | None = _key(
-        "the name of a systemd credential", '"signing-key"'
-    )
+    credential: Annotated[str, Field(pattern=CREDENTIAL)] | None = _key(_A_CREDENTIAL, '"signing-key"')
     next_key_file: Text | None = _key(_A_FILE, '"next-signing-key.pem"')
     next_credential: Annotated[str, Field(pattern=CREDENTIAL)] | None = _key(
-        "the name of a systemd credential", '"next-signing-key"'
+        _A_CREDENTIAL, '"next-signing-key"'
     )
 
 

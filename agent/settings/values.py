@@ -9,12 +9,21 @@ from agent.settings.grammar import BrokerAddress
 
 
 @dataclass(frozen=True, slots=True)
+class Account:
+    """A user name, and where its password is: a file or a systemd credential. Not both are set, perhaps neither."""
+
+    username: str
+    password_file: Path | None = None
+    password_credential: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PlatformLink:
     """To whom we report, over which broker, and whose acknowledgement lets us forget.
 
-    `broker` is `broker_url` taken apart, `proxy` the address of an HTTP proxy to go through. `acknowledgement` is
-    `platform` or `broker`; `acknowledgement_keys` are PEM files with the public keys of the platform, never empty in
-    platform mode.
+    `broker` is `broker_url` taken apart, `proxy` the address of an HTTP proxy to go through. `account` is the one at
+    the broker, `proxy_account` the one at the proxy, None where there is none. `acknowledgement` is `platform` or
+    `broker`; `acknowledgement_keys` are PEM files with the public keys of the platform, never empty in platform mode.
     """
 
     audience: str
@@ -24,8 +33,8 @@ class PlatformLink:
     ca_file: Path | None
     client_certificate: Path | None
     client_key: Path | None
-    username: str | None
-    password_file: Path | None
+    account: Account | None
+    proxy_account: Account | None
     acknowledgement: str
     acknowledgement_keys: tuple[Path, ...]
     topic_root: str

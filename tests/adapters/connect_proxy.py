@@ -1,17 +1,27 @@
 """A small HTTP proxy that knows CONNECT, or answers what it is told to."""
 
 import asyncio
+import base64
 import contextlib
 from types import TracebackType
 from typing import Self
 
+LOCKED = (
+    b"HTTP/1.1 407 Proxy Authentication Required\r\nServer: squid\r\n"
+    b'Proxy-Authenticate: Negotiate\r\nproxy-authenticate: Basic realm="factory"\r\n\r\n'
+)
+
 
 class ConnectProxy:
-    """Listens on a loopback port; `answer` is sent instead of opening the way, None opens it."""
+    """Listens on a loopback port; `answer` is sent instead of opening the way, None opens it.
 
-    def __init__(self, answer: bytes | None = None) -> None:
+    With a `login` (user name, password) it opens the way only for those who know it.
+    """
+
+    def __init__(self, answer: bytes | None = None, *, login: tuple[str, str] | None = None) -> None:
         self.asked: list[str] = []
         self._answer = answer
+        self._login = login
 
     @property
     def url(self) -> str:
@@ -35,8 +45,9 @@ class ConnectProxy:
         head = await reader.readuntil(b"\r\n\r\n")
         place = head.split()[1].decode()
         self.asked.append(place)
-        if self._answer is not None:
-            writer.write(self._answer)
+        answer = self._answer if self._knows(head) else LOCKED
+        if answer is not None:
+            writer.write(answer)
             await writer.drain()
             writer.close()
             return
@@ -47,6 +58,12 @@ class ConnectProxy:
             task = asyncio.ensure_future(self._pass_on(source, target))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+
+    def _knows(self, head: bytes) -> bool:
+        if self._login is None:
+            return True
+        token = base64.b64encode(":".join(self._login).encode())
+        return b"\r\nProxy-Authorization: Basic " + token + b"\r\n" in head
 
     @staticmethod
     async def _pass_on(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:

@@ -9,11 +9,14 @@ import pytest
 from agent.adapters.uplink import MqttUplink, TlsFiles
 from agent.adapters.uplink.address import Address, parse_url
 from agent.errors import ConfigError, UplinkDown
-from agent.service.ports import Connected
+from agent.service.ports import Connected, Will
+from agent.settings.site import load_site
+from agent.wiring import mqtt_uplink
 from simulators.ports import free_port
 from tests.adapters.certificates import Authority
 from tests.adapters.connect_proxy import ConnectProxy
-from tests.adapters.test_uplink import ACKNOWLEDGEMENT, BATCH, Link, started
+from tests.adapters.test_uplink import ACKNOWLEDGEMENT, BATCH, STATUS, Link, started
+from tests.settings.example_site import write_site
 from tests.support.mosquitto import Mosquitto
 
 
@@ -96,7 +99,18 @@ async def test_the_certificate_is_checked_through_a_proxy_too(ways: Ways, tmp_pa
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
-        (b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n", r"wants a password \(407\)"),
+        (
+            b"HTTP/1.1 407 Proxy Authentication Required\r\n\r\n",
+            r"wants a password \(407\), and none is given; add platform\.proxy_username",
+        ),
+        (
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: NTLM\r\nProxy-Authenticate: Negotiate\r\n\r\n",
+            r"we do not know \(407: 'negotiate', 'ntlm'\); ask who runs it for Basic",
+        ),
+        (
+            b"HTTP/1.1 407 No\r\nProxy-Authenticate: " + b"\x1b[2J" * 30 + b"\r\n\r\n",
+            r"\(407: '\\x1b\[2j",
+        ),
         (b"HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", "ask who runs it to allow CONNECT to 127"),
         (b"HTTP/1.1 502 Bad Gateway\r\n\r\n", "did not reach 127.0.0.1"),
         (b"HTTP/1.1 302 Found\r\nLocation: http://login/\r\n\r\n", "answered 302"),
@@ -114,6 +128,52 @@ async def test_what_a_proxy_says_is_a_sentence_with_a_remedy(
     ):
         said = await link.next_disconnected()
         assert re.search(reason, said), said
+
+
+async def test_a_proxy_that_knows_passwords_only_is_given_one(ways: Ways) -> None:
+    login = ("EXAMPLE\\gw01", "sésame: öffne dich")
+    with ways.broker:
+        async with (
+            ConnectProxy(login=login) as proxy,
+            started(ways.url("mqtts"), tls=ways.tls, proxy=proxy.url, proxy_login=login) as link,
+        ):
+            await _speaks_both_ways(link)
+
+
+async def test_a_proxy_password_that_is_wrong_is_told_from_one_that_is_missing(ways: Ways) -> None:
+    async with ConnectProxy(login=("gw01", "right")) as proxy:
+        async with started("wss://127.0.0.1:9", tls=TlsFiles(), proxy=proxy.url) as link:
+            assert "and none is given" in await link.next_disconnected()
+        wrong = ("gw01", "wrong-secret")
+        async with started("wss://127.0.0.1:9", tls=TlsFiles(), proxy=proxy.url, proxy_login=wrong) as link:
+            said = await link.next_disconnected()
+            assert "does not know this user name or password (407)" in said
+            assert "wrong-secret" not in said and "wrong-secret" not in repr(link.uplink._target.proxy)
+            await asyncio.sleep(0.3)
+            assert len(proxy.asked) == 2, "a person has to act first, so it is not asked at once again"
+
+
+async def test_from_the_site_file_through_proxy_and_tls_to_a_broker_with_accounts(
+    ways: Ways, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both passwords are credentials of systemd; the same way is taken by `run` and by `enrol`."""
+    (tmp_path / "site").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "site"))
+    (tmp_path / "site" / "at-broker").write_text("secret-1\n")
+    (tmp_path / "site" / "at-proxy").write_text("secret-2\n")
+    ways.broker.users = {"gw01": "secret-1"}
+    with ways.broker:
+        async with ConnectProxy(login=("factory", "secret-2")) as proxy:
+            platform = {"ca_file": str(tmp_path / "ca.pem"), "proxy": proxy.url, "proxy_username": "factory"}
+            platform |= {"proxy_password_credential": "at-proxy", "password_credential": "at-broker"}
+            changes = {"platform": platform | {"username": "gw01"}}
+            site = load_site(write_site(tmp_path / "site", broker=ways.url("mqtts"), changes=changes))
+            uplink = mqtt_uplink(site.platform, "gw01")
+            await uplink.start(subscribe=(), will=lambda session: Will(STATUS, session.encode()))
+            try:
+                assert isinstance(await anext(uplink.events()), Connected)
+            finally:
+                await uplink.stop()
 
 
 async def test_a_proxy_that_is_not_there_is_told_from_a_broker_that_is_not() -> None:

@@ -11,6 +11,7 @@ from agent.errors import ConfigError
 from agent.metering.plant import Role, SerialSettings, Share, Transport
 from agent.resources import config_path
 from agent.settings.site import Site, load_site
+from agent.settings.values import Account
 from tests.settings.example_site import line, meter, serial_line, write_site
 
 
@@ -130,8 +131,27 @@ def test_a_link_with_certificates_and_an_account(tmp_path: Path) -> None:
     link = site.platform
     assert (link.broker.tls, link.broker.host, link.broker.port) == (True, "broker.grid.example", 8883)
     assert (link.ca_file, link.client_key) == (tmp_path / "ca.pem", tmp_path / "gw01.key")
-    assert (link.username, link.password_file, link.topic_root) == ("gw01", tmp_path / "password", "grid/kwh")
+    assert (link.account, link.topic_root) == (Account("gw01", tmp_path / "password"), "grid/kwh")
+    assert link.proxy_account is None
     assert site.web_listen == "127.0.0.1:8470"
+
+
+def test_accounts_at_the_broker_and_at_the_proxy_with_credentials(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("certificate")
+    changes = {
+        "platform": {
+            "ca_file": "ca.pem",
+            "username": "gw01",
+            "password_credential": "broker-password",
+            "proxy": "http://proxy.factory.example:3128",
+            "proxy_username": "EXAMPLE\\gw01",
+            "proxy_password_credential": "proxy-password",
+        }
+    }
+    link = _site(tmp_path, broker="mqtts://broker.grid.example", changes=changes).platform
+    assert link.account == Account("gw01", None, "broker-password")
+    assert link.proxy == "http://proxy.factory.example:3128"
+    assert link.proxy_account == Account("EXAMPLE\\gw01", None, "proxy-password")
 
 
 def test_broker_mode_needs_no_acknowledgement_keys(tmp_path: Path) -> None:

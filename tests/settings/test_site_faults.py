@@ -130,6 +130,36 @@ SERIAL = [serial_line("hall-a", "/dev/ttyS0")]
             "platform.proxy",
             "of no use for a broker on this machine",
         ),
+        (
+            {"broker": "none", "changes": {"platform": {"proxy": "http://p:3128"}}},
+            "platform.proxy",
+            'is of no use with broker = "none"; leave it out',
+        ),
+        (
+            {"broker": "none", "changes": {"platform": {"proxy": "p"}}},
+            "platform.proxy",
+            'is of no use with broker = "none"; leave it out',
+        ),
+        (
+            {"broker": "none", "changes": {"platform": {"username": "gw01"}}},
+            "platform.username",
+            'is of no use with broker = "none"; leave it out',
+        ),
+        (
+            {"changes": {"platform": {"proxy_username": "gw01"}}},
+            "platform.proxy_username",
+            "is of no use without proxy",
+        ),
+        (
+            {"changes": {"platform": {"proxy_password_credential": "p"}}},
+            "platform.proxy_password_credential",
+            "is of no use without proxy_username",
+        ),
+        (
+            {"changes": {"platform": {"password_credential": "p"}}},
+            "platform.password_credential",
+            "is of no use without username",
+        ),
         ({"broker": "mqtt://10.0.0.1"}, "platform.broker", "clear text over the network; use mqtts://"),
         (
             {"broker": "mqtts://10.0.0.1"},
@@ -385,6 +415,27 @@ def test_a_secret_that_others_may_read_is_refused(tmp_path: Path, name: str, mod
     (fault,) = _faults_of(site_file)
     assert f"(mode {mode:04o})" in fault.reason
     assert fault.remedy == f"run: chmod 600 {tmp_path / name}"
+
+
+@pytest.mark.parametrize("of", ["", "proxy_"])
+def test_a_password_is_in_a_file_or_a_credential_and_not_in_both(tmp_path: Path, of: str) -> None:
+    for file in ("password", "ca.pem"):
+        (tmp_path / file).write_text("secret")
+        (tmp_path / file).chmod(0o600)
+    platform = {"ca_file": "ca.pem", "proxy": "http://proxy.example:3128", f"{of}username": "gw01"}
+    platform |= {f"{of}password_file": "password", f"{of}password_credential": "password"}
+    site_file = write_site(tmp_path, broker="mqtts://broker.example", changes={"platform": platform})
+    (fault,) = _faults_of(site_file)
+    assert fault.key == f"platform.{of}password_credential"
+    assert fault.reason == f"is given together with {of}password_file"
+
+
+def test_a_user_name_that_no_proxy_could_tell_from_its_password_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("certificate")
+    platform = {"ca_file": "ca.pem", "proxy": "http://proxy.example:3128", "proxy_username": "gw:01"}
+    site_file = write_site(tmp_path, broker="mqtts://broker.example", changes={"platform": platform})
+    (fault,) = _faults_of(site_file)
+    assert (fault.key, fault.reason[:9]) == ("platform.proxy_username", '"gw:01" i')
 
 
 @pytest.mark.parametrize("password", [b"", b" \n", b"\xff", b"x" * 2_000])

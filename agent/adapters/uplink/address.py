@@ -98,8 +98,8 @@ def parse_url(url: str) -> Address:
     return Address(secure, parts.hostname, port or _PORTS[parts.scheme], path)
 
 
-def parse_proxy(url: str) -> Proxy:
-    """Read `http://host:port`. Raises ConfigError."""
+def parse_proxy(url: str, login: tuple[str, str] | None = None) -> Proxy:
+    """Read `http://host:port`; `login` is the user name and password for it. Raises ConfigError."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
@@ -108,7 +108,7 @@ def parse_proxy(url: str) -> Proxy:
     if not host or not port or parts.scheme != "http" or "@" in parts.netloc or parts.path.strip("/"):
         reason, remedy = "is no proxy's address", "use http://HOST:PORT"
         raise ConfigError([Fault("site file", None, "platform.proxy", reason, remedy)])
-    return Proxy(host, port)
+    return Proxy(host, port, login)
 
 
 def _is_loopback(host: str) -> bool:

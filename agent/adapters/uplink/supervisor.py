@@ -42,6 +42,7 @@ class MqttUplink:
         client_id: the gateway's name at the broker; two clients with one name throw each other out.
         tls: files for mqtts and wss.
         proxy: `http://host:port` of an HTTP proxy to go through.
+        proxy_login: user name and password for it, where it wants them.
         username, password: where the broker wants them beside or instead of a client certificate.
         keepalive_s: a dead connection without traffic is noticed after twice this time.
         ack_timeout_s: longest wait for a PUBACK without any sign of life.
@@ -64,6 +65,7 @@ class MqttUplink:
         client_id: str,
         tls: TlsFiles | None = None,
         proxy: str | None = None,
+        proxy_login: tuple[str, str] | None = None,
         username: str | None = None,
         password: str | None = None,
         keepalive_s: int = 15,
@@ -90,7 +92,7 @@ class MqttUplink:
             connect_timeout_s,
             will_delay_s,
             address.path,
-            None if proxy is None else parse_proxy(proxy),
+            None if proxy is None else parse_proxy(proxy, proxy_login),
         )
         self._tls = (tls or TlsFiles()) if address.secure else None
         self._backoff_s = (backoff_min_s, backoff_max_s)
