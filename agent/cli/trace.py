@@ -123,11 +123,19 @@ def _readings(found: Mapping[str, Any]) -> str:
             rows.append(f"{name}: none")
             continue
         rows.append(f"{name:<7} {text_of_ms(reading['at_ms'])}  {reading['register']} ({reading['place']})")
+        if "corrected" in reading:
+            rows.append(f"        {_corrected(reading['corrected'])}")
         rows.append(f"        words {' '.join(reading['words'])}  {_counted(reading)}")
         rows.append(
             f"        register {reading['register_kwh']} kWh ({reading['register_milliwh']} x 0.001 Wh)"
         )
     return _block("READ", rows)
+
+
+def _corrected(right: Mapping[str, Any]) -> str:
+    """What the time should have been, as a later batch says."""
+    error = f"{(right['err_ms'] + 999) // 1000} s"
+    return f"by the clock event of batch {right['said_in']} that was {text_of_ms(right['at_ms'])}, at most {error} off"
 
 
 def _counted(reading: Mapping[str, Any]) -> str:

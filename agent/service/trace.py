@@ -5,6 +5,8 @@ held against what was booked. Two things cannot be shown. The frames around the 
 frame that passed every check get into the journal), and neither are the times of PUBACKs, which release nothing; those
 of the last batches of this process are given where the running agent is asked.
 
+Where a `clock` event has relabelled a batch, each time is shown as it was told and as it should have been.
+
 Before this come a meter and a moment; after it the command `trace`. Energies are integers of 0.001 Wh, times UTC
 Unix ms.
 """
@@ -21,14 +23,17 @@ from agent.metering.profile import Register
 from agent.metering.quantity import EXACT_MAX, Counts, format_kwh, to_milliwh
 from agent.reporting import envelope, strictjson
 from agent.reporting.acknowledgement import Acknowledgement
-from agent.reporting.batch import Batch, Delta
+from agent.reporting.batch import UNKNOWN, Batch, Delta
 from agent.reporting.chain import ChainHead
+from agent.reporting.relabel import Relabelling, corrected, relabellings
 from agent.service.journal import Journal, KeptBatch, Reading, Storage
 from agent.service.seal import read_map
 
 DECIMALS_MAX = 30
 BEFORE_MAX, AFTER_MAX, PAGE = 16, 64, 8
 """How many batches before and after the expected place are looked through, and how many at once."""
+RELABELLED_WITHIN = 2000
+"""How many batches behind one that was sealed without the time are looked through for what it should have been."""
 
 
 class Tracer:
@@ -76,6 +81,9 @@ def trace(journal: Journal, meter: Meter, at_ms: int) -> dict[str, object]:
     if place is None:
         return answer | {"found": "purged"} | _near(journal, after)
     kept, batch, delta = place
+    _correct(journal, answer["after"], place)
+    if before is not None:
+        _correct(journal, answer["before"], _batch_with(journal, before))
     if before is None or delta.start_ms != before.point.at_ms or at_ms <= delta.start_ms:
         return answer | {"found": "purged"} | _near(journal, after)
     return answer | {
@@ -151,6 +159,36 @@ def _place(register: object) -> str:
     if isinstance(register, Register):
         return f"function {register.function}, address {register.address}, {register.type.value}"
     return "sum of registers"
+
+
+def _correct(journal: Journal, shown: object, place: "tuple[KeptBatch, Batch, Delta] | None") -> None:
+    """Put beside the time of a reading what a later `clock` event makes of it."""
+    if place is None or not isinstance(shown, dict):
+        return
+    kept, batch, _ = place
+    right = corrected(shown["at_ms"], batch.chain, batch.seq, _relabelled_after(journal, kept, batch))
+    if right is not None:
+        shown["corrected"] = {"at_ms": right.at_ms, "err_ms": right.err_ms, "said_in": right.said_in}
+
+
+def _relabelled_after(journal: Journal, kept: KeptBatch, batch: Batch) -> list[Relabelling]:
+    """What was said of the times of a batch.
+
+    They are relabelled as soon as the time is known: by one of the first batches after it that were sealed with it.
+    """
+    found: list[Relabelling] = []
+    place, last, sealed_with_time = kept.ordinal, kept.ordinal + RELABELLED_WITHIN, 0
+    if batch.clock.sync != UNKNOWN:
+        return found
+    while page := journal.batches_between(after_ordinal=place, up_to_ordinal=last, limit=PAGE):
+        for later in map(_opened, page):
+            if later is not None and later.chain == batch.chain:
+                found += relabellings(later)
+                sealed_with_time += later.clock.sync != UNKNOWN
+        if sealed_with_time > PAGE:
+            break
+        place = page[-1].ordinal
+    return found
 
 
 # -------------------------------------------------------------------------------------------------------------- gates

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 from agent.cli.group import main
 from agent.cli.trace import text_of
 from agent.service.trace import Tracer, _plain, trace
-from tests.service.bench import MINUTE_MS, NOON_MS, Bench, with_ratio
+from tests.service.bench import MINUTE_MS, NOON_MS, Bench, HandClock, with_ratio
 
 
 @pytest.fixture
@@ -50,6 +50,24 @@ def test_a_delta_is_found_with_everything_that_made_it(bench: Bench) -> None:
     )
     assert found["batch"]["stored_ms"] is None and found["receipt"] is None
     assert "0.070000 kWh" in text_of(found, Path("site.toml"))
+
+
+@pytest.mark.fault("F40")
+def test_a_time_of_1970_is_shown_with_what_it_should_have_been(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, clock=HandClock(MINUTE_MS, sync="U", boot="one", up_ms=MINUTE_MS))
+    for count in (100, 107, 120):
+        bench.read({"reflow-1": count})
+    bench.clock.now_ms, bench.clock.sync = bench.clock.now_ms + NOON_MS, "S"
+    for count in (130, 140):
+        bench.read({"reflow-1": count})
+    found = life(bench, MINUTE_MS * 7 // 2)
+    told_ms = found["after"]["at_ms"]
+    assert told_ms < 10 * MINUTE_MS
+    right = found["after"]["corrected"]
+    assert (right["at_ms"], right["said_in"]) == (told_ms + NOON_MS, 4) and right["err_ms"] > 0
+    assert found["before"]["corrected"]["at_ms"] == found["before"]["at_ms"] + NOON_MS
+    assert "by the clock event of batch 4 that was 2025-" in text_of(found, Path("site.toml"))
+    assert "corrected" not in life(bench, bench.clock.now_ms - MINUTE_MS // 2)["after"]
 
 
 def test_a_moment_belongs_to_the_interval_that_ends_at_or_after_it(bench: Bench) -> None:
