@@ -29,7 +29,7 @@ async def exchanged(world: "World", chance: random.Random, for_s: int) -> None:
     silence = Fault(Kind.SILENT)
     old.faults.append(silence)  # nobody exchanges a meter in less time, nor while it answers
     await asyncio.sleep(300)
-    old.faults.remove(silence)
+    old.faults[:] = [each for each in old.faults if each is not silence]  # another fault may be equal to it
     if world.devices[id_] is not old:
         return
     has_number = old.meter.profile.identity is not None

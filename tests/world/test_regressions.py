@@ -25,6 +25,11 @@ ONCE_BROKEN = {
         2,
         "platform-down.2,exchange.1,old-image.1,clock-step.1,ack-wrong-hash.2",
     ),
+    "a clock that was fast and then lost with its journal made the hole before an exchange look too short": (
+        2090,
+        2,
+        "clock-step.1,platform-restored.1,wrong-first.3,exchange.1",
+    ),
     "the platform booked a bridge under the ratio that began when its span was over": (
         2043,
         2,
