@@ -4,7 +4,6 @@ Comes before the transaction (`rtu`), which says what a frame means for the ques
 Serial Line Specification V1.02, sections 2.3 and 6.2; PDUs of V1.1b3.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from agent.protocol.pdu import EXCEPTION_FLAG, READ_HOLDING, READ_INPUT, ReadRequest
@@ -85,26 +84,23 @@ def begins(buffer: bytearray, at: int, header: bytes, length: int) -> bool:
     return 0 < have < length and buffer[at : at + len(header)] == header[:have]
 
 
-def _lengths(buffer: bytearray, at: int) -> Iterator[int]:
+def _lengths(buffer: bytearray, at: int) -> tuple[int, ...]:
     """The lengths that a frame beginning here can have, by its function code."""
     function = buffer[at + 1]
     if function & EXCEPTION_FLAG:
-        yield EXCEPTION_BYTES
-        return
+        return (EXCEPTION_BYTES,)
     if 1 <= function <= READ_INPUT:
-        yield 5 + buffer[at + 2]
-        yield REQUEST_BYTES
-    else:
-        yield REQUEST_BYTES
-        yield 5 + buffer[at + 2]
+        return (5 + buffer[at + 2], REQUEST_BYTES)
+    return (REQUEST_BYTES, 5 + buffer[at + 2])
 
 
 def frame_at(buffer: bytearray, at: int) -> Found | None:
     """A whole frame with a right checksum that begins here, if any."""
-    if len(buffer) - at < EXCEPTION_BYTES:
+    have = len(buffer) - at
+    if have < EXCEPTION_BYTES:
         return None
     for length in _lengths(buffer, at):
-        data = bytes(buffer[at : at + length])
-        if len(data) == length and is_sound(data):
+        # Noise is looked at byte by byte, and most of what it would be is longer than what there is.
+        if length <= have and is_sound(data := bytes(buffer[at : at + length])):
             return Found(at, data)
     return None
