@@ -104,7 +104,7 @@ def _balance(said: dict[str, Any] | None) -> Iterator[str]:
     flows = ("imported", "generated", "exported", "net_purchased")
     yield "kWh " + ", ".join(f"{flow.replace('_', ' ')} {said[f'{flow}_kwh']}" for flow in flows)
     unassigned = said["unassigned_kwh"] or "not known, a reading is missing"
-    yield f"kWh of the steps {said['steps_kwh']}, of no step {unassigned}"
+    yield f"kWh of the steps {said['steps_kwh']}, of no step {unassigned} (raw: as the gateways sealed them)"
     if said["used_by_nobody"]:
         unused = (f"{meter} ({part})" for meter, part in said["used_by_nobody"].items())
         yield f"own load that no step uses: {', '.join(unused)}"

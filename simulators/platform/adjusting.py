@@ -6,8 +6,10 @@ released later, or a bridge that is split, changes how they are booked and never
 """
 
 import json
+from collections.abc import Iterable
 from fractions import Fraction
 
+from agent.metering.quantity import format_kwh
 from agent.reporting.adjustment import Adjustment, Corrections, RunSum, correct
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.event import Event
@@ -55,6 +57,40 @@ def corrections(
         else:
             not_here += 1
     return correct(placed, raw_by_meter, raw_by_step, not_here=not_here)
+
+
+def notes_on(
+    store: Store, agents: Iterable[tuple[int, str, int | None]], from_ms: int, to_ms: int
+) -> list[str]:
+    """What a report of raw energy says of adjustments: each run of deltas of the period, raw, adjusted and estimated.
+
+    Args:
+        store: the platform's, in one snapshot.
+        agents: gateways by row and name, and the last batch of each that counts (None: all).
+        from_ms, to_ms: the period; a run is of it where a booked row of the run begins in it.
+    """
+    said, parts = [], _Parts(store)
+    for agent_id, name, last_batch in agents:
+        for at_ms, body in store.rows(
+            "SELECT at_ms, body FROM adjustments a WHERE agent_id = ?1 AND (?2 IS NULL OR batch_id <= ?2) AND EXISTS"
+            " (SELECT 1 FROM booked b WHERE b.agent_id = ?1 AND b.start_ms >= ?3 AND b.start_ms < ?4 AND"
+            " b.meter = a.meter AND b.epoch = a.epoch AND b.n_first BETWEEN a.n_from AND a.n_to)"
+            " ORDER BY adjustment_id",
+            (agent_id, last_batch, from_ms, to_ms),
+        ):
+            adjustment = Adjustment.of(Event("adjust", at_ms, json.loads(body)))
+            run = _sum_of(store, agent_id, adjustment, parts)
+            moved = correct([(adjustment, run)], {adjustment.meter: run.energy_milliwh}, {})
+            each = moved.by_meter[adjustment.meter]
+            raw, adjusted, estimated, bound = (
+                format_kwh(round(value)) for value in (each.raw, each.adjusted, each.estimated, each.bound)
+            )
+            said.append(
+                f"{name}/{adjustment.meter}, epoch {adjustment.epoch}, deltas {adjustment.n_from} to {adjustment.n_to}:"
+                f" raw {raw} kWh, adjusted {adjusted}, estimated {estimated}, wrong by at most {bound}"
+                f" ({adjustment.reason}; {adjustment.by}); the figures of this report are raw"
+            )
+    return said
 
 
 def _sum_of(store: Store, agent_id: int, adjustment: Adjustment, parts: "_Parts") -> RunSum:

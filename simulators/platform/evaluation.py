@@ -27,6 +27,7 @@ from agent.carbon.units import DimensionError, KgCO2e, KilowattHours
 from agent.reporting.utc import text_of_ms
 from simulators.footprint.activity import Folder
 from simulators.footprint.sharing import outside_period
+from simulators.platform.adjusting import notes_on
 from simulators.platform.books import MILLIWH_PER_KWH, Books, StepSum, kwh_text
 from simulators.platform.plant import Plant
 from simulators.platform.quarters import QUARTER_MS, Quarters
@@ -74,6 +75,9 @@ def evaluate(store: Store, quarters: Quarters, question: Question) -> Answer:
         except DocumentError as error:
             raise fault("map", str(error)) from None
         messages = _messages(store, plant, question)
+        limits = plant.limits or {}
+        gateways = [(each.agent_id, each.name, limits.get(each.agent_id)) for each in plant.agents]
+        adjusted = notes_on(store, gateways, question.from_ms, question.to_ms)
     activity = _activity(books, question)
     folder = question.folder or Folder(Activity(unsaid=_ALL_UNSAID), [])
     footprint = replace(folder, activity=_joined(folder.activity, activity)).evaluate(question.template)
@@ -83,8 +87,9 @@ def evaluate(store: Store, quarters: Quarters, question: Question) -> Answer:
         made_of=_made_of(plant, question, folder, messages),
     )
     said["period"] = {"from": text_of_ms(question.from_ms), "to": text_of_ms(question.to_ms)}
-    said["electricity"] = books.to_payload()
-    said["notes"] = [*notes(footprint), *outside_period(folder.sharing, question.from_ms, question.to_ms)]
+    said["electricity"] = {"energy": "raw", **books.to_payload()}
+    outside = outside_period(folder.sharing, question.from_ms, question.to_ms)
+    said["notes"] = [*notes(footprint), *adjusted, *outside]
     said |= parts_of_report(footprint, folder.sharing, books.spans(footprint))
     return Answer(footprint, said)
 
