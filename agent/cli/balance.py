@@ -6,7 +6,6 @@ The running agent is asked; where none runs, the journal is opened. What is comp
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +14,7 @@ import click
 from agent.cli.chinese import BALANCE as CHINESE
 from agent.cli.exits import NO, OK
 from agent.cli.options import json_option, site_option
-from agent.cli.running import NotRunning, ask_agent
-from agent.cli.times import Moment
-from agent.errors import ConfigError, Fault
+from agent.cli.periods import counted, period_of, period_options
 
 ENGLISH: Mapping[str, str] = {
     "title": "Balance from {from} to {to}",
@@ -38,10 +35,7 @@ ENGLISH: Mapping[str, str] = {
 
 @click.command()
 @site_option
-@click.option(
-    "--from", "from_ms", type=Moment(), metavar="TIME", help="From this time on [the last local midnight]."
-)
-@click.option("--to", "to_ms", type=Moment(), metavar="TIME", help="Up to this time [now].")
+@period_options
 @click.option(
     "--lang", "language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language."
 )
@@ -57,50 +51,13 @@ def balance(
 
     Exit code 0: nothing is impossible. 1: a balance is impossible.
     """
-    begins, ends = _period(from_ms, to_ms)
-    try:
-        found = ask_agent(site_file, "balance", {"from_ms": begins, "to_ms": ends})
-    except NotRunning:
-        found = _of_the_journal(site_file, begins, ends)
+    from agent.service.balancing import Balance
+
+    found = counted(site_file, "balance", *period_of(from_ms, to_ms), Balance)
     words = CHINESE if language == "zh" else ENGLISH
     click.echo(json.dumps(found, ensure_ascii=False) if as_json else text_of(found, words))
     nodes: Any = found["nodes"]
     ctx.exit(NO if any(node["verdict"] == "impossible" for node in nodes) else OK)
-
-
-def _period(from_ms: int | None, to_ms: int | None) -> tuple[int, int]:
-    now = datetime.now().astimezone()
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    begins = _ms(midnight) if from_ms is None else from_ms
-    ends = _ms(now) if to_ms is None else to_ms
-    if ends <= begins:
-        raise click.BadParameter("the end is not after the beginning", param_hint="--to")
-    return begins, ends
-
-
-def _ms(moment: datetime) -> int:
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
-
-
-def _of_the_journal(site_file: Path, from_ms: int, to_ms: int) -> dict[str, object]:
-    from agent.adapters.journal import open_journal
-    from agent.service.balancing import Balance
-    from agent.settings.site import load_site
-
-    path = load_site(site_file, any_budget=True).journal.path
-    if not path.is_file():
-        reason = "there is no journal, and no agent runs"
-        remedy = "name the site file of a gateway that has run"
-        raise ConfigError([Fault(str(path), None, "journal.path", reason, remedy)])
-    journal = open_journal(path)
-    try:
-        found = Balance(from_ms, to_ms)
-        while found.page(journal):
-            pass
-        return found.to_payload()
-    finally:
-        journal.close()
 
 
 def text_of(found: Mapping[str, Any], words: Mapping[str, str]) -> str:

@@ -15,6 +15,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "线路 {subject}：最近有 {percent} % 的应答损坏",
         "检查是否有两块电表地址相同、A/B 线接反或松动、缺少 120 欧终端电阻",
     ),
+    "line-babble": (
+        "线路 {subject}：有设备不停发送；最近有 {count} 次读取等待一秒后放弃",
+        "逐个断开设备直到线路安静；波特率设置错误的设备也会如此",
+    ),
     "line-diagnosis": (
         "线路 {subject}，可能原因 {cause}：{evidence}",
         "停止代理后可进一步检查：metering-agent doctor {subject} --site SITE",
@@ -172,6 +176,7 @@ LABELS: Mapping[str, str] = {
     "lines": "线路",
     "line": "{answering}/{meters} 块电表，占用 {percent} %，扫描 {sweep}，失败 {failed}",
     "line down": "中断",
+    "echoes": "；其适配器有回显，已被去除",
     "more lines": "还有 {count} 条线路",
     "journal": "日志库",
     "journal size": "{size} / {budget} MB，剩余 {free}",

@@ -6,15 +6,13 @@ platform uses; what comes of it here is a preview and never a footprint, and say
 
 import json
 from collections.abc import Mapping
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import click
 
 from agent.cli.options import json_option, site_option
-from agent.cli.running import NotRunning, ask_agent
-from agent.cli.times import Moment
+from agent.cli.periods import counted, period_of, period_options
 from agent.errors import ConfigError, Fault
 from agent.metering.quantity import format_kwh
 from agent.reporting.utc import text_of_ms
@@ -27,10 +25,7 @@ SAID = (
 
 @click.command()
 @site_option
-@click.option(
-    "--from", "from_ms", type=Moment(), metavar="TIME", help="From this time on [the last local midnight]."
-)
-@click.option("--to", "to_ms", type=Moment(), metavar="TIME", help="Up to this time [now].")
+@period_options
 @json_option
 def preview(site_file: Path, from_ms: int | None, to_ms: int | None, as_json: bool) -> None:
     """Show kWh and kgCO2e of each step, of today or of a period, marked as a preview.
@@ -38,49 +33,11 @@ def preview(site_file: Path, from_ms: int | None, to_ms: int | None, as_json: bo
     A step of which nothing is sealed is shown as missing, not as zero. Times are UTC unless they have an offset. The
     agent may run meanwhile; where none runs, its journal is opened.
     """
-    begins, ends = _period(from_ms, to_ms)
-    arguments = {"from_ms": begins, "to_ms": ends}
-    try:
-        found = ask_agent(site_file, "preview", arguments)
-    except NotRunning:
-        found = _of_the_journal(site_file, begins, ends)
+    from agent.service.preview import Pager
+
+    found = counted(site_file, "preview", *period_of(from_ms, to_ms), Pager)
     said = as_document(found, site_file)
     click.echo(json.dumps(said, ensure_ascii=False) if as_json else text_of(said))
-
-
-def _period(from_ms: int | None, to_ms: int | None) -> tuple[int, int]:
-    now = datetime.now().astimezone()
-    midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
-    begins = _ms(midnight) if from_ms is None else from_ms
-    ends = _ms(now) if to_ms is None else to_ms
-    if ends <= begins:
-        raise click.BadParameter("the end is not after the beginning", param_hint="--to")
-    return begins, ends
-
-
-def _ms(moment: datetime) -> int:
-    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
-
-
-def _of_the_journal(site_file: Path, from_ms: int, to_ms: int) -> dict[str, object]:
-    from agent.adapters.journal import open_journal
-    from agent.service.preview import Pager
-    from agent.settings.site import load_site
-
-    path = load_site(site_file, any_budget=True).journal.path
-    if not path.is_file():
-        reason = "there is no journal, and no agent runs"
-        remedy = "name the site file of a gateway that has run"
-        raise ConfigError([Fault(str(path), None, "journal.path", reason, remedy)])
-    journal = open_journal(path)
-    try:
-        pager = Pager(from_ms, to_ms)
-        while pager.page(journal):
-            pass
-        return pager.tally.to_payload()
-    finally:
-        journal.close()
 
 
 def as_document(found: Mapping[str, Any], site_file: Path) -> dict[str, Any]:

@@ -30,6 +30,7 @@ LABELS: Mapping[str, str] = {
     "lines": "Lines",
     "line": "{answering}/{meters} meters, in use {percent} %, sweep {sweep}, {failed} failed",
     "line down": "DOWN",
+    "echoes": "; its adapter echoes, which is taken out",
     "more lines": "and {count} more lines",
     "journal": "Journal",
     "journal size": "{size} of {budget} MB, {free} free",
@@ -223,7 +224,7 @@ def _line_text(line: Mapping[str, Any], say: Language) -> str:
     if not line["open"] and line["problem"] is not None:
         return say("line down")
     sweep_ms = line["last_sweep_ms"]
-    return say(
+    text = say(
         "line",
         answering=line["meters_answering"],
         meters=line["meters"],
@@ -231,6 +232,7 @@ def _line_text(line: Mapping[str, Any], say: Language) -> str:
         sweep=say("unknown") if sweep_ms is None else _ms_text(sweep_ms, say),
         failed=line["failed_reads"],
     )
+    return text + say("echoes") if line.get("echoes") else text
 
 
 def _ms_text(length_ms: int, say: Language) -> str:

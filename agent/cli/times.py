@@ -21,7 +21,13 @@ class Moment(click.ParamType[int]):
             )
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        since = moment - datetime(1970, 1, 1, tzinfo=UTC)
-        if since.days < 0:
+        found_ms = ms_of(moment)
+        if found_ms < 0:
             self.fail(f"{value!r} is before 1970", param, ctx)
-        return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000
+        return found_ms
+
+
+def ms_of(moment: datetime) -> int:
+    """A time that knows its offset, as UTC Unix ms; by integers alone."""
+    since = moment - datetime(1970, 1, 1, tzinfo=UTC)
+    return (since.days * 86_400 + since.seconds) * 1_000 + since.microseconds // 1_000

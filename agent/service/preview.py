@@ -164,6 +164,10 @@ class Pager:
                 self.tally.take(payload_of(row.jws), journal)
         return bool(rows)
 
+    def to_payload(self) -> dict[str, object]:
+        """What was counted, as it goes over the control socket."""
+        return self.tally.to_payload()
+
 
 class Previewer:
     """Answers the question on the control socket."""
