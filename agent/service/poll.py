@@ -22,26 +22,14 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
-from typing import TypeGuard
 
-from agent.errors import (
-    FrameDamaged,
-    LineDown,
-    MeterBusy,
-    MeteringError,
-    MeterRefused,
-    MeterSilent,
-    Refused,
-    RetryLater,
-)
+from agent.errors import LineDown
 from agent.metering import plant
-from agent.metering.plan import Block, bisect
+from agent.metering.plan import Block
 from agent.metering.plant import Meter, SerialSettings
-from agent.metering.reads import reshape
 from agent.protocol.pair import Request
-from agent.protocol.rtu import SLACK_NS
 from agent.service import identifying
+from agent.service.asking import Asker, is_absent
 from agent.service.clocking import moment_of
 from agent.service.close import Sample
 from agent.service.errands import Errands
@@ -50,19 +38,10 @@ from agent.service.logline import pairs
 from agent.service.patience import Patience
 from agent.service.ports import Clock, Line, Reply
 from agent.service.pulse import TURN_S_MAX, Pulse
-from agent.service.requests import block_request
-from agent.service.watch import LineHealth, LiveValue, Mark, Watch, cost_of, watch_of
+from agent.service.watch import LineHealth, Mark, Watch, cost_of, watch_of
 
 log = logging.getLogger(__name__)
 
-ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE = 1, 2, 3
-ABSENT = frozenset({ILLEGAL_FUNCTION, ILLEGAL_ADDRESS, ILLEGAL_VALUE})
-"""Modbus exceptions that say: this meter has no such registers, or not so many at once."""
-REFUSALS_BELIEVED = 2
-"""So often in a row the energy register has to be refused before the meter is left alone with it."""
-REFUSED_PAUSE_S = 600
-FAILURES = {"silent": MeterSilent, "busy": MeterBusy, "damaged": FrameDamaged, "refused": MeterRefused}
-"""Kinds of failed reads; what is none of these counts as other."""
 MARK_NS = 30 * 1_000_000_000
 """The present state of a line is what happened since the oldest mark: 5 minutes, or 10 intervals if they are longer."""
 REOPEN_S = (0.2, 5.0)
@@ -70,8 +49,6 @@ REOPEN_S = (0.2, 5.0)
 
 PAUSE_MIN_NS = 100_000
 """No wait is shorter, so that a rounding never makes the worker spin."""
-
-_SECOND_NS = 1_000_000_000
 
 
 class Sweep:
@@ -104,10 +81,11 @@ class LineWorker:
         self._looks: deque[Sweep] = deque()
         self._wake = asyncio.Event()
         self._groups = _groups(self.watches.values())
-        self._tuned = line.serial
         self._cut_short = False
         self._errands = Errands(port, clock, self.watches.values())
         self._patience = Patience(line.id, self.watches, clock.monotonic_ns())
+        self._asker = Asker(line.id, port, clock, self._patience, self.health, self.pulse)
+        self._asker.tuned = line.serial
         self.hearing = Hearing(self.watches, port, clock.monotonic_ns())
         self.health.began_ns = clock.monotonic_ns()
         self.health.marks.append(self.mark())
@@ -191,7 +169,7 @@ class LineWorker:
             log.info("the line is open again", extra=pairs("M1201", line=self.line.id))
         self.health.open = True
         self.health.last_error = None
-        self._tuned = self.line.serial
+        self._asker.tuned = self.line.serial
         self._patience.opened()
         for watch in self.watches.values():
             watch.identified = False
@@ -269,7 +247,7 @@ class LineWorker:
             yield from sorted(self.watches.values(), key=lambda watch: watch.sampled_ns or 0)
             return
         if len(self._groups) > 1:
-            self._groups.sort(key=lambda group: group[0].settings != self._tuned)
+            self._groups.sort(key=lambda group: group[0].settings != self._asker.tuned)
         for group in list(self._groups):
             yield from group
 
@@ -305,7 +283,7 @@ class LineWorker:
     async def _run_errand(self) -> None:
         begun_ns = self._clock.monotonic_ns()
         try:
-            self._tuned = await self._errands.run_next() or self.line.serial
+            self._asker.tuned = await self._errands.run_next() or self.line.serial
         finally:
             self.health.busy_ns += self._clock.monotonic_ns() - begun_ns
 
@@ -319,11 +297,11 @@ class LineWorker:
         now_ns = self._clock.monotonic_ns()
         if sweep.done.is_set() or not self._patience.may_ask(watch, now_ns) or now_ns < watch.energy_retry_ns:
             return True
-        if not await self._identify(watch):
+        if not await self._asker.identify(watch):
             return False
         if watch.unfit is not None:
             return True
-        reply = await self._read_energy(watch)
+        reply = await self._asker.energy(watch)
         if reply is None:
             return False
         if not sweep.done.is_set():
@@ -331,84 +309,14 @@ class LineWorker:
                 Sample(
                     watch.meter.id,
                     reply.words,
-                    self._wall_ms(reply),
+                    self._asker.wall_ms(reply),
                     watch.serial,
                     retried,
                     watch.fingerprint,
                     power_w=watch.power_w(self._clock.monotonic_ns() - 2 * self.line.poll_ms * 1_000_000),
-                    when=moment_of(self._clock, self._age_ms(reply)),
+                    when=moment_of(self._clock, self._asker.age_ms(reply)),
                 )
             )
-        return True
-
-    async def _read_energy(self, watch: Watch) -> Reply | None:
-        """The words of the energy register, of all its parts where it is a sum; None if one gave nothing sound."""
-        found: dict[str, tuple[int, ...]] = {}
-        for planned in watch.energy:
-            block = self._shape(watch, planned)
-            outcome = await self._read(watch, block)
-            if _is_absent(outcome):
-                self._note_refused(watch, block, outcome)
-                return None
-            if not isinstance(outcome, Reply):
-                return None
-            found |= {each.name: block.words_of(each, outcome.words) for each in planned.registers}
-            last = outcome
-        watch.refusals = 0
-        watch.last_error = watch.unfit
-        watch.sampled_ns = last.received_ns
-        register = watch.meter.profile.energy
-        words = tuple(word for part in register.parts for word in found[part.name])
-        watch.live[register.name] = LiveValue(register, words, last.received_ns)
-        return replace(last, words=words)
-
-    def _shape(self, watch: Watch, block: Block) -> Block:
-        """Another shape of the same read while a late answer to this one may come, where the map has one."""
-        if watch.reshapes and watch.owes(block, self._clock.monotonic_ns()):
-            return reshape(block, watch.meter.profile) or block
-        return block
-
-    def _note_refused(self, watch: Watch, block: Block, error: MeteringError) -> None:
-        """The meter says that it has no energy register where its profile says so; or not in this shape."""
-        if block not in watch.energy:
-            watch.reshapes = False
-            return
-        if len(block.registers) > 1:  # a sum: there may be a hole between its parts
-            halves = bisect(block, alignment=watch.meter.profile.alignment)
-            at = watch.energy.index(block)
-            watch.energy = (*watch.energy[:at], *halves, *watch.energy[at + 1 :])
-            watch.refusals = 1
-            return
-        watch.refusals += 1
-        watch.failed_reads += 1
-        watch.errors[kind_of(error)] += 1
-        watch.last_error = str(error)
-        if watch.refusals < REFUSALS_BELIEVED:
-            return
-        if watch.refusals == REFUSALS_BELIEVED:
-            log.error(
-                "the meter refuses its energy register; check its profile",
-                extra=pairs("M1207", meter=watch.meter.id, line=self.line.id, reason=error),
-            )
-        watch.energy_retry_ns = self._clock.monotonic_ns() + REFUSED_PAUSE_S * _SECOND_NS
-
-    async def _identify(self, watch: Watch) -> bool:
-        """Confirm who answers at this address: after every event of the line, and when it was away."""
-        now_ns = self._clock.monotonic_ns()
-        return not identifying.is_due(watch, now_ns) or await self._confirm(watch)
-
-    async def _confirm(self, watch: Watch) -> bool:
-        """Read serial number and fingerprint; False if the meter gave no answer. What it does not have is an answer."""
-        found: dict[str, tuple[int, ...]] = {}
-        while (block := identifying.next_block(watch, found, self._clock.monotonic_ns())) is not None:
-            outcome = await self._read(watch, self._shape(watch, block))
-            if _is_absent(outcome):
-                watch.identity.refuse(self._clock.monotonic_ns(), block)
-            elif isinstance(outcome, Reply):
-                found |= {each.name: block.words_of(each, outcome.words) for each in block.registers}
-            else:
-                return False
-        identifying.note(self.line.id, watch, found, self._clock.monotonic_ns())
         return True
 
     # ----------------------------------------------------------------------------------------------------- live reads
@@ -437,9 +345,9 @@ class LineWorker:
             return
         if identifying.is_old(watch, now_ns):
             watch.identified_ns = now_ns
-            await self._confirm(watch)
-        outcome = await self._read(watch, block)
-        if _is_absent(outcome):
+            await self._asker.confirm(watch)
+        outcome = await self._asker.read(watch, block)
+        if is_absent(outcome):
             watch.live_reads.refuse(now_ns, block)
             watch.live_rest.refuse(now_ns, block)
         elif isinstance(outcome, Reply):
@@ -453,74 +361,10 @@ class LineWorker:
         if watch is None:
             return False
         block = watch.energy[0]
-        outcome = await self._read(watch, block, timeout_ns=self._patience.probe_timeout_ns(watch))
-        if _is_absent(outcome):
-            self._note_refused(watch, block, outcome)
+        outcome = await self._asker.read(watch, block, timeout_ns=self._patience.probe_timeout_ns(watch))
+        if is_absent(outcome):
+            self._asker.note_refused(watch, block, outcome)
         return True
-
-    # ------------------------------------------------------------------------------------------------ one transaction
-
-    async def _read(
-        self, watch: Watch, block: Block, *, timeout_ns: int | None = None
-    ) -> Reply | MeteringError:
-        """One transaction, its outcome noted. LineDown comes through.
-
-        Registers that the meter says it does not have are an answer: what that means is for the caller to note.
-        """
-        self.pulse.beat()
-        begun_ns = self._clock.monotonic_ns()
-        wire_ns = watch.wire_ns(block)
-        timeout_ns = (watch.pace.timeout_ns if timeout_ns is None else timeout_ns) + wire_ns
-        self._tuned = watch.settings
-        try:
-            reply = await self._port.read(
-                block_request(watch.meter, block),
-                timeout_ms=-(-timeout_ns // 1_000_000),
-                quiet_ms=watch.meter.profile.quiet_ms,
-                settings=watch.meter.serial_settings,
-            )
-        except LineDown:
-            raise
-        except (RetryLater, Refused) as error:
-            self._note_error(watch, block, error, begun_ns, timeout_ns)
-            return error
-        finally:
-            self.health.busy_ns += self._clock.monotonic_ns() - begun_ns
-        watch.pace.answered(reply.received_ns - reply.sent_ns - wire_ns)
-        watch.reads += 1
-        self._patience.answered(watch)
-        return reply
-
-    def _note_error(
-        self, watch: Watch, block: Block, error: MeteringError, begun_ns: int, timeout_ns: int
-    ) -> None:
-        if _is_absent(error):
-            self._patience.answered(watch)
-            return
-        now_ns = self._clock.monotonic_ns()
-        watch.failed_reads += 1
-        watch.last_error = str(error)
-        watch.errors[kind_of(error)] += 1
-        if isinstance(error, MeterSilent | FrameDamaged):
-            watch.owed_ns[(block.function, block.count)] = now_ns + timeout_ns + SLACK_NS
-        self._patience.failed(watch, error, begun_ns, now_ns)
-
-    def _wall_ms(self, reply: Reply) -> int:
-        """When the last byte of a reply had arrived, by the wall clock."""
-        return self._clock.wall_ms() - self._age_ms(reply)
-
-    def _age_ms(self, reply: Reply) -> int:
-        return (self._clock.monotonic_ns() - reply.received_ns) // 1_000_000
-
-
-def kind_of(error: MeteringError) -> str:
-    """What kind of failure of a read this is, in one word."""
-    return next((kind for kind, cause in FAILURES.items() if isinstance(error, cause)), "other")
-
-
-def _is_absent(outcome: Reply | MeteringError) -> TypeGuard[MeterRefused]:
-    """Whether the meter said that it has no such registers."""
-    return isinstance(outcome, MeterRefused) and outcome.code in ABSENT
 
 
 def _groups(watches: Collection[Watch]) -> list[list[Watch]]:

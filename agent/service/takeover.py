@@ -16,7 +16,8 @@ from agent.metering.plant import SerialSettings
 from agent.protocol.dlt645 import DltRequest
 from agent.protocol.pair import Request
 from agent.protocol.pdu import ReadRequest
-from agent.service.poll import LineWorker, kind_of
+from agent.service.asking import kind_of
+from agent.service.poll import LineWorker
 
 PATIENCE_S = 40
 """So long a read for a person waits for a line that is busy; a sweep takes 20 s at most."""
