@@ -12,11 +12,11 @@ The estimate is an upper one; `tests/settings/test_budget.py` compares it with t
 
 from agent.settings.grammar import DAY_MS
 
-STORED_BYTES_PER_BATCH = 1_700
-"""The row of a batch with header, signature and fixed members, and the rest of the SQLite page it leaves empty."""
+STORED_BYTES_PER_BATCH = 1_400
+"""Header, signature and fixed members of a batch, its row in the chain, and what is left empty of SQLite's pages."""
 
-STORED_BYTES_PER_DELTA = 165
-"""A delta deflated within its batch (76 bytes among 26 others) and its boundary reading with index (55 bytes)."""
+STORED_BYTES_PER_DELTA = 50
+"""A delta deflated within its batch (33 bytes among 64) and its boundary reading (8 to 12 bytes among as many)."""
 
 DELTAS_PER_BATCH = 64
 DAYS_PLATFORM, DAYS_BROKER = 7, 30

@@ -206,8 +206,9 @@ class Auditor:
         if gateway.journal is None or gateway.disk.dead:
             return
         rows = gateway.journal._db.execute(
-            "SELECT chain || '/' || seq, hash, jws IS NULL FROM batches WHERE superseded = 0"
-            " AND (stored_ms IS NOT NULL OR jws IS NULL)"
+            "SELECT b.chain || '/' || b.seq, b.hash, t.ordinal IS NULL FROM batches b"
+            " LEFT JOIN texts t ON t.ordinal = b.ordinal WHERE b.superseded = 0"
+            " AND (b.ordinal <= (SELECT max(up_to) FROM stored) OR t.ordinal IS NULL)"
         )
         now_ms = self._time.wall_ms()
         for place, hash_, purged in rows:

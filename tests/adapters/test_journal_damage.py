@@ -133,15 +133,16 @@ def open_here(folder: Path) -> Opened:
 
 
 ROTTEN = {
-    "a batch": "UPDATE batches SET jws = CAST(substr(jws, 1, 40) || x'00' || substr(jws, 42) AS BLOB)",
-    "a head": "UPDATE heads SET register_milliwh = register_milliwh + 1048576 WHERE meter = 1",
-    "a number": "UPDATE heads SET n = n + 2 WHERE meter = 2",
-    "a reading": "UPDATE readings SET register_milliwh = register_milliwh + 64 WHERE id > 58",
+    "a batch": "UPDATE texts SET jws = CAST(substr(jws, 1, 120) || x'00' || substr(jws, 122) AS BLOB)",
+    "a head": "UPDATE positions SET data = CAST(substr(data, 1, 60) || x'00' || substr(data, 62) AS BLOB)",
+    "all heads gone": "DELETE FROM positions",
+    "a reading": "UPDATE cuts SET data = CAST(substr(data, 1, 12) || x'f0' || substr(data, 14) AS BLOB) WHERE id > 58",
+    "its time": "UPDATE cuts SET at_to = at_to + 64 WHERE id > 58",
     "a ratio": "UPDATE bases SET per_count = '10p00/1'",
     "a descriptor": "UPDATE descriptors SET jws = CAST(x'41' || substr(jws, 2) AS BLOB)",
     "the own head": "UPDATE state SET seq = seq - 1",
     "its hash": "UPDATE state SET hash = substr(hash, 1, 20) || 'x' || substr(hash, 22)",
-    "a basis gone": "UPDATE heads SET basis = 77",
+    "a basis gone": "DELETE FROM bases WHERE id = 2",
 }
 
 
@@ -169,7 +170,7 @@ def test_a_batch_that_rotted_while_the_agent_ran_is_refused_and_the_next_start_r
     a_journal(tmp_path).journal.close()
     spoil(
         tmp_path / "journal.db",
-        "UPDATE batches SET jws = CAST(x'00' || substr(jws, 2) AS BLOB) WHERE ordinal = 5",
+        "UPDATE texts SET jws = CAST(x'00' || substr(jws, 2) AS BLOB) WHERE ordinal = 5",
     )
     place = Place(tmp_path / "journal.db")
     journal = open_at(place)  # older than what a start looks into
@@ -192,7 +193,7 @@ def test_what_was_salvaged_reaches_the_platform_without_a_count_lost_or_doubled(
     bench.journal.close()
     spoil(
         tmp_path / "journal.db",
-        "UPDATE batches SET jws = CAST(x'00' || substr(jws, 2) AS BLOB) WHERE ordinal = 20",
+        "UPDATE texts SET jws = CAST(x'00' || substr(jws, 2) AS BLOB) WHERE ordinal = 20",
     )
     note_damage(Place(tmp_path / "journal.db"), JournalDamaged("a batch"))
     bench.journal = open_here(tmp_path).journal
@@ -230,9 +231,7 @@ def test_pages_that_cannot_be_read_cost_only_what_stood_on_them(tmp_path: Path) 
         pages = (
             [
                 row[0]
-                for row in raw.execute(
-                    "SELECT pageno FROM dbstat WHERE name = 'batches' AND pagetype = 'leaf'"
-                )
+                for row in raw.execute("SELECT pageno FROM dbstat WHERE name = 'texts' AND pagetype = 'leaf'")
             ]
             if _has_dbstat(raw)
             else []
@@ -241,7 +240,8 @@ def test_pages_that_cannot_be_read_cost_only_what_stood_on_them(tmp_path: Path) 
     if not pages:
         pytest.skip("this SQLite is built without dbstat")
     victim = pages[len(pages) // 2]
-    data[(victim - 1) * 4096 : victim * 4096] = b"\xa5" * 4096
+    size = int.from_bytes(data[16:18], "big")  # SQLite file format, section 1.3
+    data[(victim - 1) * size : victim * size] = b"\xa5" * size
     path.write_bytes(data)
     opened = open_here(tmp_path)
     assert opened.aside is not None and opened.salvaged is not None

@@ -159,7 +159,7 @@ def with_lost_bytes(place: Place, files: FolderFiles) -> Place:
     """Its table of positions cannot be read."""
 
     def raises(sql: str) -> Exception | None:
-        is_of_the_old = "FROM heads" in sql or "quick_check" in sql
+        is_of_the_old = "FROM positions" in sql or "quick_check" in sql
         return JournalFailed("disk I/O error") if is_of_the_old and not started_anew else None
 
     started_anew: list[bool] = []
@@ -218,8 +218,8 @@ def test_damage_that_was_noted_and_cannot_even_be_read_does_not_end_in_a_loop(pl
     [
         "PRAGMA user_version = 2",
         "DROP TABLE gates",
-        "DROP INDEX batches_waiting",
-        "ALTER TABLE heads RENAME COLUMN run_n TO run_m",
+        "DROP INDEX batches_by_seq",
+        "ALTER TABLE stored RENAME COLUMN up_to TO until",
     ],
 )
 def test_tables_that_are_not_those_of_its_version_are_damage(place: Place, sql: str) -> None:
@@ -248,7 +248,8 @@ ROT = {
     "a place in the chain": "UPDATE batches SET prev = substr(prev, 2) || 'A' WHERE ordinal = 2",
     "a time": "UPDATE batches SET sealed_ms = sealed_ms + 1024 WHERE ordinal = 1",
     "a chain before it": "UPDATE batches SET prev_chain = chain, prev_seq = 1, prev_hash = hash WHERE ordinal = 1",
-    "a hash of long ago": "UPDATE batches SET jws = NULL, hash = substr(hash, 2) || 'A' WHERE ordinal = 1",
+    "a hash of long ago": "DELETE FROM texts WHERE ordinal = 1;"
+    " UPDATE batches SET hash = substr(hash, 2) || 'A' WHERE ordinal = 1",
 }
 
 
@@ -258,7 +259,7 @@ def test_rot_that_was_noted_while_the_agent_ran_is_found_again_wherever_it_lies(
     place: Place, what: str
 ) -> None:
     with sqlite3.connect(place.path, isolation_level=None) as raw:
-        raw.execute(ROT[what])
+        raw.executescript(ROT[what])
     raw.close()
     note_damage(place, JournalDamaged(what))
     opened = open_or_replace(place, 7)

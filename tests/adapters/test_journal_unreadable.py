@@ -100,8 +100,11 @@ def test_a_mistake_of_ours_is_not_taken_for_damage(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "j.db")
     with journal.transaction():
         journal.append_batch(batch(1))
-    with pytest.raises(sqlite3.IntegrityError), journal.transaction():
+    with pytest.raises(ValueError, match="sealed before"), journal.transaction():
         journal.append_batch(batch(1))
+    with pytest.raises(sqlite3.IntegrityError), journal.transaction():
+        journal.add_descriptor(KeptDescriptor("c" * 43, 1, b"one"))
+        journal.add_descriptor(KeptDescriptor("d" * 43, 1, b"another"))
     assert [each.head.seq for each in journal.queue(after_ordinal=0, limit=9)] == [1]
     journal.close()
 
@@ -227,7 +230,7 @@ def test_a_batch_that_does_not_inflate_is_damage(tmp_path: Path) -> None:
     journal = open_journal(tmp_path / "j.db")
     with journal.transaction():
         journal.append_batch(batch(1))
-    journal._db.execute("UPDATE batches SET jws = CAST('not deflated' AS BLOB)")
+    journal._db.execute("UPDATE texts SET jws = CAST('not deflated' AS BLOB)")
     with pytest.raises(JournalDamaged, match="cannot be inflated"):
         journal.queue(after_ordinal=0, limit=9)
     journal.close()

@@ -1,17 +1,24 @@
 """What the journal writes to its flash card in a day: 100 meters, 1-minute intervals, everything acknowledged.
 
 Counted by the kernel (`/proc/self/io`): `wchar` is every byte of every write call, log and database, so nothing is
-left out and nothing is merged by a cache. The card's own amplification comes on top.
+left out and nothing is merged by a cache. The card's own amplification comes on top. Registers, loads and the times of
+a sweep differ from meter to meter as in a factory, because what repeats would be packed away; receipts are real ones.
 """
 
+import random
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from agent.metering.decode import encode
+from agent.reporting import envelope
+from agent.reporting.acknowledgement import Acknowledgement
+from agent.service.clocking import moment_of
+from agent.service.close import Cut, Sample
 from tests.bench import report
-from tests.service.bench import Bench
+from tests.service.bench import MINUTE_MS, Bench
 from tests.service.outage import FIRST_COUNTS, bench_of
 
 METERS = 100
@@ -54,11 +61,12 @@ def run_flash(*, quick: bool, runs: int, patience_s: float) -> None:
 def measure(folder: Path, *, minutes: int) -> Written:
     """Seal, acknowledge and purge for so many minutes, after as many in which nothing is purged."""
     bench = bench_of(folder, meters=METERS, budget_bytes=1_024_000_000)
+    factory = _Factory(bench, random.Random(26))
     seal = acknowledge = purge = purged = 0
     for minute in range(2 * minutes):
         counting = minute >= minutes
-        sealed = _written(partial(_seal, bench, minute))
-        taken = _written(partial(_acknowledge, bench, minute + 1))
+        sealed = _written(factory.seal)
+        taken = _written(partial(factory.acknowledge, minute + 1))
         gone = 0
         if counting and minute % PURGE_EVERY == 0:
             before_ms = bench.clock.now_ms - minutes * 60_000
@@ -73,12 +81,35 @@ def measure(folder: Path, *, minutes: int) -> Written:
     return Written(seal * a_day, acknowledge * a_day, purge * a_day, purged)
 
 
-def _seal(bench: Bench, minute: int) -> None:
-    bench.read({each.id: FIRST_COUNTS + minute for each in bench.meters})
+class _Factory:
+    """Meters that count each at its own pace, read one after the other; a platform that acknowledges each interval."""
 
+    def __init__(self, bench: Bench, chance: random.Random) -> None:
+        self._bench, self._chance = bench, chance
+        bench.clock.boot = "0f5c3b52-1c7e-4a9e-9a53-1e6ac1b7c001"
+        self._counts = {each.id: chance.randrange(FIRST_COUNTS, 900_000) for each in bench.meters}
+        self._pace = {each.id: chance.randrange(4, 60) for each in bench.meters}
 
-def _acknowledge(bench: Bench, number: int) -> None:
-    bench.acknowledge(bench.journal.state().head, number=number)
+    def seal(self) -> None:
+        """One boundary: each meter read some 36 ms after the one before, as at 9600 baud."""
+        bench, late_ms = self._bench, 0
+        bench.clock.now_ms += MINUTE_MS
+        bench.clock.up_ms += MINUTE_MS
+        samples = []
+        for each in bench.meters:
+            late_ms += self._chance.randrange(33, 40)
+            self._counts[each.id] += self._pace[each.id] + self._chance.randrange(-4, 5)
+            words = encode(each.profile.energy, self._counts[each.id] % 1_000_000)
+            when = replace(moment_of(bench.clock), up_ms=bench.clock.up_ms + late_ms)
+            samples.append(Sample(each.id, words, bench.clock.now_ms + late_ms, None, False, when=when))
+        bench.closer.close(bench.journal, Cut(bench.clock.now_ms, tuple(samples)))
+
+    def acknowledge(self, number: int) -> None:
+        """The platform has everything."""
+        bench = self._bench
+        said = Acknowledgement("org", "gw01", 0, number, bench.journal.state().head, bench.clock.now_ms)
+        jws = envelope.seal(envelope.ACKNOWLEDGEMENT, said.to_payload(), bench.signer)
+        bench.acknowledger.take(bench.journal, said, jws, session="s", now_ms=bench.clock.now_ms)
 
 
 def _purge(bench: Bench, before_ms: int) -> None:

@@ -1,27 +1,32 @@
 """The estimate of the journal's growth, against the journal's own tables filled with sealed batches."""
 
 import random
-import sqlite3
-import zlib
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
+from agent.adapters.journal import open_journal
 from agent.adapters.keys import generate_key, load_signer
+from agent.metering.interval import Moment
+from agent.metering.ledger import Basis, Point
 from agent.reporting.batch import Batch, Clock, Delta
-from agent.reporting.envelope import BATCH, seal
+from agent.reporting.chain import ChainHead
+from agent.reporting.envelope import BATCH, seal, signing_input_hash
+from agent.service.journal import KeptDescriptor, Reading, SealedBatch
 from agent.service.ports import Signer
 from agent.settings.budget import DAYS_BROKER, DAYS_PLATFORM, bytes_per_day, days_to_keep, needed_mb
 from agent.settings.grammar import DAY_MS
 
-SCHEMA = Path(__file__).parents[2] / "agent" / "adapters" / "journal" / "schema" / "0001.sql"
 INTERVALS = 200
+_PER_COUNT = 10_000
+"""0.01 kWh in 0.001 Wh."""
 
 
 @pytest.mark.parametrize("meters", [1, 2, 8, 22, 26, 40, 64])
 def test_the_estimate_is_above_what_is_stored_but_not_wildly(tmp_path: Path, meters: int) -> None:
     generate_key(tmp_path / "key.pem")
-    stored = _stored_bytes_per_interval(load_signer(tmp_path / "key.pem"), meters)
+    stored = _stored_bytes_per_interval(load_signer(tmp_path / "key.pem"), meters, tmp_path)
     estimated = bytes_per_day(meters, 60_000) * 60_000 // DAY_MS
     assert stored <= estimated <= 2.5 * stored
 
@@ -38,34 +43,46 @@ def test_broker_mode_has_to_keep_longer() -> None:
 
 def test_more_than_sixty_four_meters_need_a_second_batch() -> None:
     one, two = bytes_per_day(64, DAY_MS), bytes_per_day(65, DAY_MS)
-    assert two - one > 1_700
+    assert two - one > 1_400
 
 
-def _stored_bytes_per_interval(signer: Signer, meters: int) -> int:
+def _stored_bytes_per_interval(signer: Signer, meters: int, folder: Path) -> int:
     """Bytes by which the database grows with each interval, whole pages counted."""
     chance = random.Random(meters)
-    database = sqlite3.connect(":memory:")
-    database.executescript(SCHEMA.read_text())
-    registers = [chance.randrange(10**11, 10**12) for _ in range(meters)]
-    before = _pages(database)
+    journal = open_journal(folder / "journal.db")
+    registers = [chance.randrange(10**7, 10**8) for _ in range(meters)]
+    cfg = signing_input_hash(b"a.descriptor.signed")
+    with journal.transaction():
+        journal.add_descriptor(KeptDescriptor(cfg, 1, b"a.descriptor.signed"))
+    before = journal.waiting().used_bytes
     for place in range(INTERVALS):
         at_ms = 1_790_000_000_000 + 60_000 * place
         deltas = tuple(_delta(chance, registers, meter, at_ms) for meter in range(meters))
-        _store(
-            database,
-            chance,
-            seal(BATCH, _batch(place + 1, at_ms, deltas).to_payload(), signer),
-            deltas,
-            place,
-        )
-    database.commit()
-    return (_pages(database) - before) * 4_096 // INTERVALS
+        sealed = _batch(place + 1, at_ms, deltas)
+        jws = seal(BATCH, sealed.to_payload(), signer)
+        head = ChainHead(sealed.chain, sealed.seq, signing_input_hash(jws))
+        with journal.transaction():
+            for number, delta in enumerate(deltas):
+                journal.add_reading(_reading(number, delta, at_ms + 60_000, cfg))
+            journal.append_batch(SealedBatch(head, sealed.prev, None, at_ms, 10**9, jws))
+    grown = journal.waiting().used_bytes - before
+    journal.close()
+    return grown // INTERVALS
+
+
+def _reading(number: int, delta: Delta, cut_ms: int, cfg: str) -> Reading:
+    """The reading that ends a delta, of a meter with a serial number of its own, of a machine that knows its time."""
+    basis = Basis(Fraction(_PER_COUNT), None, f"{2_206_001_000 + number}")
+    when = Moment("0f5c3b52-1c7e-4a9e-9a53-1e6ac1b7c001", delta.end_ms - 1_789_000_000_000, 20)
+    counts = delta.reg_end // _PER_COUNT
+    point = Point(delta.meter, delta.end_ms, cut_ms, delta.reg_end, basis, when=when)
+    return Reading(point, (counts >> 16, counts & 0xFFFF), cfg)
 
 
 def _delta(chance: random.Random, registers: list[int], meter: int, at_ms: int) -> Delta:
     """A delta with long ids and large registers."""
-    start, advance = registers[meter], chance.randrange(700_000)
-    registers[meter] += advance
+    start, advance = registers[meter] * _PER_COUNT, chance.randrange(70) * _PER_COUNT
+    registers[meter] += advance // _PER_COUNT
     return Delta(
         meter=f"high-temperature-burn-in-{meter:02d}",
         step="high_temperature_burn_in",
@@ -97,36 +114,3 @@ def _batch(seq: int, at_ms: int, deltas: tuple[Delta, ...]) -> Batch:
         deltas=deltas,
         events=(),
     )
-
-
-def _store(
-    database: sqlite3.Connection, chance: random.Random, jws: bytes, deltas: tuple[Delta, ...], place: int
-) -> None:
-    hash_ = chance.randbytes(22).hex()[:43]
-    database.execute(
-        "INSERT INTO batches (chain, seq, hash, prev, sealed_ms, energy_milliwh, jws, last_reading)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (
-            "c" * 26,
-            place + 1,
-            hash_,
-            "p" * 43,
-            1_790_000_000_000,
-            10**9,
-            zlib.compress(jws, 6),
-            (place + 1) * len(deltas),
-        ),
-    )
-    database.executemany(
-        "INSERT INTO readings (meter, at_ms, cut_ms, register_milliwh, words, basis, descriptor, flags)"
-        " VALUES (?, ?, ?, ?, ?, 1, 1, '')",
-        [
-            (number, delta.end_ms, delta.end_ms, delta.reg_end, chance.randbytes(4))
-            for number, delta in enumerate(deltas, start=1)
-        ],
-    )
-
-
-def _pages(database: sqlite3.Connection) -> int:
-    (count,) = database.execute("PRAGMA page_count").fetchone()
-    return int(count)

@@ -114,7 +114,7 @@ def _release(journal: Any, said: Acknowledgement) -> None:
     """Everything up to the number that was named counts as acknowledged."""
     assert said.head is not None
     journal._db.execute(
-        "UPDATE batches SET stored_ms = ? WHERE stored_ms IS NULL AND chain = ? AND seq <= ?",
+        "INSERT OR IGNORE INTO stored SELECT ordinal, ? FROM batches WHERE chain = ? AND seq <= ?",
         (said.stored_at_ms, said.head.chain, said.head.seq),
     )
 

@@ -7,31 +7,32 @@ a file system of 512 KB: reliability, section 0, finding 6).
 """
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from agent.adapters.journal.batches import ACKNOWLEDGED, totals
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.files import Files
 from agent.adapters.journal.rows import integer
-from agent.service.journal import Waiting
+from agent.adapters.journal.sealed import BATCH, batch_in
+from agent.service.journal import KeptBatch, Waiting
 from agent.service.pressure import RESERVED_BYTES
 
-PAGE_BYTES = 4096
 PURGE_BATCHES = 64
 """So many go in one transaction: forgetting a day never makes the write-ahead log long."""
 BALLAST_BYTES = 1_000_000
-"""The rest of what is reserved is for the log: 200 pages between two checkpoints, and once in a while more."""
-READING_BYTES = 62
-"""A boundary reading with its index: 45 to 50 bytes, and what the page leaves empty (measured, tests/adapters)."""
-ROW_BYTES = 330
-"""A batch without its text: hashes, times, and its entries in three indices."""
-_USABLE = PAGE_BYTES - 4
-_INLINE_MAX = PAGE_BYTES - 35
-_INLINE_MIN = (PAGE_BYTES - 12) * 32 // 255 - 23
-"""How much of a row stays on its page: SQLite file format, section 1.6, for tables."""
+"""The rest of what is reserved is for the log: `LOG_BYTES` between two checkpoints, and once in a while more."""
+LOG_BYTES = 900_000
+"""After so much the log is brought into the database: a page that every boundary touches goes there once an hour."""
+ROW_BYTES = 225
+"""A batch without its text: hashes, times and totals, and its entry in the index (measured, tests/service)."""
+CUT_BYTES = 30
+"""A boundary's readings beside their row: their entry in the index of times."""
+_CELL_BYTES = 24
+"""What a row needs beside its largest value."""
 _SAMPLE = 64
-_STEP_MS_MAX = 4 * 86_400_000
-"""No interval counts for longer: a clock that was set by decades is not an outage of decades."""
 _PAUSE_MS = 2_000
 """Batches of one interval are sealed within this."""
 
@@ -50,13 +51,14 @@ class Room:
         return self.path.with_name(self.path.name + ".ballast")
 
     @property
-    def pages_max(self) -> int:
+    def bytes_max(self) -> int:
         """The largest the database file may become."""
-        return max(1, (self.budget_bytes - RESERVED_BYTES) // PAGE_BYTES)
+        return max(0, self.budget_bytes - RESERVED_BYTES)
 
     def limit(self, connection: Connection) -> None:
         """Have SQLite keep the budget."""
-        connection.execute(f"PRAGMA max_page_count={self.pages_max}")
+        pages = max(1, self.bytes_max // page_bytes(connection))
+        connection.execute(f"PRAGMA max_page_count={pages}")
 
     def restore(self) -> None:
         """Hold the ballast back again, if the file system has room for it and more."""
@@ -77,6 +79,14 @@ class RoomTables:
     _db: Connection
     _room: Room | None
 
+    if TYPE_CHECKING:
+
+        def oldest(self) -> KeptBatch | None:
+            """The oldest batch whose text is kept."""
+
+        def _purge_readings(self, up_to: int) -> None:
+            """Drop readings whose batches are gone."""
+
     def waiting(self) -> Waiting:
         return _measure(self._db, self._room)
 
@@ -88,87 +98,120 @@ class RoomTables:
             self._room.restore()
 
     def oldest_stored_ms(self) -> int | None:
-        rows = self._db.execute(
-            "SELECT stored_ms FROM batches WHERE jws IS NOT NULL AND stored_ms IS NOT NULL"
-            " ORDER BY stored_ms LIMIT 1"
-        )
-        return integer(rows[0][0]) if rows else None
+        oldest = self.oldest()
+        return None if oldest is None else oldest.stored_ms
 
     def purge(self, *, stored_before_ms: int) -> int:
-        purged = self._db.execute(
-            "UPDATE batches SET jws = NULL WHERE ordinal IN (SELECT ordinal FROM batches INDEXED BY batches_kept"
-            f" WHERE jws IS NOT NULL AND stored_ms < ? ORDER BY stored_ms, ordinal LIMIT {PURGE_BATCHES})"
-            " RETURNING ordinal, last_reading",
-            (stored_before_ms,),
-        )
-        if not purged:  # nearly always: retention goes by whole days
+        first = self.oldest_stored_ms()
+        if first is None or first >= stored_before_ms:  # nearly always: retention goes by whole days
             return 0
-        self._db.execute(
-            "UPDATE batches SET jws = NULL WHERE jws IS NOT NULL AND stored_ms IS NULL AND superseded = 1"
-            " AND ordinal < ?",
-            (max(integer(row[0]) for row in purged),),
+        rows = self._db.execute(
+            f"{BATCH}, NULL, b.last_reading FROM texts t CROSS JOIN batches b ON b.ordinal = t.ordinal"
+            f" WHERE b.superseded = 0 ORDER BY t.ordinal LIMIT {PURGE_BATCHES}"
         )
-        self._purge_readings(max(integer(row[1]) for row in purged))
-        return len(purged)
+        gone = 0
+        for row in rows:
+            kept = batch_in(row[:12])
+            if kept.stored_ms is None or kept.stored_ms >= stored_before_ms:
+                break
+            gone, ordinal, reading = gone + 1, kept.ordinal, integer(row[12])
+        self._db.execute("DELETE FROM texts WHERE ordinal <= ?", (ordinal,))
+        self._purge_readings(reading)
+        return gone
 
-    def _purge_readings(self, up_to: int) -> None:
-        """Drop readings whose batches are gone, by their numbers and never by time, which somebody can set.
 
-        The first and last reading of every epoch stay, and the one at which the oldest delta that is kept begins.
-        """
-        self._db.execute(
-            "DELETE FROM readings AS r WHERE r.id <= ?1 AND r.opens IS NULL AND EXISTS ("
-            "SELECT 1 FROM readings AS later WHERE later.meter = r.meter AND later.opens IS NULL AND later.id <= ?1"
-            " AND later.id = (SELECT min(id) FROM readings WHERE meter = r.meter AND id > r.id))",
-            (up_to,),
-        )
+def page_bytes(connection: Connection) -> int:
+    """The page size of an open journal; one of a former version keeps its own."""
+    return integer(connection.execute("PRAGMA page_size")[0][0])
 
 
 def _measure(connection: Connection, room: Room | None) -> Waiting:
     """How much of the file the unacknowledged batches and their readings take.
 
-    Counted exactly, but for the length of the texts: those of an evenly spread sample stand for all, because reading
-    each row once a minute would wear a machine out after a month without a platform.
+    Counted exactly, but for the length of what is packed: an evenly spread sample stands for all, because reading each
+    row once a minute would wear a machine out after a month without a platform.
     """
+    page = page_bytes(connection)
     pages, free = (
         integer(connection.execute(f"PRAGMA {name}")[0][0]) for name in ("page_count", "freelist_count")
     )
-    used, budget = (pages - free) * PAGE_BYTES, None if room is None else room.pages_max * PAGE_BYTES
-    count, first, last = (
+    used, budget = (pages - free) * page, None if room is None else room.bytes_max
+    acknowledged, last = (
         integer(value)
         for value in connection.execute(
-            "SELECT count(*), coalesce(min(ordinal), 0), coalesce(max(ordinal), 0) FROM batches"
-            " WHERE stored_ms IS NULL AND superseded = 0"
+            f"SELECT {ACKNOWLEDGED}, (SELECT coalesce(max(ordinal), 0) FROM batches)"
         )[0]
     )
-    if not count:
+    count = totals(connection, last)[0] - totals(connection, acknowledged)[0]
+    if count <= 0:
         return Waiting(0, 0, 0, used, budget)
-    sample = _sizes(connection, first, last)
-    readings = _last_reading(connection, last) - _last_reading(connection, first - 1)
-    rows = count * sum(sample) // len(sample)
+    batches = count * _mean(
+        [ROW_BYTES + taken(each, page) for each in _texts(connection, acknowledged, last)]
+    )
+    before, newest = (_last_reading(connection, ordinal) for ordinal in (acknowledged, last))
+    a_reading = _reading_microbytes(connection, before, newest, page)
     return Waiting(
-        rows + readings * READING_BYTES, _for_ms(connection), _interval_bytes(connection), used, budget
+        batches + (newest - before) * a_reading // 1_000_000,
+        _passed_ms(connection, acknowledged, last),
+        _interval_bytes(connection, acknowledged, page, a_reading),
+        used,
+        budget,
     )
 
 
-def row_bytes(text_bytes: int) -> int:
-    """What a batch with a stored text of this length takes, overflow pages counted whole."""
-    content = ROW_BYTES + text_bytes
-    if content <= _INLINE_MAX:
-        return content
-    inline = _INLINE_MIN + (content - _INLINE_MIN) % _USABLE
-    inline = inline if inline <= _INLINE_MAX else _INLINE_MIN
-    return inline + -(-(content - inline) // _USABLE) * PAGE_BYTES
+def taken(value: int, page: int) -> int:
+    """What a row with a value of so many bytes takes of the file.
+
+    What does not fit onto its page goes to pages of its own, and those are counted whole (SQLite file format, section
+    1.6, for tables); of the rest as many fit onto a page as do, and what is left of the page is lost.
+    """
+    content = value + _CELL_BYTES
+    inline, overflow = content, 0
+    if content > page - 35:
+        inline_min = (page - 12) * 32 // 255 - 23
+        inline = inline_min + (content - inline_min) % (page - 4)
+        inline = inline if inline <= page - 35 else inline_min
+        overflow = -(-(content - inline) // (page - 4)) * page
+    return overflow + page // ((page - 8) // (inline + 2))
 
 
-def _sizes(connection: Connection, first: int, last: int) -> list[int]:
-    """What batches take, of some that are spread evenly over the waiting ones."""
-    wanted = {first + (last - first) * place // _SAMPLE for place in range(_SAMPLE + 1)}
-    found = connection.execute(
-        f"SELECT length(jws) FROM batches WHERE ordinal IN ({', '.join(map(str, sorted(wanted)))})"
-        " AND stored_ms IS NULL AND superseded = 0 AND jws IS NOT NULL"
-    )
-    return [row_bytes(integer(row[0])) for row in found] or [row_bytes(0)]
+def _mean(sizes: Sequence[int]) -> int:
+    return sum(sizes) // len(sizes) if sizes else 0
+
+
+def _spread(after: int, last: int) -> list[int]:
+    """Some keys of a stretch, evenly spread."""
+    return sorted({after + (last - after) * place // _SAMPLE for place in range(1, _SAMPLE + 1)})
+
+
+def _texts(connection: Connection, after: int, last: int) -> list[int]:
+    """The lengths of some texts that are spread evenly over the waiting ones."""
+    found: list[int] = []
+    for ordinal in _spread(after, last):
+        rows = connection.execute(
+            "SELECT length(jws) FROM texts WHERE ordinal >= ? AND ordinal <= ? ORDER BY ordinal LIMIT 1",
+            (ordinal, last),
+        )
+        found.extend(integer(row[0]) for row in rows)
+    return found
+
+
+def _reading_microbytes(connection: Connection, after: int, last: int, page: int) -> int:
+    """What a reading takes, in 0.000001 bytes: its share of its boundary's row, of some that are spread evenly.
+
+    The boundary of an evenly chosen reading is chosen in proportion to its size; so the mean of the shares is exact.
+    """
+    shares: list[int] = []
+    for number in _spread(after, last):
+        rows = connection.execute(
+            "SELECT id - coalesce((SELECT max(id) FROM cuts WHERE id < c.id), 0), length(data) FROM cuts c"
+            " WHERE id >= ? AND id <= ? ORDER BY id LIMIT 1",
+            (number, last),
+        )
+        shares.extend(
+            (CUT_BYTES + taken(integer(size), page)) * 1_000_000 // integer(count) for count, size in rows
+        )
+    return _mean(shares)
 
 
 def _last_reading(connection: Connection, ordinal: int) -> int:
@@ -179,22 +222,21 @@ def _last_reading(connection: Connection, ordinal: int) -> int:
     return integer(rows[0][0]) if rows else 0
 
 
-def _for_ms(connection: Connection) -> int:
+def _passed_ms(connection: Connection, acknowledged: int, last: int) -> int:
     """How long the outage has lasted, by the times of sealing; steps of the clock count for little."""
-    rows = connection.execute(
-        "SELECT coalesce(sum(max(0, min(step, ?))), 0) FROM (SELECT sealed_ms - lag(sealed_ms) OVER (ORDER BY ordinal)"
-        " AS step FROM batches WHERE stored_ms IS NULL AND superseded = 0)",
-        (_STEP_MS_MAX,),
+    first = connection.execute(
+        "SELECT told_ms FROM batches WHERE superseded = 0 AND ordinal > ? ORDER BY ordinal LIMIT 1",
+        (acknowledged,),
     )
-    return integer(rows[0][0])
+    return totals(connection, last)[2] - integer(first[0][0])
 
 
-def _interval_bytes(connection: Connection) -> int:
+def _interval_bytes(connection: Connection, acknowledged: int, page: int, a_reading: int) -> int:
     """What an ordinary interval adds, by the newest that are waiting."""
     rows = connection.execute(
-        "SELECT sealed_ms, length(jws), last_reading FROM batches WHERE stored_ms IS NULL AND superseded = 0"
-        " ORDER BY ordinal DESC LIMIT ?",
-        (_SAMPLE,),
+        "SELECT sealed_ms, length(jws), last_reading FROM batches b JOIN texts t ON t.ordinal = b.ordinal"
+        " WHERE b.superseded = 0 AND b.ordinal > ? ORDER BY b.ordinal DESC LIMIT ?",
+        (acknowledged, _SAMPLE),
     )
     sizes: list[int] = []
     newer: tuple[int, int] | None = None
@@ -202,8 +244,8 @@ def _interval_bytes(connection: Connection) -> int:
         sealed_ms, text_bytes, last_reading = (integer(value) for value in row)
         if newer is None or abs(newer[0] - sealed_ms) > _PAUSE_MS:
             if newer is not None:
-                sizes[-1] += max(0, newer[1] - last_reading) * READING_BYTES
+                sizes[-1] += max(0, newer[1] - last_reading) * a_reading // 1_000_000
             sizes.append(0)
             newer = (sealed_ms, last_reading)
-        sizes[-1] += row_bytes(text_bytes)
-    return int(statistics.median_high(sizes[:-1] or sizes))
+        sizes[-1] += ROW_BYTES + taken(text_bytes, page)
+    return int(statistics.median_high(sizes[:-1] or sizes or [0]))

@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
+from agent.adapters.journal.batches import ACKNOWLEDGED
 from agent.adapters.journal.connection import Connection, Row
 from agent.adapters.journal.rows import blob, integer, text, text_or_none
-from agent.adapters.journal.sealed import BATCH, batch_in, batch_of, descriptor_in, descriptor_of
+from agent.adapters.journal.sealed import batch_in, batch_of, descriptor_in, descriptor_of
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.errors import JournalDamaged, JournalFailed, MeteringError
 from agent.metering.ledger import Basis, Head, Point
@@ -29,6 +30,39 @@ from agent.service.journal import KeptBatch, Reading, Standing, State
 _RANGE = 256
 _FLAGS = frozenset({"comm", "clock", "quant", "rate", "coarse", "sub"})
 """Flags of a reading; the others are of the ledger, which gives them again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """Where batches lie: the first that waits, and those of a stretch of ordinals whose text is kept."""
+
+    name: str
+    oldest: str
+    rows: str
+
+
+_COLUMNS = (
+    "ordinal, chain, seq, hash, prev, prev_chain, prev_seq, prev_hash, sealed_ms, NULL, superseded, jws"
+)
+"""Those of `sealed.batch_in`. When it was acknowledged stands elsewhere, and need not be readable."""
+
+
+def _former(name: str) -> _Table:
+    """The table of batches as it was up to version 5."""
+    return _Table(
+        name,
+        f"SELECT coalesce(min(ordinal), (SELECT max(ordinal) + 1 FROM {name})) FROM {name}"
+        " WHERE stored_ms IS NULL AND superseded = 0",
+        f"SELECT {_COLUMNS} FROM {name} WHERE ordinal BETWEEN ? AND ? AND jws IS NOT NULL ORDER BY ordinal",
+    )
+
+
+_PRESENT = _Table(
+    "texts",
+    f"SELECT 1 + {ACKNOWLEDGED}",
+    f"SELECT {_COLUMNS} FROM batches JOIN texts USING (ordinal) WHERE ordinal BETWEEN ? AND ? ORDER BY ordinal",
+)
+_FORMER, _OLD = _former("former_batches"), _former("batches")
 
 
 @dataclass(slots=True)
@@ -109,40 +143,42 @@ class _Salvage:
             return None
 
     def _portions(self) -> Iterator[list[KeptBatch]]:
-        """The whole batches that the platform had not acknowledged, oldest first, not many at a time."""
-        last = self._ask("SELECT max(ordinal) FROM batches")
-        newest = last[0][0] if last else None
-        if not isinstance(newest, int):
-            return
-        oldest = self._oldest_waiting(newest)
-        for first in range(oldest, newest + 1, _RANGE):
-            portion = [
-                kept
-                for row in self._rows(first, min(first + _RANGE - 1, newest))
-                for kept in self._whole(row)
-            ]
-            self._salvaged.batches += len(portion)
-            if portion:
-                yield portion
+        """The whole batches that the platform had not acknowledged, oldest first, not many at a time.
 
-    def _oldest_waiting(self, newest: int) -> int:
-        found = self._ask("SELECT min(ordinal) FROM batches WHERE stored_ms IS NULL AND superseded = 0")
-        oldest = found[0][0] if found else 1
-        return oldest if isinstance(oldest, int) else newest + 1
+        Of a journal of a former version that was being carried over, those that were are older than the rest.
+        """
+        for table in (_PRESENT, _FORMER, _OLD):
+            if self._ask(f"{table.rows} LIMIT 0", (0, 0)) is None:
+                continue  # a journal of another version
+            newest = self._number(f"SELECT max(ordinal) FROM {table.name}")
+            if newest is None:
+                continue
+            oldest = self._number(table.oldest) or 1
+            for first in range(oldest, newest + 1, _RANGE):
+                portion = [
+                    kept
+                    for row in self._rows(table, first, min(first + _RANGE - 1, newest))
+                    for kept in self._whole(row)
+                ]
+                self._salvaged.batches += len(portion)
+                if portion:
+                    yield portion
 
-    def _rows(self, first: int, last: int) -> list[Row]:
+    def _number(self, sql: str) -> int | None:
+        found = self._ask(sql)
+        value = found[0][0] if found else None
+        return value if isinstance(value, int) else None
+
+    def _rows(self, table: "_Table", first: int, last: int) -> list[Row]:
         """Rows of a stretch of ordinals: halved where it cannot be read, down to the single row that is lost."""
-        found = self._ask(
-            f"{BATCH}, jws FROM batches WHERE ordinal BETWEEN ? AND ? AND jws IS NOT NULL ORDER BY ordinal",
-            (first, last),
-        )
+        found = self._ask(table.rows, (first, last))
         if found is not None:
             return found
         if first == last:
             self._salvaged.lost += 1
             return []
         middle = (first + last) // 2
-        return self._rows(first, middle) + self._rows(middle + 1, last)
+        return self._rows(table, first, middle) + self._rows(table, middle + 1, last)
 
     def _whole(self, row: Row) -> list[KeptBatch]:
         """The batch, if it is what its hash says and tells of meters that its descriptor knows."""

@@ -9,7 +9,7 @@ found again is damage, and what is not was something else.
 
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import integer, text
-from agent.adapters.journal.sealed import BATCH, batch_in, batch_of, descriptor_of
+from agent.adapters.journal.sealed import WITH_TEXT, batch_in, batch_of, descriptor_of
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.errors import JournalDamaged
 from agent.service.journal import KeptBatch
@@ -28,6 +28,12 @@ _SHAPE = (
 )
 
 
+_TOTALS_THAT_DIFFER = (
+    "SELECT 1 FROM (SELECT told - lag(told, 1, 0) OVER (ORDER BY ordinal) AS more FROM batches WHERE superseded = 0)"
+    " WHERE more <> 1 LIMIT 1"
+)
+
+
 def shape_of(connection: Connection) -> frozenset[str]:
     """The names of its tables, columns, indices and triggers. A text of SQL may differ between versions of SQLite."""
     return frozenset(text(row[0]) for row in connection.execute(_SHAPE))
@@ -38,9 +44,6 @@ def check(connection: Connection, journal: SqliteJournal) -> None:
     answer = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
     if answer != ["ok"]:
         raise JournalDamaged(f"the journal fails its check: {'; '.join(map(str, answer))}")
-    for table in ("heads", "batches"):
-        if connection.execute(f"PRAGMA foreign_key_check({table})"):
-            raise JournalDamaged(f"rows of {table} name rows that are not there")
     journal.latest_descriptor()
     _check_chain(connection, journal)
     _check_heads(connection, journal)
@@ -69,7 +72,10 @@ def check_all(connection: Connection, journal: SqliteJournal) -> None:
     last = 0
     while receipts := journal.acknowledgements(after_day=last, limit=_PAGE):
         last = receipts[-1].day
+    journal.check_readings()
     _check_batches(journal)
+    if connection.execute(_TOTALS_THAT_DIFFER):
+        raise JournalDamaged("the running totals of the batches in the journal do not add up")
 
 
 def _check_batches(journal: SqliteJournal) -> None:
@@ -114,20 +120,14 @@ def _check_chain(connection: Connection, journal: SqliteJournal) -> None:
 def _check_heads(connection: Connection, journal: SqliteJournal) -> None:
     """A position is the newest reading and ends the newest delta; one that the platform gave is neither yet."""
     heads = {id: head for id, head in journal.heads().items() if not head.restored}
-    if len(journal.heads()) != integer(connection.execute("SELECT count(*) FROM heads")[0][0]):
-        raise JournalDamaged("a position has no meter or no basis")
-    newest = connection.execute(
-        "SELECT m.name, r.at_ms, r.register_milliwh FROM readings r JOIN meters m ON m.id = r.meter WHERE r.id IN"
-        " (SELECT (SELECT max(id) FROM readings WHERE meter = each.id) FROM meters each)"
-    )
-    for row in newest:
-        head = heads.get(text(row[0]))
-        if head is not None and (head.at_ms, head.register_milliwh) != (integer(row[1]), integer(row[2])):
-            raise JournalDamaged(f"the position of {head.meter} is not its newest reading")
+    if not heads and connection.execute("SELECT 1 FROM cuts LIMIT 1"):
+        raise JournalDamaged("there are readings, and no meter has a position")
+    for meter, newest in journal.newest_readings(_NEWEST).items():
+        head = heads.get(meter)
+        if head is not None and (head.at_ms, head.register_milliwh) != newest:
+            raise JournalDamaged(f"the position of {meter} is not its newest reading")
     seen: set[str] = set()
-    rows = connection.execute(
-        f"{BATCH}, jws FROM batches WHERE jws IS NOT NULL ORDER BY ordinal DESC LIMIT {_NEWEST}"
-    )
+    rows = connection.execute(f"{WITH_TEXT} WHERE t.jws IS NOT NULL ORDER BY b.ordinal DESC LIMIT {_NEWEST}")
     for kept in map(batch_in, rows):
         for delta in reversed(batch_of(kept).deltas):
             head = heads.get(delta.meter)

@@ -1,0 +1,169 @@
+"""Where every meter stands, in one row of the journal: read as a whole at each boundary, written once at its end."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING
+
+from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.cuts import Unwritten
+from agent.adapters.journal.names import Names
+from agent.adapters.journal.packing import Packer, Unpacker, check_value
+from agent.adapters.journal.rows import blob, integer, moment_of
+from agent.errors import JournalDamaged
+from agent.metering.interval import Moment
+from agent.metering.ledger import Head, Run
+
+_RESTORED, _SUSPECT, _HAS_RUN, _HAS_UP, _HAS_ERR = 1, 2, 4, 8, 16
+_Columns = tuple[int | None, int | None, int | None]
+
+
+class PositionTables:
+    """A part of `SqliteJournal`; the methods' promises are those of `agent.service.journal.Journal`."""
+
+    _db: Connection
+    _unwritten: Unwritten | None
+
+    if TYPE_CHECKING:
+
+        def _moment_columns(self, when: Moment | None) -> _Columns:
+            """The columns `boot`, `up_ms` and `err_ms`."""
+
+        def transaction(self) -> AbstractContextManager[None]:
+            """All or nothing."""
+
+        def _names(self) -> Names:
+            """What rows point to."""
+
+    def heads(self) -> dict[str, Head]:
+        return dict(self._heads())
+
+    def save_head(self, head: Head) -> None:
+        unwritten = self._unwritten
+        if unwritten is None:
+            with self.transaction():
+                self.save_head(head)
+            return
+        former = self._heads().get(head.meter)
+        if former is not None and former.epoch < head.epoch:
+            self._db.execute(
+                "INSERT OR REPLACE INTO epoch_ends (meter, epoch, n) VALUES (?, ?, ?)",
+                (unwritten.names.meter_id(head.meter), former.epoch, former.n),
+            )
+        assert unwritten.heads is not None
+        unwritten.heads[head.meter] = head
+        unwritten.heads_changed = True
+
+    def _heads(self) -> dict[str, Head]:
+        """As they are in the file, and in a transaction as they will be."""
+        unwritten = self._unwritten
+        if unwritten is None:
+            return read_positions(self._db, self._names())
+        if unwritten.heads is None:
+            unwritten.heads = read_positions(self._db, unwritten.names)
+        return unwritten.heads
+
+    def _write_heads(self) -> None:
+        """Put the positions that changed in this transaction into the file."""
+        unwritten = self._unwritten
+        if unwritten is None or unwritten.heads is None or not unwritten.heads_changed:
+            return
+        moments = [self._moment_columns(head.when) for head in unwritten.heads.values()]
+        write_positions(self._db, unwritten.heads, moments, unwritten.names)
+        unwritten.heads_changed = False
+
+
+def write_positions(
+    db: Connection, heads: Mapping[str, Head], moments: Sequence[_Columns], names: Names
+) -> None:
+    """Replace the row. `moments` are what is known of the heads' times, in their order."""
+    data = _packed(list(heads.values()), moments, names)
+    db.execute("INSERT OR REPLACE INTO positions VALUES (1, ?, ?)", (check_value(data, 1), data))
+
+
+def read_positions(db: Connection, names: Names) -> dict[str, Head]:
+    """The ledger's position of every meter ever read. Raises JournalDamaged where the row is not as it was written."""
+    rows = db.execute("SELECT crc, data FROM positions")
+    if not rows:
+        return {}  # nothing was read yet
+    data = blob(rows[0][1])
+    if check_value(data, 1) != integer(rows[0][0]):
+        raise JournalDamaged("the positions of the meters in the journal are not what was written")
+    return {head.meter: head for head in _unpacked(data, names)}
+
+
+def _packed(heads: Sequence[Head], moments: Sequence[_Columns], names: Names) -> bytes:
+    cfgs: dict[str, int] = {}
+    cfg_of = [cfgs.setdefault(head.cfg, len(cfgs)) for head in heads]
+    out = Packer()
+    out.number(len(heads))
+    out.number(len(cfgs))
+    for cfg in cfgs:
+        out.text(cfg)
+    ups = [head.at_ms - up for head, (_, up, _) in zip(heads, moments, strict=True) if up is not None] or [0]
+    errs = [err for _, _, err in moments if err is not None] or [0]
+    days = [head.run.day for head in heads if head.run is not None] or [0]
+    for column in (
+        [names.meter_id(head.meter) for head in heads],
+        [
+            (_RESTORED if head.restored else 0)
+            + (_SUSPECT if head.suspect else 0)
+            + (_HAS_RUN if head.run is not None else 0)
+            + (_HAS_UP if up is not None else 0)
+            + (_HAS_ERR if err is not None else 0)
+            for head, (_, up, err) in zip(heads, moments, strict=True)
+        ],
+        [head.epoch for head in heads],
+        [head.n for head in heads],
+        [head.register_milliwh for head in heads],
+        [head.at_ms for head in heads],
+        [head.cut_ms for head in heads],
+        [names.basis_id(head.basis) for head in heads],
+        cfg_of,
+        [0 if head.run is None else head.n - head.run.n_first for head in heads],
+        [0 if head.run is None else head.register_milliwh - head.run.register_milliwh for head in heads],
+        [0 if head.run is None else head.run.roll_milliwh for head in heads],
+        [days[0] if head.run is None else head.run.day for head in heads],
+        [boot or 0 for boot, _, _ in moments],
+        [ups[0] if up is None else head.at_ms - up for head, (_, up, _) in zip(heads, moments, strict=True)],
+        [errs[0] if err is None else err for _, _, err in moments],
+    ):
+        out.column(column)
+    return out.bytes()
+
+
+def _unpacked(data: bytes, names: Names) -> list[Head]:
+    given = Unpacker(data)
+    count = given.number()
+    cfgs = [given.text() or "" for _ in range(given.number())]
+    meter, known, epoch, n, register, at, cut, basis, cfg, run_n, run_register, roll, day, boot, up, err = (
+        given.column(count) for _ in range(16)
+    )
+    given.end()
+    heads = []
+    for row in range(count):
+        is_known, at_ms = known[row], at[row]
+        run = Run(n[row] - run_n[row], register[row] - run_register[row], roll[row], day[row])
+        when = moment_of(
+            (
+                names.boot(boot[row]) if boot[row] else None,
+                at_ms - up[row] if is_known & _HAS_UP else None,
+                err[row] if is_known & _HAS_ERR else None,
+            )
+        )
+        heads.append(
+            Head(
+                meter=names.meter(meter[row]),
+                epoch=epoch[row],
+                n=n[row],
+                register_milliwh=register[row],
+                at_ms=at_ms,
+                cut_ms=cut[row],
+                basis=names.basis(basis[row]),
+                cfg=cfgs[cfg[row]],
+                restored=bool(is_known & _RESTORED),
+                run=run if is_known & _HAS_RUN else None,
+                suspect=bool(is_known & _SUSPECT),
+                when=when,
+            )
+        )
+    return heads
