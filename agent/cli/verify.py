@@ -167,7 +167,17 @@ def _heading(name: str, report: Report) -> str:
         sent = f", sent to {report.aud}" if report.aud else ""
         rows.append(("gateway", f"{report.org}/{report.agent}{sent}"))
     if report.period_ms is not None:
-        rows.append(("readings", f"{text_of_ms(report.period_ms[0])} to {text_of_ms(report.period_ms[1])}"))
+        rows.append(("readings", _span(report.period_ms)))
+    if report.right_period_ms is not None:
+        rows.append(("rightly", f"{_span(report.right_period_ms)}, as later clock events say"))
+    rows += [
+        (
+            "clock",
+            f"chain {each.chain}, seq {each.seq_from} to {each.seq_to}: told {_span(each.told_ms)},"
+            f" was {_span(each.right_ms)}, wrong by at most {each.err_ms} ms",
+        )
+        for each in report.relabelled
+    ]
     rows += [("chain", f"{span.chain}, seq {span.seq_first} to {span.seq_last}") for span in report.chains]
     if report.acknowledged is not None:
         head = report.acknowledged
@@ -184,6 +194,10 @@ def _heading(name: str, report: Report) -> str:
     if report.flags:
         rows.append(("flags", ", ".join(f"{flag} {count}" for flag, count in report.flags.items())))
     return "\n".join([name, *(f"  {title:<13} {text}" for title, text in rows)])
+
+
+def _span(span: tuple[int, int]) -> str:
+    return f"{text_of_ms(span[0])} to {text_of_ms(span[1])}"
 
 
 def _end_is_proved(report: Report) -> bool:
@@ -306,7 +320,19 @@ def _as_json(report: Report) -> dict[str, object]:
             {"chain": span.chain, "seq_first": span.seq_first, "seq_last": span.seq_last, "hash": span.hash}
             for span in report.chains
         ],
-        "period": None if report.period_ms is None else [text_of_ms(ms) for ms in report.period_ms],
+        "period": _times(report.period_ms),
+        "right_period": _times(report.right_period_ms),
+        "relabelled": [
+            {
+                "chain": each.chain,
+                "seq_from": each.seq_from,
+                "seq_to": each.seq_to,
+                "told": _times(each.told_ms),
+                "right": _times(each.right_ms),
+                "err_ms": each.err_ms,
+            }
+            for each in report.relabelled
+        ],
         "energy_unit": "0.001Wh",
         "by_meter": dict(report.by_meter),
         "by_step": {step: str(energy) for step, energy in report.by_step.items()},
@@ -320,6 +346,10 @@ def _as_json(report: Report) -> dict[str, object]:
         "events": dict(report.events),
         "corrections": corrections.as_json(report.corrections),
     }
+
+
+def _times(span: tuple[int, int] | None) -> list[str] | None:
+    return None if span is None else [text_of_ms(ms) for ms in span]
 
 
 def _verdict_as_json(verdict: Verdict) -> dict[str, object]:

@@ -11,6 +11,7 @@ from fractions import Fraction
 
 from agent.reporting.adjustment import Corrections
 from agent.reporting.chain import ChainHead
+from agent.reporting.toldtimes import Relabelled
 
 FINDINGS_MAX = 100
 """Findings kept per verdict; the others are counted, so that a file of any size is judged in constant memory."""
@@ -101,7 +102,8 @@ class Report:
     `by_step` and `unassigned` are exact shares of the meters' own loads, children subtracted; `by_meter` is what each
     meter registered. `flags` counts the quality flags, `events` the event types. `acknowledged` is the furthest batch
     for which a verified acknowledgement was read. `corrections` show adjusted and estimated energy apart from all that;
-    None where the file has adjustments and could be read only once.
+    None where the file has adjustments and could be read only once. `period_ms` is as told; `relabelled` are stretches
+    whose told times `clock` events corrected, `right_period_ms` is the period with them, None where there are none.
     """
 
     signature: Verdict
@@ -128,6 +130,8 @@ class Report:
     flags: Mapping[str, int] = field(default_factory=dict)
     events: Mapping[str, int] = field(default_factory=dict)
     corrections: Corrections | None = None
+    relabelled: tuple[Relabelled, ...] = ()
+    right_period_ms: tuple[int, int] | None = None
 
     @property
     def ok(self) -> bool:

@@ -25,6 +25,7 @@ from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
 from agent.reporting.envelope import EnvelopeError, KeyRing, Opened, UnparsablePayload
 from agent.reporting.event import KNOWN_TYPES, Event
 from agent.reporting.runs import Runs
+from agent.reporting.toldtimes import ToldTimes
 from agent.reporting.utc import text_of_ms
 from agent.reporting.verdict import Findings, Holes, Report
 from agent.reporting.wire import Members, WireError
@@ -131,6 +132,7 @@ class Verifier:
         self._steps: dict[str | None, Fraction] = {}
         self._correcting = Correcting(self._books, self._conservation, self._quality, runs)
         self._latest: _Map | None = None
+        self._times = ToldTimes()
         self._period: tuple[int, int] | None = None
         self._spans: dict[str, tuple[int, int]] = {}
         self._flags: Counter[str] = Counter()
@@ -248,6 +250,7 @@ class Verifier:
 
     def _book(self, line: int, batch: Batch, opened: Opened) -> None:
         self._counts["batches"] += 1
+        self._times.take(batch)
         if self._counts["batches"] == 1:
             self._books.whole = not self._continuity.begins_in_the_middle
         self._check_first(line, batch)
@@ -452,6 +455,8 @@ class Verifier:
             flags=dict(sorted(self._flags.items())),
             events=dict(sorted(self._events.items())),
             corrections=self._correcting.result(self._books.totals, self._steps),
+            relabelled=self._times.relabelled(),
+            right_period_ms=self._times.right_period(),
         )
 
     def _compare_parents(self, quality: Findings) -> None:

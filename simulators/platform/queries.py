@@ -11,6 +11,7 @@ from agent.reporting.adjustment import NO_CORRECTIONS, Corrections
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor
+from agent.reporting.utc import text_of_ms
 from simulators.platform.adjusting import corrections
 from simulators.platform.dossier import stored_descriptor
 from simulators.platform.store import Store
@@ -139,6 +140,7 @@ def gaps(store: Store) -> list[Gap]:
                 Gap(name, "bridge", f"{meter}/{epoch}/{first}-{last}", f"{energy} booked by registers alone")
             )
         found += _declared(store, name, agent_id)
+        found += _relabelled(store, name, agent_id)
         found += _flagged(store, name, agent_id)
     return found
 
@@ -176,6 +178,28 @@ def _declared(store: Store, name: str, agent_id: int) -> list[Gap]:
     ):  # fmt: skip
         sql = f"SELECT meter, {text} FROM events WHERE agent_id = ? AND type = ? ORDER BY event_id"
         found += [Gap(name, kind, meter, said) for meter, said in store.rows(sql, (agent_id, type_))]
+    return found
+
+
+def _relabelled(store: Store, name: str, agent_id: int) -> list[Gap]:
+    """Batches whose told times `clock` events corrected: booked rows have the corrected ones, batches the told ones."""
+    rows = store.rows(
+        "SELECT t.chain, body ->> 'seq_from', body ->> 'seq_to', body ->> 'offset_ms', body ->> 'err_ms',"
+        " (SELECT min(end_ms) FROM booked b JOIN batches s USING (batch_id) WHERE s.agent_id = e.agent_id AND"
+        "  s.chain = t.chain AND s.seq BETWEEN body ->> 'seq_from' AND body ->> 'seq_to'),"
+        " (SELECT max(end_ms) FROM booked b JOIN batches s USING (batch_id) WHERE s.agent_id = e.agent_id AND"
+        "  s.chain = t.chain AND s.seq BETWEEN body ->> 'seq_from' AND body ->> 'seq_to')"
+        " FROM events e JOIN batches t USING (batch_id) WHERE e.agent_id = ? AND e.type = 'clock'"
+        " AND body ->> 'offset_ms' IS NOT NULL ORDER BY event_id",
+        (agent_id,),
+    )
+    found = []
+    for chain, first, last, offset_ms, err_ms, begins, ends in rows:
+        if begins is not None:
+            told = f"{text_of_ms(begins - int(offset_ms))} to {text_of_ms(ends - int(offset_ms))}"
+            right = f"{text_of_ms(begins)} to {text_of_ms(ends)}"
+            text = f"told {told}, was {right}, wrong by at most {err_ms} ms"
+            found.append(Gap(name, "clock", f"{chain}/{first}-{last}", text))
     return found
 
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import pytest
 
 from agent.reporting.event import Event, clock_event
+from agent.reporting.utc import text_of_ms
 from simulators.platform import queries
 from tests.simulators.bench import Bench
 from tests.simulators.chains import MINUTE_MS, Gateway, described
@@ -58,6 +59,9 @@ def test_what_was_read_in_1970_is_moved_to_where_it_belongs(
     assert all(one[1] == other[0] for one, other in pairwise(found))
     assert bench.energy(gateway) == {"m1": 5_000}
     assert queries.broken_books(bench.platform.store) == []
+    shown = [gap.text for gap in queries.gaps(bench.platform.store) if gap.kind == "clock"]
+    told, right = text_of_ms(begun_ms - BACK_MS + MINUTE_MS), text_of_ms(begun_ms + MINUTE_MS)
+    assert [f"told {told}" in text and f"was {right}" in text for text in shown] == [True] * with_step
     if with_step:
         assert [start >= begun_ms - MINUTE_MS for start, _ in found] == [True] * 5
         assert [end - start for start, end in found] == [MINUTE_MS] * 5
