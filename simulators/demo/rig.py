@@ -205,7 +205,7 @@ class Rig:
         self._start("broker", "simulators.cli", "broker", "--port", str(self.broker_port))
         self.wait_until(lambda: _listens(self.broker_port), 10, "the broker listens")
 
-    def start_platform(self, *more: str, environment: Mapping[str, str] | None = None) -> None:
+    def start_platform(self, *more: str) -> None:
         """The reference platform; `more` are further options of `platform serve`."""
         self._start(
             "platform",
@@ -216,7 +216,6 @@ class Rig:
             *("--key", str(self.folder / "platform-key.pem")),
             *("--trust", f"{ORG}/{AGENT}={self.folder / 'agent.pem'}"),
             *more,
-            environment=environment,
         )
 
     def start_meters(self) -> None:

@@ -61,7 +61,7 @@ def lab(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Installation]:
 @pytest.fixture
 def lab_of_weeks(mosquitto: Mosquitto, tmp_path: Path) -> Iterator[Installation]:
     """An installation whose platform lives through a week and a day whenever it is told to."""
-    yield from _installation(mosquitto, tmp_path, None, calendar=True)
+    yield from _installation(mosquitto, tmp_path, None, has_calendar=True)
 
 
 @pytest.fixture
@@ -135,9 +135,11 @@ def _installation(
     *,
     interval: str = "1s",
     poll: str = "5s",
-    calendar: bool = False,
+    has_calendar: bool = False,
 ) -> Iterator[Installation]:
-    with Installation(folder / "rig", mosquitto.url, disk=disk, interval=interval, calendar=calendar) as made:
+    with Installation(
+        folder / "rig", mosquitto.url, disk=disk, interval=interval, has_calendar=has_calendar
+    ) as made:
         made.edit_site('poll = "5s"', f'poll = "{poll}"', times=2)
         made.start_surroundings()
         yield made

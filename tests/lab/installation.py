@@ -16,10 +16,9 @@ from agent.service.acknowledge import KEEP_DAYS_MIN
 from simulators.demo.rig import MeterPlace, Rig, places
 from simulators.platform.queries import broken_books
 from simulators.platform.store import Store
-from tests.lab.faketime import FakedClock
+from tests.lab import calendar
 from tests.real.torment import evidence_of
 
-DAY_S = 86_400
 PATIENCE_S = 150
 """Until something has to have recovered. No measure of speed: the machine may be busy with other things."""
 
@@ -41,9 +40,9 @@ class Installation(Rig):
         disk: Path | None = None,
         meters: Sequence[MeterPlace] | None = None,
         interval: str = "1s",
-        calendar: bool = False,
+        has_calendar: bool = False,
     ) -> None:
-        """With a `calendar` days can pass at the platform, and the agent keeps what was acknowledged for seven only."""
+        """With a calendar days can pass at the platform, and the agent keeps what was acknowledged for seven only."""
         self.disk = disk or folder / "disk"
         self.disk.mkdir(parents=True, exist_ok=True)
         self.worst_recovery_s = 0.0
@@ -51,8 +50,8 @@ class Installation(Rig):
             folder, interval, broker, speed=60, meters=few_places() if meters is None else meters
         )
         self.edit_site('path = "journal.db"', f'path = "{self.journal}"')
-        self._calendar = FakedClock(folder / "calendar") if calendar else None
-        if calendar:
+        self._calendar = folder / "calendar" if has_calendar else None
+        if has_calendar:
             self.edit_site("[journal]", f"[journal]\nkeep_acknowledged_days = {KEEP_DAYS_MIN}")
 
     @property
@@ -71,16 +70,24 @@ class Installation(Rig):
         self.start_meters()
         self.start_platform()
 
-    def start_platform(self, *more: str, environment: Mapping[str, str] | None = None) -> None:
-        """See `Rig`; under a clock of its own where there is a calendar."""
-        if self._calendar is not None:
-            environment = {**self._calendar.environment, **(environment or {})}
-        super().start_platform(*more, environment=environment)
+    def _start(
+        self,
+        name: str,
+        module: str,
+        *arguments: str,
+        under: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """See `Rig`; a platform that has a calendar is started by way of it."""
+        if name == "platform" and self._calendar is not None:
+            module = calendar.__name__
+            environment = {**os.environ, **(environment or {}), calendar.FILE: str(self._calendar)}
+        super()._start(name, module, *arguments, under=under, environment=environment)
 
     def pass_days(self, days: int) -> None:
         """The platform's clock, and with it the age of what is stored there, goes on by so many days, if it has one."""
         if self._calendar is not None:
-            self._calendar.step(self._calendar.offset_s + days * DAY_S)
+            calendar.turn(self._calendar, days)
 
     # -- the agent's lives
 
@@ -206,7 +213,7 @@ class Installation(Rig):
             self.check_alive()
             time.sleep(0.2)
         assert wrong == {}, f"{wrong}\n{self.log_of('agent').read_text(errors='replace')[-4000:]}"
-        # Of `under` something may remain between us and the agent (strace -D is none of it, ip netns exec becomes it).
+        # Of `under` something may remain between us and the agent (strace -D is none of it, nsenter becomes it).
         assert self.stop("agent") == 0, self.log_of("agent").read_text(errors="replace")[-3000:]
         self.stop("platform")
         report = evidence_of(self)

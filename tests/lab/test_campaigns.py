@@ -63,7 +63,6 @@ def test_a_storm_of_restarts(lab: Installation, told: Told) -> None:
 
 @pytest.mark.lab
 @pytest.mark.fault("F63")
-@pytest.mark.faketime
 @pytest.mark.parametrize("part", range(2))
 def test_kills_of_the_broker(lab_of_weeks: Installation, mosquitto: Mosquitto, part: int, told: Told) -> None:
     brokers.kill_broker(lab_of_weeks, mosquitto, 25, seed=part)
@@ -79,7 +78,6 @@ def test_kills_of_the_broker(lab_of_weeks: Installation, mosquitto: Mosquitto, p
 
 @pytest.mark.lab
 @pytest.mark.fault("F65")
-@pytest.mark.faketime
 def test_a_queue_of_the_broker_that_runs_over(
     mosquitto: Mosquitto, lab_of_weeks: Installation, told: Told
 ) -> None:
