@@ -1,4 +1,4 @@
-"""The uplink against brokers that misbehave, bad certificates, and the sentences it has for all of them."""
+"""The uplink against brokers that misbehave: what it tells them, takes from them, and survives."""
 
 import asyncio
 import contextlib
@@ -6,23 +6,18 @@ import errno
 import itertools
 import logging
 import socket
-import ssl
 import struct
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.reasoncodes import ReasonCode
 
-from agent.adapters.uplink import MESSAGE_SIZE_MAX, MqttUplink, TlsFiles, connection
-from agent.adapters.uplink.address import Address, make_tls_context, parse_url
-from agent.adapters.uplink.reasons import CONNECTION_CODES, PUBLISH_CODES, Pace, describe_failure
-from agent.errors import ConfigError, UplinkDown, UplinkRefused
-from agent.service.ports import Connected, Disconnected, Received, UplinkEvent, Will
-from tests.adapters.certificates import Authority
+from agent.adapters.uplink import MESSAGE_SIZE_MAX, MqttUplink, connection
+from agent.adapters.uplink.reasons import Pace, describe_failure
+from agent.errors import UplinkDown, UplinkRefused
+from agent.service.ports import Will
+from tests.adapters.link import ACKNOWLEDGEMENT, BATCH, PATIENCE_S, STATUS, Link, on_script, started
 from tests.adapters.scripted_broker import (
     CONNACK,
     CONNECT,
@@ -31,59 +26,9 @@ from tests.adapters.scripted_broker import (
     SUBACK,
     SUBSCRIBE,
     Dialogue,
-    Script,
     ScriptedBroker,
 )
 from tests.support.mosquitto import Mosquitto
-
-BATCH = "kwh/v1/zj/gw01/up/batch"
-STATUS = "kwh/v1/zj/gw01/up/status"
-ACKNOWLEDGEMENT = "kwh/v1/zj/gw01/down/ack"
-PATIENCE_S = 10
-
-
-class Link:
-    """An uplink and the reader of its events."""
-
-    def __init__(self, url: str, **options: object) -> None:
-        quick: dict[str, object] = {"backoff_min_s": 0.05, "backoff_max_s": 0.1, "refused_wait_s": 30.0}
-        self.uplink = MqttUplink(url, client_id="gw01", **(quick | options))  # type: ignore[arg-type]
-        self._events = self.uplink.events()
-
-    async def next(self) -> UplinkEvent:
-        return await asyncio.wait_for(anext(self._events), PATIENCE_S)
-
-    async def next_connected(self) -> Connected:
-        event = await self.next()
-        assert isinstance(event, Connected), event
-        return event
-
-    async def next_disconnected(self) -> str:
-        event = await self.next()
-        assert isinstance(event, Disconnected), event
-        return event.reason
-
-    async def next_received(self) -> Received:
-        event = await self.next()
-        assert isinstance(event, Received), event
-        return event
-
-
-@contextlib.asynccontextmanager
-async def started(url: str, **options: object) -> AsyncIterator[Link]:
-    link = Link(url, **options)
-    await link.uplink.start(subscribe=(ACKNOWLEDGEMENT,), will=lambda session: Will(STATUS, session.encode()))
-    try:
-        yield link
-    finally:
-        await link.uplink.stop()
-
-
-@contextlib.asynccontextmanager
-async def on_script(*scripts: Script, **options: object) -> AsyncIterator[tuple[Link, ScriptedBroker]]:
-    async with ScriptedBroker(*scripts) as broker, started(broker.url, **options) as link:
-        yield link, broker
-
 
 # --------------------------------------------------------------------------------------------- what we tell a broker
 
@@ -132,50 +77,6 @@ async def test_a_message_says_what_it_is_and_goodbye_ends_the_session() -> None:
 # ---------------------------------------------------------------------------------------------- what a broker answers
 
 
-@pytest.mark.fault("F69")
-@pytest.mark.parametrize("code", sorted(PUBLISH_CODES))
-async def test_every_reason_code_of_a_puback_is_a_refusal_with_a_sentence(code: int) -> None:
-    async def script(dialogue: Dialogue) -> None:
-        await dialogue.admit()
-        dialogue.acknowledge(await dialogue.hear_publish(), code, "rule\n7")
-        dialogue.acknowledge(await dialogue.hear_publish())
-        await dialogue.until_the_end()
-
-    async with on_script(script) as (link, _):
-        await link.next_connected()
-        with pytest.raises(UplinkRefused) as error:
-            await link.uplink.publish(BATCH, b"x")
-        assert error.value.code == code
-        assert BATCH in str(error.value)
-        assert "rule\\n7" in str(error.value), "in the broker's own words, made harmless"
-        await link.uplink.publish(BATCH, b"y")
-
-
-def test_no_code_that_the_library_knows_is_without_a_sentence() -> None:
-    def codes(packet: int) -> set[int]:
-        known = ReasonCode(packet).names
-        return {code for code, names in known.items() for packets in names.values() if packet in packets}
-
-    assert codes(PacketTypes.PUBACK) - {0} <= PUBLISH_CODES.keys()
-    assert codes(PacketTypes.CONNACK) - {0} <= CONNECTION_CODES.keys()
-    # 0x04 is the client's own word, 0x00 has its sentence.
-    assert codes(PacketTypes.DISCONNECT) - {4} <= CONNECTION_CODES.keys()
-
-
-@pytest.mark.parametrize("code", [0x84, 0x85, 0x86, 0x87, 0x88, 0x8A, 0x97, 0x9C, 0x9F])
-async def test_a_refused_connection_says_why(code: int) -> None:
-    async def script(dialogue: Dialogue) -> None:
-        await dialogue.hear_kind(CONNECT)
-        dialogue.say(CONNACK, bytes([0, code, 0]))
-
-    async with on_script(script) as (link, broker):
-        expected = CONNECTION_CODES[code]
-        assert await link.next_disconnected() == expected.reason
-        await asyncio.sleep(0.4)
-        again = len(broker.dialogues) > 1
-        assert again is (expected.pace is Pace.SOON)
-
-
 async def test_an_old_broker_is_told_from_a_broken_one() -> None:
     async def mqtt_3(dialogue: Dialogue) -> None:
         await dialogue.hear_kind(CONNECT)
@@ -196,21 +97,6 @@ async def test_a_moved_broker_is_named_and_not_followed() -> None:
         reason = await link.next_disconnected()
     assert "has moved" in reason
     assert "'evil.example'" in reason
-
-
-@pytest.mark.parametrize("code", [0x00, 0x02, 0x80, 0x87, 0x8F])
-async def test_a_subscription_that_is_not_granted_is_no_connection(code: int) -> None:
-    async def script(dialogue: Dialogue) -> None:
-        await dialogue.hear_kind(CONNECT)
-        dialogue.say(CONNACK, b"\0\0\0")
-        body = await dialogue.hear_kind(SUBSCRIBE)
-        dialogue.say(SUBACK, body[:2] + b"\0" + bytes([code]))
-        await dialogue.until_the_end()
-
-    async with on_script(script) as (link, _):
-        reason = await link.next_disconnected()
-        assert ACKNOWLEDGEMENT in reason
-        assert f"0x{code:02X}" in reason
 
 
 @pytest.mark.fault("F73")
@@ -653,215 +539,3 @@ def test_the_wait_has_full_jitter_between_half_a_second_and_a_minute(failures: i
 def test_where_nobody_is_there_it_knocks_again_soon(error: OSError) -> None:
     assert describe_failure(error).pace is Pace.KNOCK
     assert describe_failure(ConnectionResetError(errno.ECONNRESET, "reset")).pace is Pace.SOON
-
-
-# ---------------------------------------------------------------------------------------------------- address, TLS
-
-
-@pytest.mark.parametrize(
-    ("url", "expected"),
-    [
-        ("mqtts://broker.example", Address(True, "broker.example", 8883)),
-        ("mqtts://broker.example:443/", Address(True, "broker.example", 443)),
-        ("mqtts://[2001:db8::7]:8884", Address(True, "2001:db8::7", 8884)),
-        ("mqtt://localhost", Address(False, "localhost", 1883)),
-        ("mqtt://127.3.2.1:18830", Address(False, "127.3.2.1", 18830)),
-        ("mqtt://[::1]:1884", Address(False, "::1", 1884)),
-    ],
-)
-def test_an_address_is_taken_apart(url: str, expected: Address) -> None:
-    assert parse_url(url) == expected
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("mqtt://broker.example", "no TLS"),
-        ("mqtt://10.0.0.7:1883", "no TLS"),
-        ("mqtt://localhost.example", "no TLS"),
-        ("mqtts://user:secret@broker.example", "user name"),
-        ("mqtts://broker.example/path", "more than host"),
-        ("mqtts://broker.example?x=1", "more than host"),
-        ("mqtts://broker.example:99999", "no address"),
-        ("mqtts://[::1", "no address"),
-        ("mqtts://", "no MQTT address"),
-        ("http://broker.example", "no MQTT address"),
-        ("broker.example:8883", "no MQTT address"),
-        ("", "no MQTT address"),
-    ],
-)
-def test_an_address_that_is_unsafe_or_none_is_refused(url: str, reason: str) -> None:
-    with pytest.raises(ConfigError, match=reason) as error:
-        MqttUplink(url, client_id="x")
-    assert "secret" not in str(error.value)
-
-
-def test_the_tls_context_checks_everything() -> None:
-    context = make_tls_context(TlsFiles())
-    assert context.check_hostname
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert context.minimum_version is ssl.TLSVersion.TLSv1_2
-
-
-def write(path: Path, data: bytes) -> Path:
-    path.write_bytes(data)
-    return path
-
-
-async def test_tls_files_that_cannot_be_used_stop_the_start(tmp_path: Path) -> None:
-    authority = Authority("test")
-    ca = write(tmp_path / "ca.pem", authority.certificate)
-    certificate, key = authority.issue("gw01")
-    other_key = authority.issue("gw02")[1]
-    good, fitting, foreign = (
-        write(tmp_path / name, data)
-        for name, data in (("c.pem", certificate), ("k.pem", key), ("o.pem", other_key))
-    )
-    garbage = write(tmp_path / "garbage.pem", b"garbage")
-    make_tls_context(TlsFiles(ca, good, fitting))
-    cases = [
-        (TlsFiles(tmp_path / "absent.pem"), "No such file"),
-        (TlsFiles(garbage), "cannot be used"),
-        (TlsFiles(ca, good, foreign), "key values mismatch"),
-        (TlsFiles(ca, garbage, fitting), "cannot be used"),
-        (TlsFiles(ca, good), "cannot be used"),
-    ]
-    for files, reason in cases:
-        uplink = MqttUplink("mqtts://localhost", client_id="x", tls=files)
-        with pytest.raises(ConfigError, match=reason):
-            await uplink.start(subscribe=(), will=lambda session: Will(STATUS, b""))
-
-
-class Secured:
-    """A mosquitto with TLS, and the files to reach it."""
-
-    def __init__(
-        self, folder: Path, host: str = "127.0.0.1", *, wants_client: bool = False, **dates: int
-    ) -> None:
-        self.authority = Authority("the platform's")
-        self.ca = write(folder / "ca.pem", self.authority.certificate)
-        certificate, key = self.authority.issue(host, **dates)
-        server, server_key = write(folder / "server.pem", certificate), write(folder / "server.key", key)
-        extra = [f"cafile {self.ca}", f"certfile {server}", f"keyfile {server_key}"]
-        extra += ["require_certificate true"] if wants_client else []
-        self.broker = Mosquitto(directory=folder, extra=extra)
-        self.folder = folder
-
-    def client(self, authority: Authority | None = None, **dates: int) -> TlsFiles:
-        certificate, key = (authority or self.authority).issue("gw01", **dates)
-        return TlsFiles(
-            self.ca, write(self.folder / "gw.pem", certificate), write(self.folder / "gw.key", key)
-        )
-
-    @property
-    def url(self) -> str:
-        return self.broker.url.replace("mqtt:", "mqtts:")
-
-
-@pytest.fixture
-def secured(tmp_path: Path) -> Iterator[Callable[..., Secured]]:
-    with contextlib.ExitStack() as stack:
-
-        def start(host: str = "127.0.0.1", **options: int) -> Secured:
-            one = Secured(tmp_path, host, **options)  # type: ignore[arg-type]
-            stack.enter_context(one.broker)
-            return one
-
-        yield start
-
-
-@pytest.mark.mosquitto
-async def test_the_right_authority_connects(secured: Callable[..., Secured]) -> None:
-    platform = secured()
-    async with started(platform.url, tls=TlsFiles(platform.ca)) as link:
-        await link.next_connected()
-        with pytest.raises(UplinkRefused):
-            await link.uplink.publish(BATCH, bytes(48 * 1024))
-
-
-@pytest.mark.mosquitto
-async def test_a_wrong_authority_is_refused(secured: Callable[..., Secured], tmp_path: Path) -> None:
-    platform = secured()
-    other = write(tmp_path / "other.pem", Authority("somebody else's").certificate)
-    async with started(platform.url, tls=TlsFiles(other)) as link:
-        assert "check platform.ca_file" in await link.next_disconnected()
-    async with started(platform.url) as link:
-        assert "check platform.ca_file" in await link.next_disconnected()
-
-
-@pytest.mark.mosquitto
-@pytest.mark.parametrize("host", ["other.example", "127.0.0.2"])
-async def test_a_certificate_for_another_host_is_refused(secured: Callable[..., Secured], host: str) -> None:
-    platform = secured(host)
-    async with started(platform.url, tls=TlsFiles(platform.ca)) as link:
-        assert "check platform.broker" in await link.next_disconnected()
-
-
-@pytest.mark.fault("F70", "F71")
-@pytest.mark.mosquitto
-async def test_a_certificate_outside_its_dates_is_refused_and_points_to_the_clock(
-    secured: Callable[..., Secured],
-) -> None:
-    platform = secured(not_before_s=int(time.time()) - 7200, not_after_s=int(time.time()) - 3600)
-    async with started(platform.url, tls=TlsFiles(platform.ca)) as link:
-        reason = await link.next_disconnected()
-    assert "has expired" in reason
-    assert "check the time" in reason
-
-
-@pytest.mark.mosquitto
-async def test_a_client_certificate_opens_the_door(secured: Callable[..., Secured]) -> None:
-    platform = secured(wants_client=True)
-    async with started(platform.url, tls=platform.client()) as link:
-        await link.next_connected()
-
-
-@pytest.mark.mosquitto
-async def test_a_missing_or_foreign_client_certificate_is_explained(secured: Callable[..., Secured]) -> None:
-    platform = secured(wants_client=True)
-    async with started(platform.url, tls=TlsFiles(platform.ca)) as link:
-        assert "certificate" in await link.next_disconnected()
-    async with started(platform.url, tls=platform.client(Authority("somebody else's"))) as link:
-        assert "certificate" in await link.next_disconnected()
-
-
-@pytest.mark.fault("F70")
-@pytest.mark.mosquitto
-async def test_an_expired_client_certificate_is_named(secured: Callable[..., Secured]) -> None:
-    platform = secured(wants_client=True)
-    past = int(time.time()) - 3600
-    files = platform.client(not_before_s=past - 3600, not_after_s=past)
-    async with started(platform.url, tls=files) as link:
-        reason = await link.next_disconnected()
-    assert f"our client certificate {files.certificate} has expired" in reason
-
-
-@pytest.mark.fault("F70")
-@pytest.mark.mosquitto
-async def test_a_new_certificate_counts_without_a_restart(secured: Callable[..., Secured]) -> None:
-    platform = secured(wants_client=True)
-    past = int(time.time()) - 3600
-    async with started(
-        platform.url, tls=platform.client(not_before_s=past - 3600, not_after_s=past), refused_wait_s=0.2
-    ) as link:
-        await link.next_disconnected()
-        platform.client()  # the same files, renewed
-        event = await link.next()
-        while isinstance(event, Disconnected):
-            event = await link.next()
-        assert isinstance(event, Connected)
-
-
-@pytest.mark.parametrize(
-    ("error", "words"),
-    [
-        (ConnectionRefusedError(111, "Connection refused"), "nobody listens"),
-        (TimeoutError("timed out"), "did not answer"),
-        (socket.gaierror(-2, "Name or service not known"), "DNS"),
-        (OSError(113, "No route to host"), "No route to host"),
-        (ssl.SSLError(1, "[SSL] wrong version number"), "TLS"),
-        (ValueError("surprise"), "surprise"),
-    ],
-)
-def test_every_failure_has_a_sentence(error: BaseException, words: str) -> None:
-    assert words in describe_failure(error).reason

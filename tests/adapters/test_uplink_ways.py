@@ -15,7 +15,7 @@ from agent.wiring import mqtt_uplink
 from simulators.ports import free_port
 from tests.adapters.certificates import Authority
 from tests.adapters.connect_proxy import ConnectProxy
-from tests.adapters.test_uplink import ACKNOWLEDGEMENT, BATCH, STATUS, Link, started
+from tests.adapters.link import ACKNOWLEDGEMENT, BATCH, STATUS, Link, started
 from tests.settings.example_site import write_site
 from tests.support.mosquitto import Mosquitto
 

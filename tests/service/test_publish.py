@@ -1,8 +1,9 @@
 """The publisher: in order, within its window, again when needed, and a PUBACK is no receipt unless the site says so."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,9 +19,11 @@ from agent.service.publish import Publisher
 from agent.service.seal import Identity
 from simulators.world.network import publish_each
 from tests.service.bench import Bench
+from tests.service.virtual import VirtualClock, run_virtually
 from tests.support.eventually import eventually
 
 T = TypeVar("T")
+WHO = Identity("org", "gw01", "carbon.example", "0.1.0")
 
 
 @dataclass
@@ -76,9 +79,8 @@ def bench(tmp_path: Path) -> Bench:
 
 
 def publisher_of(bench: Bench, uplink: ScriptedUplink, *, by_broker: bool = False) -> Publisher:
-    who = Identity("org", "gw01", "carbon.example", "0.1.0")
     storage, clock = OwnThread(bench.journal), SystemClock()
-    return Publisher(who, storage, uplink, clock, bench.dice, broker_acknowledges=by_broker)
+    return Publisher(WHO, storage, uplink, clock, bench.dice, broker_acknowledges=by_broker)
 
 
 async def run_until(publisher: Publisher, condition: Callable[[], bool], within_s: float = 10) -> None:
@@ -151,6 +153,90 @@ async def test_a_refusal_is_said_and_an_answer_of_the_platform_ends_the_pause(be
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     assert publisher.refusal is None
+
+
+@dataclass
+class Refusing(ScriptedUplink):
+    """Nobody has subscribed, `refusals` times; when each try was made, in seconds of virtual time."""
+
+    refusals: int = 1_000
+    at_s: list[float] = field(default_factory=list)
+
+    async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
+        self.at_s.append(asyncio.get_running_loop().time())
+        if len(self.at_s) <= self.refusals:
+            raise UplinkRefused("nobody has subscribed", 0x10)
+        for place in range(len(payloads)):
+            taken(place)
+
+    @property
+    def pauses_s(self) -> list[float]:
+        return [round(after - before, 3) for before, after in pairwise(self.at_s)]
+
+
+async def _refused_for(
+    bench: Bench, uplink: Refusing, during: Callable[[Publisher], Awaitable[None]]
+) -> Publisher:
+    publisher = Publisher(WHO, OwnThread(bench.journal), uplink, VirtualClock(), bench.dice)
+    publisher.connection(up=True)
+    task = asyncio.create_task(publisher.run())
+    await during(publisher)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    return publisher
+
+
+@pytest.mark.fault("F66", "F67")
+def test_pauses_after_refusals_double_from_five_seconds_to_a_minute(bench: Bench) -> None:
+    """A second between two tries comes on top of each."""
+    uplink = Refusing()
+
+    async def wait(publisher: Publisher) -> None:
+        await asyncio.sleep(400)
+
+    run_virtually(_refused_for(bench, uplink, wait))
+    assert uplink.pauses_s == [6, 11, 21, 41, *[61] * 5]
+    assert bench.journal.backlog().batches == 30, "nothing of it was dropped"
+
+
+@pytest.mark.fault("F66")
+def test_a_message_that_is_taken_ends_the_refusal_and_the_next_one_begins_anew(bench: Bench) -> None:
+    uplink = Refusing(refusals=3)
+
+    async def wait(publisher: Publisher) -> None:
+        await asyncio.sleep(60)
+        assert publisher.refusal is None
+        uplink.refusals = 1_000
+        publisher.start_over()
+        await asyncio.sleep(20)
+        assert "nobody" in (publisher.refusal or "")
+
+    run_virtually(_refused_for(bench, uplink, wait))
+    assert uplink.pauses_s[:3] == [6, 11, 21]
+    assert uplink.pauses_s[-2:] == [6, 11]
+
+
+@pytest.mark.fault("F66")
+@pytest.mark.parametrize("what", ["the platform speaks", "a new connection"])
+def test_a_pause_ends_where_something_has_changed(bench: Bench, what: str) -> None:
+    uplink = Refusing()
+
+    async def wait(publisher: Publisher) -> None:
+        await asyncio.sleep(100)  # in the middle of a pause of a minute
+        before = len(uplink.at_s)
+        if what == "the platform speaks":
+            publisher.acknowledged(None)
+        else:
+            publisher.connection(up=False)
+            publisher.connection(up=True)
+        await asyncio.sleep(1.5)
+        assert len(uplink.at_s) == before + 1
+        await asyncio.sleep(10)
+        assert len(uplink.at_s) == before + (1 if what == "the platform speaks" else 2), (
+            "it begins anew, or not"
+        )
+
+    run_virtually(_refused_for(bench, uplink, wait))
 
 
 async def test_only_a_head_that_moves_is_progress(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import paho.mqtt.client as mqtt
 from paho.mqtt.properties import Properties
 
-from agent.adapters.uplink.reasons import PUBLISH_CODES, Ending
+from agent.adapters.uplink.reasons import PUBLISH_CODES, SUBSCRIBE_CODES, Ending, Pace
 from agent.errors import UplinkRefused
 
 
@@ -51,6 +51,13 @@ def ending_of(table: dict[int, Ending], code: int, properties: Properties) -> En
         code, Ending(f"the broker ended the connection with the unknown reason code 0x{code:02X}")
     )
     return Ending(ending.reason + in_its_words(properties), ending.pace)
+
+
+def not_granted(topic: str, code: int, properties: Properties) -> Ending:
+    """What a SUBACK said that is not the QoS 1 we asked for; always for a person to settle."""
+    sentence = SUBSCRIBE_CODES.get(code, "with an unknown reason code")
+    reason = f"the broker did not grant {topic} with QoS 1 (0x{code:02X}): {sentence}"
+    return Ending(reason + in_its_words(properties), Pace.SLOWLY)
 
 
 def topic_of(message: mqtt.MQTTMessage) -> str | None:

@@ -26,12 +26,19 @@ READ_AHEAD_BYTES = 4096
 READ_ROUNDS = 16
 """So often at most is paho asked to read before the event loop has its turn."""
 
-_PUBACK_CODES = frozenset(
-    code
-    for code, names in ReasonCode.names.items()
-    for packets in names.values()
-    if PacketTypes.PUBACK in packets
-)
+
+def _codes_of(packet_type: int) -> frozenset[int]:
+    """The reason codes that paho takes in a packet of this type; it calls a packet with another one malformed."""
+    return frozenset(
+        code
+        for code, names in ReasonCode.names.items()
+        for packets in names.values()
+        if packet_type in packets
+    )
+
+
+_PUBACK_CODES = _codes_of(PacketTypes.PUBACK)
+_CONNACK_CODES = _codes_of(PacketTypes.CONNACK)
 
 _SUCCESS = ReasonCode(PacketTypes.PUBACK)
 _NO_PROPERTIES = properties_of(PacketTypes.PUBACK)
@@ -59,6 +66,9 @@ class Client(mqtt.Client):
         self.failure: OSError | None = None
         self.bytes_sent = 0
         self.foreign_codes: dict[int, int] = {}
+        """Reason codes by packet identifier that paho does not know in a PUBACK; it was shown 0x83 in their place."""
+        self.foreign_refusal: int | None = None
+        """The same for the CONNACK: paho has forgotten one of the standard's (0x99)."""
         self.paused = False
         """Nothing is read while it is set; only between two packets, so from `on_message`."""
         self.is_dry = False
@@ -146,6 +156,14 @@ class Client(mqtt.Client):
             self.foreign_codes[int.from_bytes(packet[:2], "big")] = packet[2]
             packet[2] = 0x83
         return super()._handle_pubackcomp(cmd)
+
+    def _handle_connack(self) -> MQTTErrorCode:
+        """Let refusals through that paho calls malformed."""
+        packet = self._in_packet["packet"]
+        if len(packet) > 1 and packet[1] >= 0x80 and packet[1] not in _CONNACK_CODES:
+            self.foreign_refusal = packet[1]
+            packet[1] = 0x83
+        return super()._handle_connack()
 
     def holds_qos_2(self) -> bool:
         """A message came with QoS 2, which nobody asked for and paho would keep in memory."""

@@ -23,6 +23,7 @@ from agent.adapters.uplink.answers import (
     Answer,
     ending_of,
     in_its_words,
+    not_granted,
     packed,
     properties_of,
     refused,
@@ -275,9 +276,10 @@ class Connection:
     # -- what the broker says
 
     def _on_connack(self, code: ReasonCode, properties: Properties) -> None:
+        value = self._client.foreign_refusal or code.value
         if code.is_failure:  # the broker closes the connection, and that must not become the reason
-            self._end_soon(ending_of(CONNECTION_CODES, code.value, properties))
-        settle(self._connack, Answer((code.value,), properties))
+            self._end_soon(ending_of(CONNECTION_CODES, value, properties))
+        settle(self._connack, Answer((value,), properties))
 
     def _on_suback(self, codes: list[ReasonCode], properties: Properties) -> None:
         settle(self._suback, Answer(tuple(code.value for code in codes), properties))
@@ -334,11 +336,12 @@ class Connection:
         answer = await self._suback
         if answer is None:
             return False
-        for topic, code in zip(topics, answer.codes, strict=False):
+        if len(answer.codes) != len(topics):
+            self.fail(Ending("the broker did not answer for each topic we subscribed to", Pace.SLOWLY))
+            return False
+        for topic, code in zip(topics, answer.codes, strict=True):
             if code != 1:
-                remedy = "ask the platform's operator for the right to subscribe"
-                reason = f"the broker did not grant {topic} with QoS 1 (reason code 0x{code:02X}); {remedy}"
-                self.fail(Ending(reason + in_its_words(answer.properties), Pace.SLOWLY))
+                self.fail(not_granted(topic, code, answer.properties))
                 return False
         return True
 

@@ -108,6 +108,22 @@ PUBLISH_CODES: dict[int, str] = {
     0x9A: "the broker does not support retained messages; ask the platform's operator",
 }
 
+_ASK = "ask the platform's operator for the right to subscribe"
+# Codes of a SUBACK; 0x01, QoS 1 as we asked, is the only one that we can live with.
+SUBSCRIBE_CODES: dict[int, str] = {
+    0x00: f"it would send with QoS 0, which may lose an acknowledgement; {_ASK} with QoS 1",
+    0x02: "it would send with QoS 2, which we did not ask for; its log may say more",
+    0x80: "for an unspecified reason; its log may say more",
+    0x83: "for a reason of its own; its log may say more",
+    0x87: f"we are not authorised; {_ASK}",
+    0x8F: f"it does not accept the topic; {_ASK}",
+    0x91: "it says that the packet identifier is in use",
+    0x97: "a quota at the broker is used up; ask the platform's operator to raise it",
+    0x9E: "it does not support shared subscriptions, which we never use",
+    0xA1: "it does not support subscription identifiers, which we never use",
+    0xA2: "it does not support wildcard subscriptions, which we never use",
+}
+
 # OpenSSL's verification errors that an installer can put right (X509_V_ERR_*).
 _CERTIFICATE_REMEDIES = {
     9: "it is not valid yet; check the time of this gateway before anything else",
