@@ -20,6 +20,7 @@ from agent.metering.plant import Meter
 from agent.metering.standstill import Standstill
 from agent.metering.suspicion import bound_of
 from agent.service.clocking import Look, Said, Stretch, next_stretch, say
+from agent.service.closedepochs import closed_epochs
 from agent.service.deciding import Decider
 from agent.service.decisions import Again, Beginning, Cut, Decision, Findings, Refusal, Sample, Sound
 from agent.service.journal import Journal, Reading, Standing
@@ -377,9 +378,14 @@ class _Closing:
             bound=bound,
             by=by,
             balance_ms=self._balance_ms,
+            closed=self._closed if self._balance_ms < DAY_MS else None,
         )
         self._keep_head(after)
         self._journal.add_reading(Reading(point, reading.sample.words, under.hash))
+
+    def _closed(self, meter: str) -> list[Mapping[str, object]]:
+        """The epochs of a meter that ended lately: a platform that cannot ask may have lost the batch that said so."""
+        return closed_epochs(self._journal, meter, self._cut.cut_ms)
 
     def _keep_head(self, head: Head) -> None:
         self._journal.save_head(head)

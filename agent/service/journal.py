@@ -15,6 +15,7 @@ from typing import Protocol, TypeVar
 from agent.metering.ledger import Head, Point
 from agent.reporting.chain import ChainHead
 from agent.service.clocking import ClockRecords
+from agent.service.closedepochs import EpochRecords
 from agent.service.gatekeeping import GateRecords
 from agent.service.statements import StatementRecords
 
@@ -158,7 +159,7 @@ class Backlog:
     since_ms: int | None
 
 
-class Journal(GateRecords, ClockRecords, StatementRecords, Protocol):
+class Journal(GateRecords, ClockRecords, StatementRecords, EpochRecords, Protocol):
     """The SQLite file, or something that keeps its promises. Not thread-safe: one owner.
 
     Any method may raise JournalFull (nothing was changed; the next interval spans this one) or JournalDamaged (the

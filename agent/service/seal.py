@@ -164,6 +164,9 @@ class Sealer:
         follows.
         """
         portions = pack(events, deltas)
+        for event in events:
+            if event.type == "epoch":
+                journal.note_epoch(event)
         for some_events, some_deltas in portions:
             self._append(journal, cfg, some_events, some_deltas, prev_chain)
         return len(portions)

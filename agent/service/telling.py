@@ -4,7 +4,7 @@ Used by `close` for a reading of now and by `restore` for readings that are told
 same registers. Comes after the ledger and before `seal`.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.metering.interval import DAY_MS, misses_boundaries
@@ -15,6 +15,10 @@ from agent.reporting.event import Event, balance_event, continuation_event, epoc
 
 DARK = "dark"
 """Mark of a reading, never sent: its meter is fed by the circuit that it measures, and shows what it showed before."""
+
+
+Closed = Callable[[str], Sequence[Mapping[str, object]]]
+"""The epochs of a meter that ended lately, as a balance lists them."""
 
 
 @dataclass(slots=True)
@@ -35,6 +39,7 @@ def tell(
     bound: int | None,
     by: str = "agent",
     balance_ms: int = DAY_MS,
+    closed: Closed | None = None,
 ) -> Head:
     """Put an outcome into words, and give the position to keep.
 
@@ -47,13 +52,14 @@ def tell(
         bound: the most energy that an epoch change can hide, 0.001 Wh; None where nobody knows it.
         by: who says that an epoch changes, `agent` or a person.
         balance_ms: how often the deltas are summed up: a day, or an hour where the platform cannot ask.
+        closed: lists the epochs of a meter that ended lately, where the platform cannot ask; None where it can.
     """
     match outcome:
         case Opened(None, after, _):
             return after
         case Opened(before, after, reason):
             assert before is not None
-            portion.events.extend(_balance_of(before))
+            portion.events.extend(_balance_of(before, closed))
             portion.events.append(_epoch_opening(before, after, reason, bound, by))
             return after
         case Advanced(_, after):
@@ -62,7 +68,7 @@ def tell(
                 portion.events.extend(_gap_of(outcome, interval_ms))
             if after.run is None or not _ends_run(outcome, after.run.day, balance_ms):
                 return after
-            portion.events.extend(_balance_of(after))
+            portion.events.extend(_balance_of(after, closed))
             return replace(after, run=None)
 
 
@@ -138,7 +144,7 @@ def _gap_of(advanced: Advanced, interval_ms: int) -> list[Event]:
     return [gap_event(head.at_ms, meter=head.meter, from_ms=before.at_ms, to_ms=head.at_ms, reason=reason)]
 
 
-def _balance_of(head: Head) -> list[Event]:
+def _balance_of(head: Head, closed: Closed | None) -> list[Event]:
     """The sum of the deltas since the last balance, at the end of a day or of an epoch (rule V5)."""
     run = head.run
     if run is None:
@@ -155,6 +161,7 @@ def _balance_of(head: Head) -> list[Event]:
             reg_last=head.register_milliwh,
             sum_milliwh=total,
             roll=run.roll_milliwh,
+            closed=None if closed is None else closed(head.meter),
         )
     ]
 

@@ -8,14 +8,18 @@ import pytest
 
 from agent.adapters.keys import PublicKeys
 from agent.metering.interval import DAY_MS, HOUR_MS
-from agent.reporting import envelope
+from agent.reporting import envelope, topics
+from agent.reporting.event import Event
 from agent.reporting.status import Status
 from agent.reporting.verify import Verifier
 from agent.service.dialogue import Dialogue, position_of
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
 from agent.service.signing import settle_keys
-from tests.service.bench import Bench
+from simulators.platform import Platform, Store, queries
+from simulators.platform.ingest import JOIN_MS
+from tests.service.bench import Bench, HandClock
+from tests.simulators.chains import signer
 
 WHO = Identity("org", "gw01", "carbon.example", "0.1.0")
 
@@ -78,3 +82,75 @@ def test_where_the_platform_answers_they_stay_daily(bench: Bench) -> None:
 
 def test_a_platform_that_answers_is_not_told_what_it_can_ask_for(bench: Bench) -> None:
     assert status_of(bench, "platform").heads is None
+
+
+# ------------------------------------------------------------------- epochs that ended in a batch that a broker lost
+
+
+def exchanged(bench: Bench, minutes: int) -> None:
+    """The register of the oven is set back; then so many minutes pass."""
+    bench.closer._balance_ms = HOUR_MS
+    for count in range(minutes):
+        bench.read({"reflow-1": 50 + count, "wave-1": 7})
+
+
+def balances_of(bench: Bench, meter: str) -> list[Event]:
+    events = [event for _, batch in bench.batches() for event in batch.events if event.type == "balance"]
+    return [event for event in events if event.text("meter") == meter]
+
+
+def test_each_balance_lists_the_epochs_of_the_last_30_days(bench: Bench) -> None:
+    exchanged(bench, 70)
+    told = [event for _, batch in bench.batches() for event in batch.events if event.type == "epoch"]
+    assert len(told) == 1
+    own, other = balances_of(bench, "reflow-1")[-1], balances_of(bench, "wave-1")[-1]
+    assert own.closed() == [Event("epoch", own.at_ms, {**told[0].body, "n_last": 3})]
+    assert other.body["closed"] == []
+    bench.clock.now_ms += 31 * DAY_MS
+    for count in range(70):
+        bench.read({"reflow-1": 200 + count, "wave-1": 7})
+    assert balances_of(bench, "reflow-1")[-1].body["closed"] == []
+    verdict = Verifier(bench.keys)
+    for number, kept in enumerate(bench.journal.queue(after_ordinal=0, limit=1000), 1):
+        verdict.feed(number, kept.jws or b"")
+    assert verdict.report().conservation.ok and verdict.report().chain.ok
+
+
+def test_where_the_platform_answers_nothing_is_listed(bench: Bench) -> None:
+    bench.closer._balance_ms = DAY_MS
+    for count in range(3):
+        bench.read({"reflow-1": 50 + count, "wave-1": 7})
+    bench.clock.now_ms += DAY_MS
+    bench.read({"reflow-1": 60, "wave-1": 7})
+    found = balances_of(bench, "reflow-1")
+    assert found and all("closed" not in event.body for event in found)
+
+
+@pytest.mark.fault("F65")
+def test_a_platform_that_cannot_ask_learns_an_epoch_that_the_broker_lost(bench: Bench) -> None:
+    exchanged(bench, 130)
+    messages = [(batch, kept.jws or b"") for (_, batch), kept in zip(
+        bench.batches(), bench.journal.queue(after_ordinal=0, limit=1000), strict=True
+    )]  # fmt: skip
+    lost = {batch.seq for batch, _ in messages if any(event.type == "epoch" for event in batch.events)}
+    clock, store = HandClock(), Store.create(":memory:")
+    platform_key = signer(99)
+    keys = {("org", "gw01"): [bench.signer.public_key]}
+    platform = Platform(store, audience=WHO.audience, signer=platform_key, keys=keys, clock=clock)
+    publisher = Publisher(WHO, cast(Any, None), cast(Any, None), bench.clock, bench.dice)
+    talk = Dialogue(
+        WHO, bench.signers, PublicKeys([]), cast(Any, None), cast(Any, None), bench.clock, cast(Any, None), publisher,
+        mode="broker",
+    )  # fmt: skip
+    (status,) = talk.statements(position_of(bench.journal, with_heads=True), "session-1")
+    platform.receive(topics.status("org", "gw01"), status)
+    for batch, jws in messages:
+        if not {batch.seq, batch.seq - 1, batch.seq + 1} & lost:
+            platform.receive(topics.batch("org", "gw01"), jws)
+    clock.now_ms += JOIN_MS + 60_000
+    platform.tick(clock.now_ms)
+    totals = queries.totals(store)["org/gw01"].meters
+    assert queries.broken_books(store) == []
+    sealed = {meter: sum(bench.deltas(meter)) for meter in ("reflow-1", "wave-1")}
+    assert {meter: each.energy_milliwh for meter, each in totals.items()} == sealed
+    assert [each.epoch for each in totals["reflow-1"].epochs] == [1, 2]

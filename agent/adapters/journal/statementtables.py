@@ -1,4 +1,5 @@
-"""The journal's tables of what persons stated, and of where epochs ended: `agent.service.statements` on SQLite."""
+"""The journal's tables of what persons stated, and of where epochs ended: `agent.service.statements` and
+`agent.service.closedepochs` on SQLite."""
 
 import json
 from typing import TYPE_CHECKING
@@ -7,6 +8,7 @@ from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import integer, text
 from agent.errors import JournalDamaged
 from agent.reporting.chain import ChainHead
+from agent.reporting.event import CLOSED_MAX, Event
 from agent.service.statements import Statement
 
 
@@ -48,6 +50,36 @@ class StatementTables:
 
     def drop_statement(self, id: int) -> None:
         self._db.execute("DELETE FROM statements WHERE id = ?", (id,))
+
+    def note_epoch(self, event: Event) -> None:
+        meter, ended = event.text("meter"), event.integer("epoch_from")
+        body = {name: value for name, value in event.body.items() if name != "meter"}
+        row = self._known_meter(meter)
+        self._db.execute(
+            "INSERT OR REPLACE INTO epoch_changes (meter, epoch_to, at_ms, n_last, body) VALUES (?, ?, ?, ?, ?)",
+            (
+                row,
+                event.integer("epoch_to"),
+                event.at_ms,
+                self.epoch_end(meter, ended) or 0,
+                json.dumps(body, ensure_ascii=False),
+            ),
+        )
+        self._db.execute(
+            "DELETE FROM epoch_changes WHERE meter = ?1 AND epoch_to NOT IN"
+            " (SELECT epoch_to FROM epoch_changes WHERE meter = ?1 ORDER BY epoch_to DESC LIMIT ?2)",
+            (row, CLOSED_MAX),
+        )
+
+    def epochs_noted(self, meter: str) -> list[tuple[Event, int]]:
+        rows = self._db.execute(
+            "SELECT at_ms, n_last, body FROM epoch_changes WHERE meter = ? ORDER BY epoch_to",
+            (self._known_meter(meter),),
+        )
+        return [
+            (Event("epoch", integer(row[0]), {"meter": meter, **_body(text(row[2]))}), integer(row[1]))
+            for row in rows
+        ]
 
     def epoch_end(self, meter: str, epoch: int) -> int | None:
         rows = self._db.execute(
