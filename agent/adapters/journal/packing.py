@@ -16,6 +16,7 @@ from agent.errors import JournalDamaged
 
 VERSION = 1
 """The first byte of everything packed."""
+_TOO_SHORT = "packed values in the journal are shorter than they say"
 
 
 class Packer:
@@ -70,6 +71,23 @@ class Column:
         place = self._start + row * self._width
         return self._low + int.from_bytes(self._data[place : place + self._width], "little")
 
+    def places(self, value: int, rows: int) -> list[int]:
+        """The rows, of so many, that hold a value."""
+        rest, width = value - self._low, self._width
+        if not width:
+            return list(range(rows)) if not rest else []
+        if rest < 0 or rest.bit_length() > 8 * width:
+            return []
+        wanted, found = rest.to_bytes(width, "little"), []
+        end = self._start + rows * width
+        place = self._data.find(wanted, self._start, end)
+        while place >= 0:
+            row, beside = divmod(place - self._start, width)
+            if not beside:
+                found.append(row)
+            place = self._data.find(wanted, place + 1, end)
+        return found
+
 
 class Unpacker:
     """Takes values out in the order in which they were put. Raises JournalDamaged where that cannot be."""
@@ -81,13 +99,19 @@ class Unpacker:
 
     def number(self) -> int:
         """An integer >= 0."""
+        data, place = self._data, self._place
         value = shift = 0
-        while True:
-            byte = self._bytes(1)[0]
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
+        try:
+            while True:
+                byte = data[place]
+                place += 1
+                value |= (byte & 0x7F) << shift
+                if byte < 0x80:
+                    self._place = place
+                    return value
+                shift += 7
+        except IndexError as error:
+            raise JournalDamaged(_TOO_SHORT) from error
 
     def text(self) -> str | None:
         """A text, or None."""
@@ -104,7 +128,8 @@ class Unpacker:
         zigzag, width = self.number(), self.number()
         low = zigzag >> 1 if not zigzag & 1 else -((zigzag + 1) >> 1)
         start = self._place
-        self._skip(rows * width)
+        if width:
+            self._skip(rows * width)
         return Column(self._data, start, width, low)
 
     def end(self) -> None:
@@ -120,7 +145,7 @@ class Unpacker:
     def _skip(self, count: int) -> None:
         self._place += count
         if self._place > len(self._data):
-            raise JournalDamaged("packed values in the journal are shorter than they say")
+            raise JournalDamaged(_TOO_SHORT)
 
 
 def check_value(data: bytes, *keys: int) -> int:
