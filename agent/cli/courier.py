@@ -237,14 +237,15 @@ class _Writing:
         self.parts.append(Part.of(name, data))
 
     def _finish(self, manifest: Manifest) -> None:
-        """The manifest, and then nothing that it does not name."""
+        """The manifest, and then nothing of ours that it does not name; what others left on the stick is theirs."""
         text = json.dumps(manifest.to_payload(), indent=1).encode() + b"\n"
         wanted = {MANIFEST, *(part.name for part in self.parts)}
         try:
             _sync(self._folder)
             _write(self._folder / MANIFEST, text)
             for path in self._folder.iterdir():
-                if path.name not in wanted:
+                ours = path.suffix in (".jws", ".partial") and not path.name.startswith(".")
+                if ours and path.name not in wanted and path.is_file():
                     path.unlink()
             _sync(self._folder)
             _sync(self._folder.parent)
