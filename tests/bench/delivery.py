@@ -19,6 +19,7 @@ from pathlib import Path
 
 from agent.adapters.control import ask
 from agent.adapters.keys import generate_key
+from agent.adapters.uplink.limits import IN_FLIGHT_MAX
 from agent.reporting import topics
 from simulators.platform.queries import broken_books
 from simulators.platform.store import Store
@@ -39,6 +40,7 @@ AWAY_S = 12
 """So long the agent looks for its broker in vain before the link is back."""
 DRAIN_S_MAX, BEGIN_S_MAX, RESIDENT_MB_MAX = 120, 5, 80
 BARE_SHARE_MIN = 0.6
+PAHOS_WINDOW = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,25 +231,50 @@ def _subscriber(site: Installation, messages: int) -> Iterator[Callable[[], Sent
         process.wait()
 
 
-def broker_mode(batches: int) -> tuple[Sent, Sent]:
-    """The agent in broker mode, and bare paho with the same payloads, one after the other through one broker."""
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """The agent in broker mode, bare paho with the agent's window, and bare paho with its own of 20."""
+
+    ours: Sent
+    bare: Sent
+    wide: Sent
+
+    @property
+    def ratio(self) -> float:
+        """The agent's rate as a share of that of bare paho with the same window."""
+        return self.ours.rate / self.bare.rate
+
+
+def broker_mode(batches: int) -> Compared:
+    """The agent in broker mode, and bare paho with the same payloads, one after the other through one broker.
+
+    How many messages may be without a PUBACK decides about the rate, the more so the busier the machine is. So it is
+    the same for both; what paho does with its own window is measured beside it.
+
+    Both send the same bytes with QoS 1 to the same subscriber, which measures both. The agent does what it does in a
+    factory: it reads each batch from the journal and checks its hash, waits for its PUBACK and marks it handed over, on
+    disk, while it reads its meters; at the end nothing may be left unmarked. Bare paho has everything in memory.
+    """
     with installation(mode="broker") as site:
         site.fill(batches)
         copy = site.place / "copy.db"
         shutil.copy(site.place / "journal.db", copy)
         site.mosquitto.start()
-        with _subscriber(site, batches) as seen:
-            arguments = [str(site.mosquitto.port), topics.batch(ORG, AGENT), str(copy)]
-            subprocess.run(
-                [sys.executable, "-m", "tests.bench.paho_sender", *arguments], check=True, timeout=600
-            )
-            bare = seen()
+        wide, bare = (_bare_paho(site, copy, batches, window) for window in (PAHOS_WINDOW, IN_FLIGHT_MAX))
         with _subscriber(site, batches) as seen:
             site.start_agent()
             ours = seen()
         site.wait_for("the newest", site.delivered, 60)
         assert site.stop("agent") == 0
-        return ours, bare
+        return Compared(ours, bare, wide)
+
+
+def _bare_paho(site: Installation, journal: Path, batches: int, window: int) -> Sent:
+    """What the library alone can do, with this many messages without a PUBACK."""
+    with _subscriber(site, batches) as seen:
+        arguments = [str(site.mosquitto.port), topics.batch(ORG, AGENT), str(journal), str(window)]
+        subprocess.run([sys.executable, "-m", "tests.bench.paho_sender", *arguments], check=True, timeout=600)
+        return seen()
 
 
 class Relay:
@@ -346,16 +373,20 @@ def cut_starts(after_bytes: Sequence[int]) -> CutStarts:
 def run_delivery(*, quick: bool, runs: int, patience_s: float) -> None:
     """The section of the bench."""
     _judge_drain(drain(2_000 if quick else MONTH_BATCHES))
-    ratios = []
-    for _ in range(runs):
-        ours, bare = broker_mode(2_000 if quick else 10_000)
-        ratios.append((ours.rate / bare.rate, ours, bare))
-    ratio, ours, bare = sorted(ratios, key=lambda each: each[0])[len(ratios) // 2]
+    compared = sorted(
+        (broker_mode(5_000 if quick else 10_000) for _ in range(runs)), key=lambda each: each.ratio
+    )
+    median = compared[len(compared) // 2]
+    ours, bare = median.ours, median.bare
     report.judge(
-        "broker mode beside bare paho, QoS 1, the same payloads",
-        f"{100 * ratio:.0f} % ({ours.rate:.0f} and {bare.rate:.0f} batches/s)",
+        f"broker mode beside bare paho, QoS 1, the same payloads and window ({IN_FLIGHT_MAX})",
+        f"{100 * median.ratio:.0f} % ({ours.rate:.0f} and {bare.rate:.0f} batches/s)",
         f"at least {100 * BARE_SHARE_MIN:.0f} %",
-        ratio >= BARE_SHARE_MIN,
+        median.ratio >= BARE_SHARE_MIN,
+    )
+    share = 100 * ours.rate / median.wide.rate
+    report.say(
+        f"with paho's own window of {PAHOS_WINDOW}: {median.wide.rate:.0f} batches/s, ours {share:.0f} %"
     )
     deltas = ours.messages * METERS
     report.say(
