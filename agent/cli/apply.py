@@ -17,7 +17,7 @@ import click
 from agent.adapters.sitefile import Record, SiteFile, sha256_of
 from agent.cli.applywords import CHINESE, ENGLISH
 from agent.cli.exits import NO, OK
-from agent.cli.options import json_option, site_option
+from agent.cli.options import json_option, language_option, site_option
 from agent.cli.rehearse import Found, rehearse
 from agent.cli.running import NotRunning, ask_agent, ask_agent_once
 from agent.cli.takingover import START_S, Complaint, Said, complaints, status_of, wait_for, watch
@@ -89,9 +89,7 @@ class Report:
     help="How long all may take to be as well as before [two intervals and 60 s].",
 )
 @click.option("--undo", is_flag=True, help="Put back the old file after an apply that was interrupted.")
-@click.option(
-    "--lang", "language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language."
-)
+@language_option
 @json_option
 @click.pass_context
 def apply(

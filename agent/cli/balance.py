@@ -13,7 +13,7 @@ import click
 
 from agent.cli.chinese import BALANCE as CHINESE
 from agent.cli.exits import NO, OK
-from agent.cli.options import json_option, site_option
+from agent.cli.options import json_option, language_option, site_option
 from agent.cli.periods import counted, period_of, period_options
 
 ENGLISH: Mapping[str, str] = {
@@ -36,9 +36,7 @@ ENGLISH: Mapping[str, str] = {
 @click.command()
 @site_option
 @period_options
-@click.option(
-    "--lang", "language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language."
-)
+@language_option
 @json_option
 @click.pass_context
 def balance(

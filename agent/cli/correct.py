@@ -77,7 +77,12 @@ _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.command()
 @site_option
 @click.argument("meter_id", metavar="[METER]", required=False)
-@click.option("--epoch", type=click.IntRange(1), help="Register epoch of the deltas.")
+@click.option(
+    "--epoch",
+    type=click.IntRange(1),
+    metavar="NUMBER",
+    help="Register epoch of the deltas; to find it: metering-agent trace METER TIME.",
+)
 @click.option("--deltas", type=_Deltas(), help="First and last number of the deltas, such as 1..44640.")
 @click.option("--factor", type=_Ratio(), help="What their energy has to be multiplied by: 200/150, 1.25.")
 @click.option("--energy", type=_Energy(), help="What is to be added to their energy, kWh; may be negative.")
@@ -175,7 +180,13 @@ def witness(
 @click.argument("meter_id", metavar="METER")
 @click.argument("n", metavar="NUMBER", type=click.IntRange(1))
 @click.argument("text", metavar="TEXT")
-@click.option("--epoch", type=click.IntRange(1), required=True, help="Register epoch of the delta.")
+@click.option(
+    "--epoch",
+    type=click.IntRange(1),
+    metavar="NUMBER",
+    required=True,
+    help="Register epoch of the delta; to find it: metering-agent trace METER TIME.",
+)
 @_BY
 @_YES
 @language_option

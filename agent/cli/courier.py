@@ -58,7 +58,7 @@ def courier() -> None:
     """Carry batches to the platform and its receipts back on a stick, where there is no network."""
 
 
-@courier.command()
+@courier.command(short_help="Write onto a stick what the platform has not acknowledged.")
 @site_option
 @click.argument("folder", metavar="DIR", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @language_option
@@ -83,7 +83,7 @@ def export(site_file: Path, folder: Path, language: str, as_json: bool) -> None:
     click.echo(f"  metering-agent courier ingest {folder}")
 
 
-@courier.command()
+@courier.command(short_help="Hand the receipts on a stick to the running agent.")
 @site_option
 @click.argument(
     "files", metavar="FILE...", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path)

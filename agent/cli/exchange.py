@@ -14,7 +14,7 @@ import click
 
 from agent.cli.chinese import EXCHANGE as CHINESE
 from agent.cli.exits import NO, OK
-from agent.cli.options import json_option, site_option
+from agent.cli.options import json_option, language_option, site_option
 from agent.cli.running import ask_agent
 from agent.errors import ConfigError, Fault
 
@@ -68,9 +68,7 @@ ENGLISH: Mapping[str, str] = {
 @click.option(
     "--same", is_flag=True, help="It is the meter it always was: after a long silence, or a new address."
 )
-@click.option(
-    "--lang", "language", type=click.Choice(["en", "zh"]), default="en", show_default=True, help="Language."
-)
+@language_option
 @json_option
 @click.pass_context
 def exchange(

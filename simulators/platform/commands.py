@@ -216,10 +216,7 @@ def lock_(file: Path) -> None:
 @click.argument("n", type=click.IntRange(1))
 def release(store_path: Path, agent: str, meter: str, epoch: int, n: int) -> None:
     """Let a held delta go, while the platform is stopped: it replaces its span of a bridge, or stays evidence."""
-    try:
-        store = Store.create(store_path)
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
+    store = _existing(store_path)
     org, _, name = agent.partition("/")
     row = store.first("SELECT agent_id FROM agents WHERE org = ? AND agent = ?", (org, name))
     if row is None:
@@ -233,6 +230,16 @@ def release(store_path: Path, agent: str, meter: str, epoch: int, n: int) -> Non
         raise SystemExit(1)
 
 
+def _existing(store_path: Path) -> Store:
+    """A store that was served before, to be written; a name with a slip of the pen makes no new one."""
+    if not store_path.is_file():
+        raise click.ClickException(f"there is no store {store_path}; name the file given to `platform serve`")
+    try:
+        return Store.create(store_path)
+    except ConfigError as error:
+        raise click.ClickException(str(error)) from None
+
+
 def _name(agent: str) -> Name:
     org, slash, name = agent.partition("/")
     if not (org and slash and name):
@@ -243,10 +250,7 @@ def _name(agent: str) -> Name:
 @contextmanager
 def _registry(store_path: Path) -> Iterator[Registry]:
     """The registry of a store that no platform serves at present, in one transaction."""
-    try:
-        store = Store.create(store_path)
-    except ConfigError as error:
-        raise click.ClickException(str(error)) from None
+    store = _existing(store_path)
     try:
         with store.transaction():
             yield Registry(store, Alarms(store))
@@ -336,9 +340,10 @@ def heads(store_path: Path, key_path: Path, out: Path, agent: str) -> None:
     """
     name = _name(agent)
     try:
-        signer, store = load_signer(key_path), Store.create(store_path)
+        signer = load_signer(key_path)
     except ConfigError as error:
         raise click.ClickException(str(error)) from None
+    store = _existing(store_path)
     try:
         row = store.first("SELECT audience FROM platform")
         if row is None:
