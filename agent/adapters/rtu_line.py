@@ -229,6 +229,14 @@ class RtuLine:
         self._drain()
         return self._master.foreign()
 
+    def echoes(self) -> int:
+        """How many of our own requests came back since this was last called."""
+        return self._master.echoes()
+
+    def floods(self) -> int:
+        """How many reads were given up since this was last called because the line was never silent."""
+        return self._master.floods()
+
     async def close(self) -> None:
         """Let go of the port; a read that is waiting ends with LineDown."""
         self._drop("was closed")

@@ -85,6 +85,15 @@ class PairMaster:
         """How many Modbus requests of somebody else were heard since this was last called."""
         return self._rtu.foreign()
 
+    def echoes(self) -> int:
+        """How many of our own Modbus requests came back since this was last called."""
+        return self._rtu.echoes()
+
+    def floods(self) -> int:
+        """How many requests were given up since this was last called because the line was never silent."""
+        found, self._silence.floods = self._silence.floods, 0
+        return found
+
     def _hand_over(self, machine: RtuMaster | DltMaster) -> None:
         if machine is not self._speaking:
             if self._speaking.is_busy:

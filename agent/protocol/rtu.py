@@ -114,6 +114,9 @@ class RtuMaster:
         self._owed_until_ns = 0
         self._garbage = 0
         self._foreign = 0
+        self._echoes = 0
+        self._overheard = 0
+        """So much of the buffer was searched while nothing was outstanding: a babbler is not read all over again."""
 
     # ----------------------------------------------------------------------------------------------- what callers do
 
@@ -139,13 +142,20 @@ class RtuMaster:
         found, self._foreign = self._foreign, 0
         return found
 
+    def echoes(self) -> int:
+        """How many of our own requests came back since this was last called: the adapter hears itself."""
+        found, self._echoes = self._echoes, 0
+        return found
+
     def _sweep_out(self) -> None:
         self._garbage += len(self._buffer)
         self._buffer.clear()
+        self._overheard = 0
 
     def connected(self) -> None:
         """The port was opened. Debts are kept: it may still deliver what the one before it was owed."""
         self._buffer.clear()
+        self._overheard = 0
 
     def begin(
         self,
@@ -179,11 +189,17 @@ class RtuMaster:
         """Take bytes that have just arrived, also while nothing is outstanding."""
         self._silence.heard(now_ns)
         self._buffer += data
-        del self._buffer[:-BUFFER_BYTES]
+        self._cut(max(0, len(self._buffer) - BUFFER_BYTES))
         if self._ask is None or self._ask.sent_ns is None:
             self._overhear(now_ns)
             return [] if self._ask is None else self._speak(now_ns, self._ask)
+        self._overheard = 0
         return self._judge(now_ns, self._ask)
+
+    def _cut(self, count: int) -> None:
+        """Take so many bytes from the front of the buffer."""
+        del self._buffer[:count]
+        self._overheard = max(0, self._overheard - count)
 
     def tick(self, now_ns: int) -> list[Event]:
         """The time of the last WaitUntil has come (or has not: then it is said again)."""
@@ -327,6 +343,7 @@ class RtuMaster:
         """What one sound frame means for the outstanding request; None to go on waiting."""
         request = ask.request
         if found.data == ask.sent:
+            self._echoes += 1
             return None
         if found.unit != request.unit:
             self._note_stray(found)
@@ -408,14 +425,15 @@ class RtuMaster:
         """Note frames that come while nothing is outstanding: an answer that was owed, or a unit that answers twice."""
         at = 0
         while at < len(self._buffer):
-            found = frame_at(self._buffer, at)
+            found = frame_at(self._buffer, at, beyond=self._overheard)
             if found is None:
                 at += 1
                 continue
-            del self._buffer[: at + len(found.data)]
+            self._cut(at + len(found.data))
             at = 0
             self._note_stray(found)
             if not self._is_owed(now_ns, found) and found.is_data and found.unit in self._units:
                 unit = self._units[found.unit]
                 unit.debts.append(_Debt(found.function, found.data[2] // 2, now_ns + unit.window_ns))
                 self._owed_until_ns = max(self._owed_until_ns, now_ns + unit.window_ns)
+        self._overheard = len(self._buffer)

@@ -94,13 +94,13 @@ def _lengths(buffer: bytearray, at: int) -> tuple[int, ...]:
     return (REQUEST_BYTES, 5 + buffer[at + 2])
 
 
-def frame_at(buffer: bytearray, at: int) -> Found | None:
-    """A whole frame with a right checksum that begins here, if any."""
+def frame_at(buffer: bytearray, at: int, *, beyond: int = 0) -> Found | None:
+    """A whole frame with a right checksum that begins here and ends beyond so many bytes of the buffer, if any."""
     have = len(buffer) - at
     if have < EXCEPTION_BYTES:
         return None
     for length in _lengths(buffer, at):
         # Noise is looked at byte by byte, and most of what it would be is longer than what there is.
-        if length <= have and is_sound(data := bytes(buffer[at : at + length])):
+        if beyond - at < length <= have and is_sound(data := bytes(buffer[at : at + length])):
             return Found(at, data)
     return None

@@ -40,6 +40,8 @@ class Silence:
     settings: SerialSettings
     last_ns: int = 0
     quiet_ns: int = 0
+    floods: int = 0
+    """How often a turn was given up because the line was never silent."""
 
     def connected(self, now_ns: int, settings: SerialSettings, *, listen_ns: int = 0) -> None:
         """The port was opened with these settings: listen so long before the first request."""
@@ -66,6 +68,7 @@ class Silence:
         if now_ns >= ready_ns:
             return None
         if now_ns >= patience_ns:
+            self.floods += 1
             return Failed(FrameDamaged("the line is never silent: a device or a wrong baud rate floods it"))
         return WaitUntil(min(ready_ns, patience_ns))
 

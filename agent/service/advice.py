@@ -32,6 +32,8 @@ STOPPED_MS = 30 * SECOND_MS
 FREE_BYTES_LEAST, FREE_BYTES_FEW = 20_000_000, 200_000_000
 BUSY_PERMILLE = 900
 NOISE_PERMILLE, NOISE_REQUESTS = 20, 50
+FLOODS = 2
+"""So many reads given up before a line that is never silent are a device that sends without end, and no burst."""
 """More than 2 % damaged answers of at least 50 is noise or a wiring fault, and no accident."""
 CLOCK_ERR_MS = 2_000
 CERTIFICATE_DAYS = ((3, ERROR), (14, WARNING), (30, NOTICE))
@@ -44,6 +46,10 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
     "line-noise": (
         "line {subject}: {percent} % of the answers of late are damaged",
         "look for two meters with one address, swapped or loose A/B wires, and a missing 120 ohm end resistor",
+    ),
+    "line-babble": (
+        "line {subject}: somebody sends without end; {count} reads of late were given up after a second of waiting",
+        "take devices off the line one after another until it is silent; a device at a wrong baud rate can do it too",
     ),
     "line-diagnosis": (
         "line {subject}, probably {cause}: {evidence}",
@@ -251,7 +257,7 @@ def advise(said: Mapping[str, Any]) -> list[Problem]:
     found = [
         *_of_intervals(said),
         *_of_the_journal(said["journal"]),
-        *(problem for line in said["lines"] for problem in _of_a_line(line)),
+        *(problem for line in said["lines"] for problem in advise_line(line)),
         *(problem for meter in said["meters"] for problem in _of_a_meter(meter)),
         *(problem for meter in said["meters"] for problem in _of_what_a_person_has_to_say(meter)),
         *_of_the_platform(said),
@@ -292,7 +298,8 @@ def _of_the_journal(journal: Mapping[str, Any]) -> Iterator[Problem]:
         yield Problem("journal-budget", WARNING, "journal", values)
 
 
-def _of_a_line(line: Mapping[str, Any]) -> Iterator[Problem]:
+def advise_line(line: Mapping[str, Any]) -> Iterator[Problem]:
+    """What of one line needs attention."""
     recent = line["recent"]
     if not line["open"]:
         if line["problem"] is not None:
@@ -301,6 +308,8 @@ def _of_a_line(line: Mapping[str, Any]) -> Iterator[Problem]:
                 "line-down", ERROR, line["line"], {"reason": reason, "place": line["place"]}, remedy
             )
         return
+    if line.get("floods", 0) >= FLOODS:
+        yield Problem("line-babble", WARNING, line["line"], {"count": str(line["floods"])})
     diagnoses = line.get("diagnoses", ())
     for found in diagnoses:
         values = {"cause": found["cause"], "evidence": found["evidence"]}

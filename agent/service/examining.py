@@ -32,10 +32,16 @@ TURNAROUND_NS = 10_000_000
 
 @runtime_checkable
 class Hears(Overhearing, Protocol):
-    """A line that also hears other masters."""
+    """A line that also hears other masters, itself, and whoever never stops."""
 
     def foreign(self) -> int:
         """How many requests of somebody else were heard since this was last called."""
+
+    def echoes(self) -> int:
+        """How many of our own requests came back since this was last called."""
+
+    def floods(self) -> int:
+        """How many reads were given up since this was last called because the line was never silent."""
 
 
 Tell = Callable[[str, int, int], None]

@@ -14,6 +14,8 @@ from agent.service.ports import Line
 from agent.service.watch import Watch
 
 WINDOW_NS = 300 * 1_000_000_000
+ECHOES_MIN = 3
+"""Fewer are somebody else's request that happens to be the same as ours."""
 
 
 @dataclass(slots=True)
@@ -28,6 +30,8 @@ class _Heard:
     others: int = 0
     foreign: int = 0
     garbage_bytes: int = 0
+    echoes: int = 0
+    floods: int = 0
 
 
 class Hearing:
@@ -51,6 +55,8 @@ class Hearing:
                     self._now.own[id] += 1
             self._now.foreign += self._ear.foreign()
             self._now.garbage_bytes += self._ear.garbage()
+            self._now.echoes += self._ear.echoes()
+            self._now.floods += self._ear.floods()
         if now_ns - self._before[-1].at_ns >= WINDOW_NS:
             self._before.append(self._snapshot(now_ns))
 
@@ -83,6 +89,18 @@ class Hearing:
         """What is likely wrong with the line; none while it is well, or too little was heard."""
         return diagnose(self.tallies())
 
+    @property
+    def echoes(self) -> bool:
+        """Whether the adapter gives back what it sends: most requests of the last minutes came in again."""
+        heard = self._now.echoes - self._before[0].echoes
+        asked = sum(tally.asked for tally in self.tallies())
+        return heard >= ECHOES_MIN and 2 * heard > asked
+
+    @property
+    def floods(self) -> int:
+        """How many reads of the last minutes were given up because the line was never silent."""
+        return self._now.floods - self._before[0].floods
+
     def _snapshot(self, at_ns: int) -> _Heard:
         taken = _Heard(
             at_ns,
@@ -90,6 +108,8 @@ class Hearing:
             others=self._now.others,
             foreign=self._now.foreign,
             garbage_bytes=self._now.garbage_bytes,
+            echoes=self._now.echoes,
+            floods=self._now.floods,
         )
         for id, watch in self._watches.items():
             taken.answered[id] = watch.reads

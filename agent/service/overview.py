@@ -80,7 +80,7 @@ class Overview:
         said = {
             **self._of_the_agent(),
             "clock": self._of_the_clock(),
-            "lines": [_line(worker) for worker in self._workers],
+            "lines": [line_overview(worker) for worker in self._workers],
             "meters": [
                 self._meter(worker, watch, heads.get(watch.meter.id), gates)
                 for worker in self._workers
@@ -244,7 +244,8 @@ class Overview:
         return max(0, self._clock.monotonic_ns() - since_ns) // 1_000_000
 
 
-def _line(worker: LineWorker) -> dict[str, object]:
+def line_overview(worker: LineWorker) -> dict[str, object]:
+    """One line, as far as its worker knows it."""
     health, watches = worker.health, worker.watches.values()
     now, oldest = worker.mark(), health.marks[0]
     errors: Counter[str] = sum((watch.errors for watch in watches), Counter())
@@ -269,6 +270,8 @@ def _line(worker: LineWorker) -> dict[str, object]:
             {"cause": each.cause.value, "evidence": each.evidence, "remedy": each.remedy}
             for each in worker.hearing.diagnoses()
         ],
+        "echoes": worker.hearing.echoes,
+        "floods": worker.hearing.floods,
         "last_sweep_ms": None if health.last_sweep_ns is None else health.last_sweep_ns // 1_000_000,
         "rounds_skipped": health.rounds_skipped,
         "sweeps_skipped": health.sweeps_skipped,

@@ -202,6 +202,14 @@ class VirtualLine:
         """How many requests of somebody else were heard since this was last called."""
         return self._master.foreign()
 
+    def echoes(self) -> int:
+        """How many of our own requests came back since this was last called."""
+        return self._master.echoes()
+
+    def floods(self) -> int:
+        """How many reads were given up since this was last called because the line was never silent."""
+        return self._master.floods()
+
     def garbage(self) -> int:
         """How many bytes came since this was last called that are part of no sound frame."""
         return self._master.garbage()

@@ -74,6 +74,7 @@ def by_stick(said: dict[str, Any]) -> dict[str, Any]:
             "line-diagnosis",
             "warning",
         ),
+        (changed("lines", 0, to=a_line(floods=7)), "line-babble", "warning"),
         (
             changed(
                 "lines", 0, "recent", to={"for_ms": 60_000, "busy_permille": 950, "requests": 9, "damaged": 9}

@@ -57,6 +57,8 @@ def a_line(name: str = "hall-a", **more: Any) -> dict[str, Any]:
         "last_sweep_ms": 1_040,
         "rounds_skipped": 0,
         "sweeps_skipped": 0,
+        "echoes": False,
+        "floods": 0,
     } | more
 
 
