@@ -4,6 +4,7 @@ A failure is made small by leaving out faults for as long as the same promise is
 by one). Seeds are independent of each other and run in as many processes as asked for.
 """
 
+import gc
 import logging
 import multiprocessing
 import traceback
@@ -71,8 +72,15 @@ def run_many(
     if processes == 1:
         yield from map(_one, work)
         return
-    with multiprocessing.get_context("spawn").Pool(processes, maxtasksperchild=CHUNKS_MAX) as pool:
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(processes, initializer=_settle, maxtasksperchild=CHUNKS_MAX) as pool:
         yield from pool.imap_unordered(_one, work, chunksize=CHUNK)
+
+
+def _settle() -> None:
+    """All that was imported stays for good: the interpreter need not look through it before every world."""
+    gc.collect()
+    gc.freeze()
 
 
 def _one(work: tuple[int, int, str | None]) -> Outcome:

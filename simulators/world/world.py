@@ -5,14 +5,13 @@ import hashlib
 import random
 from dataclasses import dataclass, replace
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from agent.adapters.keys import Ed25519Signer, PublicKeys
 from agent.service.ports import Line
 from agent.service.waiting import happens
 from simulators.world import nemesis
 from simulators.world.checks import Auditor
 from simulators.world.gateway import Gateway, Surroundings
+from simulators.world.keys import WorldSigner
 from simulators.world.line import Pair, WorldLine
 from simulators.world.network import Broker
 from simulators.world.office import Office
@@ -64,7 +63,7 @@ class World:
         self.sites: dict[int, Site] = {}
         self.site = self.new_site(first_site())
         self.version_on_bus = self.site.version
-        self.agent_key, self.platform_key, self.stranger_key = (_key(number) for number in (1, 2, 3))
+        self.agent_key, self.platform_key, self.stranger_key = (WorldSigner(number) for number in (1, 2, 3))
         self._keys_made = 0
         self.broker = Broker(self.chance("broker"))
         self.places: dict[str, Place] = {}
@@ -161,7 +160,7 @@ class World:
     def new_key(self) -> Ed25519Signer:
         """A key that nobody had before."""
         self._keys_made += 1
-        return _key(10 + self._keys_made)
+        return WorldSigner(10 + self._keys_made)
 
     # -- what is said
 
@@ -273,7 +272,3 @@ def run_seed(
 
     assert faults_s > CALM_S
     return run_in_world(live())
-
-
-def _key(number: int) -> Ed25519Signer:
-    return Ed25519Signer(Ed25519PrivateKey.from_private_bytes(number.to_bytes(32, "big")))
