@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from agent.metering.doubt import JITTER_STEPS
 from simulators.meters.faults import Fault, Kind
 from simulators.world.plays import Play
+from simulators.world.site import FED_BY_CIRCUIT
 from simulators.world.truth import Device
 
 if TYPE_CHECKING:
@@ -16,6 +17,11 @@ if TYPE_CHECKING:
 
 FAR_COUNTS = 50_000
 LINES = ("a", "b")
+LATE_MS = (150, 700)
+SLOW_MS, LEARNT_S = 110, 400
+"""How long a slow meter thinks, and until the agent waits so long for it."""
+SWAPPED = ("m1", "m2")
+"""One that says who it is, and one that cannot."""
 
 
 def some_device(world: "World", chance: random.Random) -> Device:
@@ -40,6 +46,49 @@ def sick(kind: Kind, *, delay_ms: int = 0, code: int = 6) -> Play:
         device.faults[:] = [each for each in device.faults if each is not fault]
 
     return play
+
+
+async def late_once(world: "World", chance: random.Random, for_s: int) -> None:
+    """F5, F6: after an event of the line one answer comes when the meter has been asked something else already.
+
+    The meter thinks long, so that there is room on the wire for an answer to the question before. Were all its answers
+    late by the same time, each would only ever meet its own question, asked once more.
+    """
+    device = some_device(world, chance)
+    usual_ms, device.turnaround_ms = device.turnaround_ms, SLOW_MS
+    await asyncio.sleep(LEARNT_S)
+    for _ in range(1 + for_s // 400):
+        await loose_plug(world, device.meter.line)
+        if not device.faults:
+            device.faults.append(Fault(Kind.LATE, delay_ms=chance.randrange(*LATE_MS), times=1))
+        await asyncio.sleep(150)
+    device.turnaround_ms = usual_ms
+
+
+async def loose_plug(world: "World", line: str) -> None:
+    """An event of the line: it is away for a boundary, so that nobody can miss it."""
+    pair = world.pairs[line]
+    if pair.unplugged is not None:
+        return
+    pair.unplugged = "a plug was loose"
+    await asyncio.sleep(world.interval_ms / 1000 + 10)
+    pair.unplugged = None
+    pair.plugged_ns = world.time.ns
+
+
+async def addresses_swapped(world: "World", chance: random.Random, for_s: int) -> None:
+    """F19, F30: somebody who changed the settings of two meters gave each the other's address, and sees it later."""
+    one, other = (world.devices[id_] for id_ in SWAPPED)
+    if one.unit != one.meter.address or one.faults or other.faults:
+        return
+    one.unit, other.unit = other.unit, one.unit
+    world.rewire()
+    world.tell(f"{' and '.join(SWAPPED)} have one another's address")
+    await asyncio.sleep(max(300, for_s))
+    for id_ in SWAPPED:  # also of the meter that came in the place of one of them
+        device = world.devices[id_]
+        device.unit = int(device.meter.address)
+    world.rewire()
 
 
 async def noise(world: "World", chance: random.Random, for_s: int) -> None:
@@ -107,3 +156,16 @@ async def runs_back(world: "World", chance: random.Random, for_s: int) -> None:
         device.back = JITTER_STEPS + 1 if minute == worst else chance.randrange(JITTER_STEPS + 1)
         await asyncio.sleep(60)
     device.back = 0
+
+
+async def dark(world: "World", chance: random.Random, for_s: int) -> None:
+    """The circuit of a meter that it feeds is switched off: nothing is used, and nobody answers."""
+    device = world.devices[FED_BY_CIRCUIT]
+    if device.faults:
+        return
+    silence = Fault(Kind.SILENT)
+    device.faults.append(silence)
+    device.place.load.switch_off(world.time.wall_ms())
+    await asyncio.sleep(for_s)
+    device.place.load.switch_on(world.time.wall_ms())
+    device.faults[:] = [each for each in device.faults if each is not silence]

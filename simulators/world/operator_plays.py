@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from agent.metering.plant import Share
 from simulators.meters.faults import Fault, Kind
 from simulators.world.box_plays import any_cut
-from simulators.world.bus_plays import FAR_COUNTS, far_from_rollover
+from simulators.world.bus_plays import FAR_COUNTS, far_from_rollover, loose_plug
 from simulators.world.site import STEPS, Site
 
 if TYPE_CHECKING:
@@ -72,6 +72,17 @@ async def other_ratio(world: "World", chance: random.Random, for_s: int) -> None
     ratio = Fraction(chance.choice([each for each in (20, 40, 60, 80) if each != meter.ct_ratio]))
     world.places[meter.id].breaks += 1
     await change_site(world, world.site.changed(replace(meter, ct_ratio=ratio)), chance)
+
+
+async def ratio_at_meter(world: "World", chance: random.Random, for_s: int) -> None:
+    """F27: somebody sets another transformer ratio at the meter, and sets it right again; the site file's counts."""
+    device = world.devices[RATIOS[0]]
+    set_at_meter = Fraction(chance.choice((5, 30, 100)))
+    for ratio in (set_at_meter, world.site.meter(RATIOS[0]).ct_ratio):
+        device.show_ratio(ratio)
+        await loose_plug(world, device.meter.line)
+        world.places[RATIOS[0]].breaks += 1
+        await asyncio.sleep(for_s)
 
 
 async def big_map(world: "World", chance: random.Random, for_s: int) -> None:

@@ -18,8 +18,12 @@ from agent.reporting.wire import TEXT_MAX
 RATED_W = 40_000
 SETTINGS = SerialSettings(9600, "even", 1)
 PLANNED_LINE = "c"
+FED_BY_CIRCUIT = "m4"
+"""Goes dark with the circuit that it measures."""
 POLL_MS = 900_000
 """Live reads are not what the world is about; they keep to themselves."""
+FLOAT_EXACT_COUNTS = 1 << 24
+"""Above this a binary float of 32 bits does not know every count any more."""
 STEPS = ("reflow_soldering", "wave_soldering", "burn_in", "conformal_coating", "smt_placement")
 ORG, AGENT, AUDIENCE = "org", "gw01", "carbon.example"
 
@@ -41,12 +45,14 @@ def _register(name: str, address: int, type_: WordType, **changes: object) -> Re
     return replace(plain, **changes)  # type: ignore[arg-type]
 
 
-def _profile(id_: str, energy: Register, *, has_serial: bool) -> Profile:
+def _profile(id_: str, energy: Register, *, has_serial: bool, has_ratio: bool = False) -> Profile:
     registers = {"energy_import": energy}
     if has_serial:
         registers["serial_number"] = _register(
             "serial_number", 100, WordType.U32, unit="", per_count=Fraction(1)
         )
+    if has_ratio:
+        registers["ct_ratio"] = _register("ct_ratio", 110, WordType.U16, unit="", per_count=Fraction(1))
     return Profile(
         id=id_,
         maker="World",
@@ -60,7 +66,7 @@ def _profile(id_: str, energy: Register, *, has_serial: bool) -> Profile:
         serial_defaults=SerialDefaults(9600, "even", 1),
         registers=registers,
         identity="serial_number" if has_serial else None,
-        fingerprint=(),
+        fingerprint=("ct_ratio",) if has_ratio else (),
         accuracy_class=None,
         confidence=2,
         sources=(),
@@ -77,6 +83,7 @@ SECONDARY = _profile(
     "secondary",
     _register("energy_import", 0, WordType.U32, secondary=True, modulus_counts=10**8),
     has_serial=True,
+    has_ratio=True,
 )
 LONG = _profile(
     "long", _register("energy_import", 0, WordType.U64, unit="Wh", per_count=Fraction(1)), has_serial=True
@@ -146,7 +153,7 @@ def first_site() -> Site:
             _wired("m1", "a", 1, SMALL_MODULUS, STEPS[0]),
             _wired("m2", "a", 2, NAMELESS, STEPS[1], serial="2002"),
             _wired("m3", "b", 1, SECONDARY, STEPS[2], ct_ratio=Fraction(40)),
-            _wired("m4", "b", 2, LONG, STEPS[3]),
+            _wired(FED_BY_CIRCUIT, "b", 2, LONG, STEPS[3], powered_by_circuit=True),
         ),
     )
 
@@ -155,4 +162,6 @@ def opening_counts(id_: str, chance: random.Random) -> int:
     """What a meter shows when the world begins: the first one is about to roll over."""
     if id_ == "m1":
         return 10**6 - chance.randrange(20, 4000)
+    if id_ == "m4":
+        return FLOAT_EXACT_COUNTS + chance.randrange(10**5, 10**7)
     return chance.randrange(10**5, 10**7)

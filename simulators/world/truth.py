@@ -36,9 +36,25 @@ class Load:
         self._most_w = most_w
         self._begin_ms = begin_ms
         self._sums_w_minutes = [0]
+        self._off_since_ms: int | None = None
+        self._not_used_milliwh = 0
+
+    def switch_off(self, at_ms: int) -> None:
+        """Nothing is used from now on."""
+        self._off_since_ms = at_ms
+
+    def switch_on(self, at_ms: int) -> None:
+        """It goes on as it would have gone on."""
+        self._not_used_milliwh = self._would_be_milliwh(at_ms) - self.energy_milliwh(at_ms)
+        self._off_since_ms = None
 
     def energy_milliwh(self, at_ms: int) -> int:
         """What has been used since the beginning, 0.001 Wh, floored."""
+        until_ms = at_ms if self._off_since_ms is None else self._off_since_ms
+        return self._would_be_milliwh(until_ms) - self._not_used_milliwh
+
+    def _would_be_milliwh(self, at_ms: int) -> int:
+        """The same, had it never been switched off."""
         minutes, rest_ms = divmod(at_ms - self._begin_ms, MINUTE_MS)
         while len(self._sums_w_minutes) <= minutes:
             last = self._sums_w_minutes[-1]
@@ -147,6 +163,10 @@ class Device(SimulatedMeter):
         self._opening = to
         self.wrong = None
         self.place.breaks += 1
+
+    def show_ratio(self, ratio: Fraction) -> None:
+        """Somebody sets its transformer ratio."""
+        self._constants["ct_ratio"] = encode(self.meter.profile.registers["ct_ratio"], ratio)
 
     def replaced(self, serial: str, opening: int) -> "Device":
         """The meter that takes its place."""

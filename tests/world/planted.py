@@ -32,6 +32,7 @@ from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.service import acknowledge, close, deciding, publish, restore, seal
 from agent.service.journal import Journal
+from agent.service.pulse import TURN_S_MAX
 from agent.service.watch import Watch
 from simulators.world.campaign import outcome_of
 from simulators.world.time import WorldSchedule
@@ -144,13 +145,19 @@ def wrong_hash_purges(patch: pytest.MonkeyPatch) -> None:
 
 
 def stale_heads_trusted(patch: pytest.MonkeyPatch) -> None:
-    """An acknowledgement that was taken before is taken again, and so are heads that answer an older question."""
+    """A restored chain begins at heads that answered an older question, not the present one.
+
+    An old acknowledgement that is taken as a whole breaks nothing: the platform refuses a chain that does not follow
+    its present head. So only the heads are old here, which nobody else could notice.
+    """
     original = acknowledge.Acknowledger.take
+    first: list[Any] = []
 
     def take(self: Any, journal: Any, said: Acknowledgement, jws: bytes, **known: Any) -> Any:
-        state = journal.state()
-        newer = replace(said, gen=max(said.gen, state.gen), ack_no=max(said.ack_no, state.ack_no + 1))
-        return original(self, journal, newer, jws, **known | {"session": said.session})
+        if said.heads:
+            first.append(said.heads)
+            said = replace(said, heads=first[0])
+        return original(self, journal, said, jws, **known)
 
     patch.setattr(acknowledge.Acknowledger, "take", take)
 
@@ -251,8 +258,14 @@ def float_sums(patch: pytest.MonkeyPatch) -> None:
     def rounded(counts: Any, per_count: Any) -> int:
         return to_milliwh(int(struct.unpack(">f", struct.pack(">f", counts))[0]), per_count)
 
-    patch.setattr("agent.metering.gates.to_milliwh", rounded)
-    patch.setattr("agent.service.decisions.to_milliwh", rounded)
+    for module in (
+        "metering.gates",
+        "metering.ledger",
+        "service.decisions",
+        "service.deciding",
+        "service.swaps",
+    ):
+        patch.setattr(f"agent.{module}.to_milliwh", rounded)
 
 
 def no_length_check(patch: pytest.MonkeyPatch) -> None:
@@ -294,8 +307,9 @@ def interval_not_cut(patch: pytest.MonkeyPatch) -> None:
 
 
 def puback_never_waited_for(patch: pytest.MonkeyPatch) -> None:
-    """A lost message is never sent again."""
-    patch.setattr(publish.Publisher, "_resend_if_stuck", lambda self: None)
+    """A lost message is never sent again: not after a while, not for a new connection, not when it is asked for."""
+    patch.setattr(publish.Publisher, "_stuck_in_s", lambda self: float(TURN_S_MAX))
+    patch.setattr(publish.Publisher, "need", lambda self, chain, spans: None)
     patch.setattr(publish.Publisher, "start_over", lambda self: self.wake())
 
 
