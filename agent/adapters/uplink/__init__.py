@@ -5,8 +5,10 @@ was published, and can lose its network thread without a word. So it gets none o
 
 * Every connection has a paho client of its own, which is thrown away with it. Nothing can be sent twice behind our
   back; the journal is the only queue, and whoever publishes from it decides what is sent again.
-* paho runs in a thread of ours, which reports its end and the cause whatever happens inside. Callbacks only hand over
-  to the event loop, one line each.
+* paho has no thread and no loop. A thread of ours finds the way to the broker, because that blocks, and ends with it;
+  from then on the event loop calls paho when its socket has something (decision 0023). Whatever goes wrong inside ends
+  that connection and says why.
+* The window of unacknowledged messages is ours (`outbox`); what paho is handed is on the wire.
 * A message counts as delivered when its PUBACK carries reason code 0. "Nobody is subscribed" and "not authorised" are
   success to paho; here they are `UplinkRefused`.
 * What comes in is bounded: eight unread messages of at most 256 KiB (the broker is told so, and acknowledged when a
@@ -21,9 +23,9 @@ is no switch for that.
 Comes before: `agent.service.publish`, which hands over stored bytes. Comes after: the broker, and
 `agent.service.acknowledge`, which reads `events()`. The one package that imports paho.
 
-`client` is paho's client for one connection, `connection` its life from CONNECT to the end, `answers` what a broker
-answered, `mailbox` the events for the reader, `supervisor` makes one connection after the other; `address` and
-`reasons` know nothing of MQTT's machinery.
+`client` is paho's client for one connection, `connection` its life from CONNECT to the end, `outbox` what it has to
+send and waits for, `answers` what a broker answered, `tunnel` the way through a proxy, `mailbox` the events for the
+reader, `supervisor` makes one connection after the other; `address` and `reasons` know nothing of MQTT's machinery.
 """
 
 from agent.adapters.uplink.address import TlsFiles
