@@ -33,6 +33,8 @@ for (const { keys, ackKeys, excerpt, revoked, lines } of JSON.parse(readFileSync
     holes: [r.holes.count, `${r.holes.bound}`, r.holes.unbounded],
     flags: Object.fromEntries(r.flags),
     events: Object.fromEntries(r.events),
+    relabelled: r.relabelled.map((each) => [each.chain, each.from, each.to, each.told, each.right, each.err]),
+    rightPeriod: r.rightPeriod,
     corrections: {
       applied: r.corrections.applied.map((b) => [b.meter, b.epoch, b.n_from, b.n_to, b.by]),
       byMeter: figures(r.corrections.byMeter),

@@ -73,6 +73,11 @@ def said_by_python(case: Case) -> dict[str, Any]:
         "holes": [report.holes.count, str(report.holes.bound_milliwh), report.holes.unbounded],
         "flags": dict(report.flags),
         "events": dict(report.events),
+        "relabelled": [
+            [each.chain, each.seq_from, each.seq_to, list(each.told_ms), list(each.right_ms), each.err_ms]
+            for each in report.relabelled
+        ],
+        "rightPeriod": None if report.right_period_ms is None else list(report.right_period_ms),
         "corrections": _corrections_of(report.corrections),
     }
 

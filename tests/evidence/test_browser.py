@@ -24,6 +24,7 @@ from tests.evidence.conftest import Installation
 from tests.evidence.office import run
 from tests.evidence.test_recipe import AGENT, STRANGER, hard_life, put, resigned, with_delta
 from tests.reporting.gateway import Gateway, meter_description
+from tests.reporting.test_toldtimes import booted_in_1970
 
 DONE = "document.documentElement.dataset.state === 'done'"
 pytestmark = [pytest.mark.chromium, pytest.mark.jq, pytest.mark.xdist_group("evidence")]
@@ -300,6 +301,19 @@ def test_adjusted_and_estimated_energy_stand_apart_as_verify_has_them(
     chromium.ask("document.getElementById('language').click()")
     assert "乘以 4/3" in chromium.ask("document.getElementById('applied').textContent")
     picture(chromium, "7-adjusted-chinese")
+
+
+def test_times_that_were_corrected_later_stand_beside_those_that_were_told(
+    chromium: Browser, tmp_path: Path
+) -> None:
+    put(tmp_path, booted_in_1970(is_known=True).jws)
+    shutil.copy(package_path("reporting", "verify.html"), tmp_path)
+    open_page(chromium, tmp_path)
+    chromium.give_files("#files", [tmp_path / name for name in ("evidence.jws", "agent.pem", "platform.pem")])
+    chromium.wait(DONE)
+    facts = chromium.ask("document.getElementById('facts').innerText")
+    assert "Times corrected later" in facts and "told 1975-" in facts and "was 2025-" in facts
+    picture(chromium, "8-clock")
 
 
 def test_a_revocation_is_typed_in_as_the_operator_was_told(chromium: Browser, tmp_path: Path) -> None:

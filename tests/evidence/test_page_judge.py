@@ -13,8 +13,10 @@ import pytest
 from agent.adapters.keys import load_public_key, public_key_of_jwk
 from agent.reporting.event import adjust_event
 from tests.evidence.judges import Case, said_by_python, said_by_the_page
+from tests.reporting.audit import KEY
 from tests.reporting.gateway import Gateway, meter_description
 from tests.reporting.keys import Key
+from tests.reporting.test_toldtimes import booted_in_1970
 from tests.vectors.builder import GATEWAY, PLATFORM
 from tests.vectors.readers import FOLDER, lines
 from tests.vectors.test_bad import BAD, TOLERATED, before, messages
@@ -191,4 +193,15 @@ def test_a_revoked_key_ends_where_the_operator_said_in_both(tmp_path: Path) -> N
     cases = {name: Case(gateway.jws, [public], revoked={public.kid: place}) for name, place in places.items()}
     counts = [said_by_python(each)["verdicts"]["signature"] for each in cases.values()]
     assert counts[0] == 6 and counts[6] == 0 and counts[-1] == 0
+    agree(cases, tmp_path, native=True)
+
+
+def test_times_that_clock_events_corrected_are_the_same_in_both(tmp_path: Path) -> None:
+    public = public_key_of_jwk(KEY.jwk)
+    cases = {
+        "known": Case(booted_in_1970(is_known=True).jws, [public]),
+        "unknown": Case(booted_in_1970(is_known=False).jws, [public]),
+        "an excerpt": Case(booted_in_1970(is_known=True).jws[1:], [public], excerpt=True),
+    }
+    assert len(said_by_python(cases["known"])["relabelled"]) == 1
     agree(cases, tmp_path, native=True)
