@@ -1,4 +1,4 @@
-"""What `scan`, `probe`, `read` and `meter-setup` say in Chinese (zh-CN), for installers on the factory floor.
+"""What `scan`, `probe`, `read`, `commission` and `meter-setup` say in Chinese (zh-CN), for the factory floor.
 
 The same codes and placeholders as `agent.cli.installer`; a test compares them.
 """
@@ -72,7 +72,6 @@ INSTALLER: Mapping[str, str] = {
     "no load": "{meter}：无负荷，无法判定。请接通负荷后再运行。",
     "feeds back": "{meter}：正在反送电，进口电量与功率无法比较。请在不反送时再运行。",
     "not shown": "{meter}：没有可与电量比较的功率。请对照显示屏观察一小时。",
-    "silent meter": "{reason}",
     "percent": "{low} 至 {high}",
     "percent from": "大于 {low}",
     "suspect unit": "kWh 与 Wh 或 W 与 kW 混淆（型号配置中的 `unit` 或 `per_count`）",

@@ -174,7 +174,7 @@ def judge(one: Watched, say: Say) -> Finding:
 def texts_of(finding: Finding, say: Say) -> list[str]:
     """Sentences; where words lie in the wrong order, scales are not worth a word yet."""
     if finding.silence is not None:
-        return [say["silent meter"].format(reason=finding.silence)]
+        return [str(finding.silence)]
     if finding.orders:
         return [f"{finding.meter.id}: {order_text(one, say)}" for one in finding.orders]
     seen = finding.comparison

@@ -1,4 +1,4 @@
-"""What `scan`, `probe`, `read` and `meter-setup` say to an installer: in one place, so that there may be two languages.
+"""What `scan`, `probe`, `read`, `commission` and `meter-setup` say: in one place, so that there may be two languages.
 
 The English sentences are here; `agent.cli.chinese_installer` has the same codes and placeholders in Chinese. What goes
 into a log, a profile or JSON stays English, and so do reasons from below (a library, the operating system).
@@ -82,7 +82,6 @@ ENGLISH: Say = {
     "no load": "{meter}: no load, so nothing can be told. Switch something on and run this again.",
     "feeds back": "{meter}: feeds back, so import and power cannot be compared. Run this again while it does not.",
     "not shown": "{meter}: shows no power that could be compared with its energy. Compare its display over an hour.",
-    "silent meter": "{reason}",
     "percent": "{low} to {high}",
     "percent from": "more than {low}",
     "suspect unit": "kWh taken for Wh or W for kW (`unit` or `per_count` in the profile)",

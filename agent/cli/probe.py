@@ -29,8 +29,9 @@ from agent.cli.options import json_option
 from agent.cli.scan import Screen
 from agent.errors import LineDown, MeterSilent
 from agent.metering.plant import Line, SerialSettings
-from agent.metering.probe import Draft, Snapshot, rank, wants_more
+from agent.metering.probe import Draft, rank, wants_more
 from agent.metering.profile import DLT645, Profile, Register
+from agent.metering.series import Snapshot
 from agent.protocol.explore import CHUNK, GRID, Span, explore, watch
 from agent.service import ports
 

@@ -15,7 +15,8 @@ These fix everything except one factor of ten that current, power and energy sha
 counts 5 A in 0.01 A or 50 A in 0.1 A. It is taken from how the makers of the known meters combine their scales, and one
 look at the display decides it (`display_kwh`).
 
-Comes after `agent.protocol.explore`, which reads; after it a person, who compares with the display.
+Comes after `agent.protocol.explore`, which reads, and `series`, which reads it in every way; after it a person, who
+compares with the display.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,19 +24,25 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 
-from agent.metering.decode import NoValue, decode, resolution
-from agent.metering.profile import WORDS_OF_TYPE, Register, WordType
-
-Place = tuple[int, int]
-"""Function and zero-based address."""
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """All words at one moment, monotonic milliseconds."""
-
-    at_ms: int
-    words: Mapping[Place, int]
+from agent.metering.profile import Register, WordType
+from agent.metering.series import (
+    Place,
+    Series,
+    Slope,
+    Snapshot,
+    area_begins,
+    decade_of,
+    distance_of,
+    has_empty_half,
+    has_zero_beside,
+    is_counter,
+    is_cut_off,
+    is_shifted,
+    register_at,
+    rounding,
+    series_of,
+    slope_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,63 +65,25 @@ class Draft:
         return self.registers["energy_import"].low_word_first
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Series:
-    """One place read in one way, at every moment."""
-
-    place: Place
-    type: WordType
-    low_first: bool
-    values: tuple[Fraction, ...]
-    mean: Fraction
-
-    @property
-    def words(self) -> int:
-        return WORDS_OF_TYPE[self.type]
-
-    @property
-    def is_float(self) -> bool:
-        return self.type in (WordType.F32, WordType.F64)
-
-    @property
-    def kind(self) -> str:
-        """Its letter in `_CONVENTIONS`."""
-        if self.type is WordType.F64:
-            return "F"
-        return "f" if self.is_float else {1: "w", 2: "d", 4: "q"}[self.words]
-
-
 @dataclass(slots=True)
 class _Evidence:
     """What was seen, and what is asked of it again and again."""
 
     snapshots: Sequence[Snapshot]
-    series: list[_Series]
+    series: list[Series]
     begins: frozenset[Place]
     factors: list[Fraction]
     display_kwh: Fraction | None
-    slopes: "dict[tuple[_Series, _Series], _Slope | None]" = field(default_factory=dict)
-    sums: "dict[_Series, bool]" = field(default_factory=dict)
-    mains: "dict[str, tuple[_Series, Fraction] | None]" = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Slope:
-    """How a counter rises with a power: Wh per count for a watt per count of power is ten to this power.
-
-    `off` is how far the rise is from the work, as a part of it.
-    """
-
-    power_of_ten: int
-    off: Fraction
-    is_coarse: bool
+    slopes: "dict[tuple[Series, Series], Slope | None]" = field(default_factory=dict)
+    sums: "dict[Series, bool]" = field(default_factory=dict)
+    mains: "dict[str, tuple[Series, Fraction] | None]" = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class _Group:
     """A quantity of one or three phases, and the scale that makes it one."""
 
-    phases: tuple[_Series, ...]
+    phases: tuple[Series, ...]
     scale: Fraction
 
     @property
@@ -122,28 +91,12 @@ class _Group:
         return self.phases[1].place[1] - self.phases[0].place[1] if len(self.phases) > 1 else 0
 
 
-_TYPES = (
-    (WordType.U16, (False,)),
-    (WordType.S16, (False,)),
-    (WordType.U32, (False, True)),
-    (WordType.S32, (False, True)),
-    (WordType.F32, (False, True)),
-    (WordType.BCD32, (False,)),
-    (WordType.U64, (False, True)),
-    (WordType.S64, (False, True)),
-    (WordType.F64, (False, True)),
-)
 _COUNTERS = (
     *(WordType.U32, WordType.S32, WordType.F32, WordType.BCD32, WordType.U64, WordType.S64, WordType.F64),
 )
 _INTEGER_SCALES = (Fraction(1, 10), Fraction(1, 100), Fraction(1, 1000), Fraction(1))
 _FLOAT_SCALES = (Fraction(1), Fraction(1, 10))
 _STRIDE_MAX = 16
-_VALUE_MAX = 10**12
-_SAMPLING = Fraction(12, 100)
-"""So far may the power between two looks be from what was seen at them, over the whole time."""
-_STEPS_APART = 8
-"""So many looks must lie between a counter's first and last step: each of the two is only known to one look."""
 _FACTOR_MIN, _FACTOR_MAX = Fraction(1, 2), Fraction(101, 100)
 _FACTOR_USUAL = Fraction(7, 10)
 _FACTOR_OFF = Fraction(15, 1000)
@@ -151,7 +104,6 @@ _ROUNDED_OFF = 2
 """So many counts may three rounded numbers and their rounded sum be apart."""
 _APPARENT_FROM = Fraction(995, 1000)
 _KWH_MIN, _KWH_MAX = Fraction(1, 10), 10**7
-_SPECK = Fraction(1, 10**6)
 
 _CONVENTIONS: tuple[tuple[int, str, str, str, str, str], ...] = (
     (9, "ffff", "1", "1", "1", "1"),
@@ -204,7 +156,7 @@ def rank(snapshots: Sequence[Snapshot], *, display_kwh: Fraction | None = None) 
         raise ValueError("physics needs three moments or more")
     drafts: list[Draft] = []
     for low_first in (False, True):
-        drafts += _drafts(list(_series(snapshots, low_first)), snapshots, display_kwh)
+        drafts += _drafts(list(series_of(snapshots, low_first)), snapshots, display_kwh)
     return tuple(sorted(drafts, key=lambda draft: -draft.score))
 
 
@@ -214,72 +166,17 @@ def wants_more(snapshots: Sequence[Snapshot], drafts: Sequence[Draft]) -> bool:
         return drafts[0].is_coarse
     return len(snapshots) > 1 and any(
         bool(list(_voltages(series)) and _moving_together(series))
-        for series in (list(_series(snapshots, low_first)) for low_first in (False, True))
-    )
-
-
-# ------------------------------------------------------------------------------------------------------------- readings
-
-
-def _series(snapshots: Sequence[Snapshot], low_first: bool) -> Iterator[_Series]:
-    """Every place in every type, as far as it can be read at every moment; single words belong to both orders."""
-    places = set.intersection(*(set(snapshot.words) for snapshot in snapshots))
-    for function, address in sorted(places):
-        for kind, orders in _TYPES:
-            words = WORDS_OF_TYPE[kind]
-            needed = [(function, address + at) for at in range(words)]
-            if (words > 1 and low_first not in orders) or not places.issuperset(needed):
-                continue
-            register = _register("any", (function, address), kind, low_first and words > 1)
-            values = []
-            for snapshot in snapshots:
-                value = decode(register, [snapshot.words[place] for place in needed])
-                if isinstance(value, NoValue | str):
-                    break
-                values.append(Fraction(value))
-            if len(values) == len(snapshots) and _is_sane(kind, values):
-                mean = sum(values, Fraction(0)) / len(values)
-                yield _Series((function, address), kind, low_first and words > 1, tuple(values), mean)
-
-
-def _is_sane(kind: WordType, values: Sequence[Fraction]) -> bool:
-    if any(abs(value) > _VALUE_MAX for value in values):
-        return False
-    is_float = kind in (WordType.F32, WordType.F64)
-    if is_float and any(value and abs(value) < _SPECK for value in values):
-        return False
-    # The signed type is only of interest where a value is negative; else it is the unsigned one.
-    signed = kind in (WordType.S16, WordType.S32, WordType.S64)
-    return not signed or any(value < 0 for value in values)
-
-
-def _register(
-    name: str, place: Place, kind: WordType, low_first: bool, unit: str = "", scale: Fraction = Fraction(1)
-) -> Register:
-    return Register(
-        name=name,
-        address=place[1],
-        function=place[0],
-        type=kind,
-        words=WORDS_OF_TYPE[kind],
-        low_word_first=low_first,
-        unit=unit,
-        per_count=scale,
-        secondary=False,
-        modulus_counts=None,
-        invalid=frozenset(),
+        for series in (list(series_of(snapshots, low_first)) for low_first in (False, True))
     )
 
 
 # --------------------------------------------------------------------------------------------------------------- drafts
 
 
-def _drafts(
-    series: list[_Series], snapshots: Sequence[Snapshot], display_kwh: Fraction | None
-) -> list[Draft]:
-    seen = _Evidence(snapshots, series, _area_begins(snapshots), _factors(series), display_kwh)
+def _drafts(series: list[Series], snapshots: Sequence[Snapshot], display_kwh: Fraction | None) -> list[Draft]:
+    seen = _Evidence(snapshots, series, area_begins(snapshots), _factors(series), display_kwh)
     families = _moving_together(series)
-    counters = [one for one in series if one.type in _COUNTERS and _counts(one)]
+    counters = [one for one in series if one.type in _COUNTERS and is_counter(one)]
     best: dict[tuple[Place, WordType, bool, Fraction], Draft] = {}
     for voltage, moving in product(_voltages(series), families):
         for current in _currents(voltage, moving):
@@ -300,9 +197,9 @@ def _drafts(
     return list(best.values())
 
 
-def _voltages(series: list[_Series]) -> Iterator[_Group]:
+def _voltages(series: list[Series]) -> Iterator[_Group]:
     """Three voltages at equal steps, or one."""
-    ways: dict[tuple[WordType, bool, Fraction], dict[Place, _Series]] = {}
+    ways: dict[tuple[WordType, bool, Fraction], dict[Place, Series]] = {}
     for one in series:
         for scale in _FLOAT_SCALES if one.is_float else _INTEGER_SCALES:
             if all(_is_phase_voltage(value * scale) for value in one.values):
@@ -322,9 +219,9 @@ def _is_phase_voltage(volt: Fraction) -> bool:
     return 195 <= volt <= 265 or 105 <= volt <= 132
 
 
-def _moving_together(series: list[_Series]) -> list[list[_Series]]:
+def _moving_together(series: list[Series]) -> list[list[Series]]:
     """What rises and falls together, in families; one of them follows the load."""
-    shapes: list[tuple[tuple[Fraction, ...], list[_Series]]] = []
+    shapes: list[tuple[tuple[Fraction, ...], list[Series]]] = []
     for one in series:
         mean = abs(one.mean)
         if not mean or one.type in (WordType.U64, WordType.S64, WordType.F64, WordType.BCD32):
@@ -341,7 +238,7 @@ def _moving_together(series: list[_Series]) -> list[list[_Series]]:
     return [family for _, family in shapes if len(family) > 1]
 
 
-def _currents(voltage: _Group, moving: list[_Series]) -> Iterator[_Group]:
+def _currents(voltage: _Group, moving: list[Series]) -> Iterator[_Group]:
     """Currents of the same number of phases, of the same make as the voltages where there are three."""
     if len(voltage.phases) == 1:
         yield from (_Group((one,), Fraction(1)) for one in moving)
@@ -359,20 +256,20 @@ def _currents(voltage: _Group, moving: list[_Series]) -> Iterator[_Group]:
                 yield _Group(tuple(phases), Fraction(1))
 
 
-def _powers(voltage: _Group, current: _Group, moving: list[_Series]) -> Iterator[tuple[_Series, Fraction]]:
+def _powers(voltage: _Group, current: _Group, moving: list[Series]) -> Iterator[tuple[Series, Fraction]]:
     """The series that are U I cos phi, and their cos phi."""
     apparent = _apparent(voltage, current)
     inside = {phase.place for phase in current.phases}
     for one in moving:
         if one.place in inside or one.mean <= 0:
             continue
-        decade = Fraction(10) ** _decade(one.values[0] / apparent[0])
+        decade = Fraction(10) ** decade_of(one.values[0] / apparent[0])
         low, high = _FACTOR_MIN * decade, _FACTOR_MAX * decade
         if all(low * of <= value <= high * of for value, of in zip(one.values, apparent, strict=True)):
             yield one, sum(one.values, Fraction(0)) / sum(apparent, Fraction(0)) / decade
 
 
-def _is_kin(one: _Series, other: _Series) -> bool:
+def _is_kin(one: Series, other: Series) -> bool:
     return one.type == other.type and one.low_first == other.low_first
 
 
@@ -391,38 +288,17 @@ def _apparent(voltage: _Group, current: _Group) -> list[Fraction]:
     ]
 
 
-def _is_exact(voltage: _Group, current: _Group, watt: _Series) -> bool:
+def _is_exact(voltage: _Group, current: _Group, watt: Series) -> bool:
     """Whether power is U I at one cos phi, but for the rounding of what is shown."""
     apparent = _apparent(voltage, current)
     ratio = sum(watt.values, Fraction(0)) / sum(apparent, Fraction(0))
     for at, of in enumerate(apparent):
         rounded = sum(
-            max(_rounding(one, at) for one in group) for group in ((watt,), voltage.phases, current.phases)
+            max(rounding(one, at) for one in group) for group in ((watt,), voltage.phases, current.phases)
         )
         if abs(watt.values[at] / (of * ratio) - 1) > rounded:
             return False
     return True
-
-
-def _rounding(one: _Series, at: int) -> Fraction:
-    """How far a value may be from what was measured, as a part of it."""
-    return 10 * _SPECK if one.is_float else Fraction(1, 2) / (abs(one.values[at]) or 1)
-
-
-def _decade(ratio: Fraction) -> int:
-    """The power of ten that brings a positive ratio between 0.2 and 2."""
-    power, value = 0, ratio
-    while value >= 2:
-        value, power = value / 10, power + 1
-    while value and value < Fraction(2, 10):
-        value, power = value * 10, power - 1
-    return power
-
-
-def _counts(one: _Series) -> bool:
-    """Whether it never falls and does rise."""
-    steps = zip(one.values, one.values[1:], strict=False)
-    return one.values[0] >= 0 and one.values[-1] > one.values[0] and all(a <= b for a, b in steps)
 
 
 # -------------------------------------------------------------------------------------------------------------- a draft
@@ -432,19 +308,19 @@ def _draft(
     seen: _Evidence,
     voltage: _Group,
     current: _Group,
-    power: tuple[_Series, Fraction],
-    counter: _Series,
+    power: tuple[Series, Fraction],
+    counter: Series,
 ) -> Draft | None:
     """One complete understanding with its best scales; None where the counter does not count this power."""
     watt, factor = power
     if (watt, counter) not in seen.slopes:
-        seen.slopes[watt, counter] = _slope(seen.snapshots, watt, counter)
+        seen.slopes[watt, counter] = slope_of(seen.snapshots, watt, counter)
     slope = seen.slopes[watt, counter]
     if slope is None:
         return None
     apparent = sum(_apparent(voltage, current), Fraction(0)) / len(seen.snapshots)
     # W per count of power for an ampere per count of current, and Wh per count of energy for a watt per count.
-    watt_per = Fraction(10) ** -_decade(watt.mean / apparent)
+    watt_per = Fraction(10) ** -decade_of(watt.mean / apparent)
     energy_per = Fraction(10) ** slope.power_of_ten
     choice = _best_scales(voltage, current, watt, counter, watt_per, energy_per, seen.display_kwh)
     if choice is None:
@@ -476,7 +352,7 @@ def _draft(
     return Draft(registers, score, shown_kwh, reasons, slope.is_coarse)
 
 
-def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: _Series, counter: _Series) -> int:
+def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: Series, counter: Series) -> int:
     """How much these registers look like one map that somebody made."""
     used = [*voltage.phases, *current.phases, watt, counter]
     score = 30 if len(voltage.phases) == 3 else 0
@@ -485,65 +361,21 @@ def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: _Series, coun
     score -= 3 if _is_preceded(seen.series, current) else 0
     score -= 10 if not all(_similar(one, current.phases[0]) for one in current.phases) else 0
     if all(one.words > 1 for one in used):
-        score -= 12 * sum(_is_shifted(one, seen.begins) for one in used)
+        score -= 12 * sum(is_shifted(one, seen.begins) for one in used)
     score -= 5 * (len({one.type for one in (voltage.phases[0], current.phases[0], watt)}) - 1)
     # Three single words side by side cannot be halves of longer values.
     beside = {id(one) for group in (voltage, current) if group.stride == 1 for one in group.phases}
     halves = [one for one in used if one.words == 1 and id(one) not in beside]
-    score -= 13 * sum(1 for one in halves if _has_zero_beside(seen.snapshots, one))
-    score -= 4 * _has_empty_half(seen.snapshots, counter)
-    return score - 3 * _is_cut_off(seen.snapshots, counter)
-
-
-def _slope(snapshots: Sequence[Snapshot], watt: _Series, counter: _Series) -> _Slope | None:
-    """How the counter rises with this power; None where the rise is not the power's at every moment."""
-    work = [Fraction(0)]
-    for at in range(len(snapshots) - 1):
-        seconds = Fraction(snapshots[at + 1].at_ms - snapshots[at].at_ms, 1000)
-        work.append(work[-1] + seconds * (watt.values[at] + watt.values[at + 1]) / 2 / 3600)
-    rise = [value - counter.values[0] for value in counter.values]
-    if work[-1] <= 0 or rise[-1] <= 0:
-        return None
-    ratio = _between_steps(rise, work) or work[-1] / rise[-1]
-    near = _decade(ratio)
-    power = min((near, near + 1), key=lambda each: _distance(ratio / Fraction(10) ** each))
-    scale = Fraction(10) ** power
-    shown = _register("any", counter.place, counter.type, counter.low_first)
-    step = resolution(shown, counter.values[-1])
-    allowed = work[-1] * _SAMPLING + 2 * step * scale
-    if any(abs(risen * scale - done) > allowed for risen, done in zip(rise, work, strict=True)):
-        return None
-    steps = _steps(rise)
-    return _Slope(power, abs(scale / ratio - 1), steps[-1] - steps[0] < _STEPS_APART)
-
-
-def _steps(rise: Sequence[Fraction]) -> list[int]:
-    """At which looks the counter had risen; there is one at least."""
-    return [at for at in range(1, len(rise)) if rise[at] > rise[at - 1]]
-
-
-def _between_steps(rise: Sequence[Fraction], work: Sequence[Fraction]) -> Fraction | None:
-    """Work for a count, from the counter's first step to its last; None where it took only one.
-
-    Whatever the counter counts in, its value is exact at the moment of a step, which lies before the look that shows it
-    and after the one before.
-    """
-    first, *_, last = [*_steps(rise), _steps(rise)[-1]]
-    risen = rise[last] - rise[first]
-    done = (work[last] + work[last - 1] - work[first] - work[first - 1]) / 2
-    return done / risen if risen > 0 and done > 0 else None
-
-
-def _distance(ratio: Fraction) -> Fraction:
-    """How far from one, the same up and down."""
-    return max(ratio, 1 / ratio) - 1
+    score -= 13 * sum(1 for one in halves if has_zero_beside(seen.snapshots, one))
+    score -= 4 * has_empty_half(seen.snapshots, counter)
+    return score - 3 * is_cut_off(seen.snapshots, counter)
 
 
 def _best_scales(
     voltage: _Group,
     current: _Group,
-    watt: _Series,
-    counter: _Series,
+    watt: Series,
+    counter: Series,
     watt_per: Fraction,
     energy_per: Fraction,
     display_kwh: Fraction | None,
@@ -557,7 +389,7 @@ def _best_scales(
         energy = watts * energy_per
         if display_kwh is not None:
             shown = counter.values[-1] * energy / 1000
-            if display_kwh <= 0 or _distance(shown / display_kwh) > Fraction(1, 20):
+            if display_kwh <= 0 or distance_of(shown / display_kwh) > Fraction(1, 20):
                 continue
         choices.append((_prior(kinds, voltage, current, ampere, watts, energy), ampere, watts, energy))
     return max(choices, default=None, key=lambda choice: choice[0])
@@ -578,7 +410,7 @@ def _prior(
     return score
 
 
-def _factors(series: list[_Series]) -> list[Fraction]:
+def _factors(series: list[Series]) -> list[Fraction]:
     """Everything that may be a power factor: what hardly moves between 0.5 and 1, and is no 50.00 Hz."""
     scales = {True: (Fraction(1),), False: (Fraction(1, 1000), Fraction(1, 100), Fraction(1, 10_000))}
     return [
@@ -591,7 +423,7 @@ def _factors(series: list[_Series]) -> list[Fraction]:
     ]
 
 
-def _is_preceded(series: list[_Series], current: _Group) -> bool:
+def _is_preceded(series: list[Series], current: _Group) -> bool:
     """Whether three currents begin in the middle of more: one of the same make that moves lies right before them."""
     first = current.phases[0]
     before = (first.place[0], first.place[1] - current.stride)
@@ -600,7 +432,7 @@ def _is_preceded(series: list[_Series], current: _Group) -> bool:
     )
 
 
-def _is_sum_of_phases(series: list[_Series], watt: _Series) -> bool:
+def _is_sum_of_phases(series: list[Series], watt: Series) -> bool:
     """Whether three values of its make, side by side, add up to it at every moment: the powers of the phases.
 
     Read from the wrong word, or in the wrong order, the last of the three would have a part of its neighbour.
@@ -621,22 +453,22 @@ def _is_sum_of_phases(series: list[_Series], watt: _Series) -> bool:
     return False
 
 
-def _similar(one: _Series, other: _Series) -> bool:
+def _similar(one: Series, other: Series) -> bool:
     return abs(other.mean) <= 2 * abs(one.mean) and abs(one.mean) <= 2 * abs(other.mean)
 
 
 def _registers(
     voltage: _Group,
     current: _Group,
-    watt: _Series,
-    counter: _Series,
-    frequency: tuple[_Series, Fraction] | None,
+    watt: Series,
+    counter: Series,
+    frequency: tuple[Series, Fraction] | None,
     ampere_scale: Fraction,
     watt_scale: Fraction,
     energy_scale: Fraction,
 ) -> dict[str, Register]:
-    def made(name: str, one: _Series, unit: str, scale: Fraction) -> Register:
-        return _register(name, one.place, one.type, one.low_first, unit, scale)
+    def made(name: str, one: Series, unit: str, scale: Fraction) -> Register:
+        return register_at(name, one.place, one.type, one.low_first, unit, scale)
 
     found = [made("energy_import", counter, "kWh", energy_scale / 1000)]
     found.append(made("power_active_total", watt, "W", watt_scale))
@@ -649,7 +481,7 @@ def _registers(
     return {register.name: register for register in found}
 
 
-def _frequency(seen: _Evidence, like: _Series) -> tuple[_Series, Fraction] | None:
+def _frequency(seen: _Evidence, like: Series) -> tuple[Series, Fraction] | None:
     """A mains frequency, of the counter's make if there is one."""
     if like.kind in seen.mains:
         return seen.mains[like.kind]
@@ -657,7 +489,7 @@ def _frequency(seen: _Evidence, like: _Series) -> tuple[_Series, Fraction] | Non
         (one, scale)
         for one in seen.series
         for scale in (_FLOAT_SCALES[:1] if one.is_float else _INTEGER_SCALES)
-        if all(_is_mains(value * scale) for value in one.values) and not _counts(one)
+        if all(_is_mains(value * scale) for value in one.values) and not is_counter(one)
     ]
     # A value that moves in its last digits is a measurement; a constant 50 may be anything.
     seen.mains[like.kind] = min(
@@ -675,50 +507,6 @@ def _frequency(seen: _Evidence, like: _Series) -> tuple[_Series, Fraction] | Non
 
 def _is_mains(hertz: Fraction) -> bool:
     return 49 <= hertz <= 51 or 59 <= hertz <= 61
-
-
-# ---------------------------------------------------------------------------------------------------- how maps are made
-
-
-def _area_begins(snapshots: Sequence[Snapshot]) -> frozenset[Place]:
-    """The first place of every run of readable registers, for every place of it: parity is counted from there."""
-    return frozenset(
-        (function, address)
-        for function, address in snapshots[0].words
-        if (function, address - 1) not in snapshots[0].words
-    )
-
-
-def _is_shifted(one: _Series, begins: frozenset[Place]) -> bool:
-    """Whether values of its length, laid side by side from the beginning of its area, would not end where it begins."""
-    function, address = one.place
-    first = max((begin for at, begin in begins if at == function and begin <= address), default=address)
-    return one.words > 1 and (address - first) % min(one.words, 2) != 0
-
-
-def _has_zero_beside(snapshots: Sequence[Snapshot], one: _Series) -> bool:
-    """Whether the word before or after a single word is always zero, as the other half of a longer value would be."""
-    function, address = one.place
-    return any(
-        all(snapshot.words.get((function, address + beside)) == 0 for snapshot in snapshots)
-        for beside in (-1, 1)
-    )
-
-
-def _has_empty_half(snapshots: Sequence[Snapshot], one: _Series) -> bool:
-    """Whether the upper word of a counter is always zero: read in the other order it may have a neighbour's."""
-    function, address = one.place
-    upper = address + one.words - 1 if one.low_first else address
-    return not one.is_float and all(snapshot.words[function, upper] == 0 for snapshot in snapshots)
-
-
-def _is_cut_off(snapshots: Sequence[Snapshot], one: _Series) -> bool:
-    """Whether a counter of 32 bits has a constant word where its next higher one would be, as one of 64 bits has."""
-    if one.words != 2 or one.is_float:
-        return False
-    function, address = one.place
-    upper = (address - 2, address - 1) if not one.low_first else (address + 2, address + 3)
-    return all(snapshot.words.get((function, place)) == 0 for snapshot in snapshots for place in upper)
 
 
 def _rounded(value: Fraction) -> int:

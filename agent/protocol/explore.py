@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from agent.metering.plant import SerialSettings
-from agent.metering.probe import Place, Snapshot
+from agent.metering.series import Place, Snapshot
 from agent.protocol.pdu import READ_HOLDING, READ_INPUT, ReadRequest
 from agent.protocol.scan import Ask, Dialogue, Heard, Kind, Listen, Progress
 

@@ -12,8 +12,9 @@ from itertools import accumulate
 from typing import TypeVar
 
 from agent.metering.decode import encode
-from agent.metering.probe import Draft, Place, Snapshot, rank, wants_more
+from agent.metering.probe import Draft, rank, wants_more
 from agent.metering.profile import WORDS_OF_TYPE, Register, WordType
+from agent.metering.series import Place, Snapshot
 from agent.protocol.pdu import ReadRequest
 from agent.protocol.scan import Ask, Dialogue, Heard, Kind, Listen
 

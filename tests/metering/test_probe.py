@@ -11,7 +11,8 @@ import pytest
 
 from agent.cli.probe import Result, json_of, likely_places, profile_text, text_of
 from agent.metering.plant import SerialSettings
-from agent.metering.probe import Snapshot, rank, wants_more
+from agent.metering.probe import rank, wants_more
+from agent.metering.series import Snapshot
 from agent.protocol.explore import Span, explore, watch
 from agent.settings.profiles import load_profile
 from tests.metering.probe_maps import (
