@@ -28,8 +28,14 @@ class Outcome:
     violations: tuple[str, ...]
     simulated_s: int
     batches: int
-    faults: int
+    kinds: tuple[str, ...]
+    """Of every fault that was planned."""
     trace: str
+
+    @property
+    def faults(self) -> int:
+        """How many there were."""
+        return len(self.kinds)
 
 
 def outcome_of(
@@ -48,10 +54,9 @@ def outcome_of(
     except Exception as error:  # noqa: BLE001  # whatever the code under test or the world itself raises is a finding
         where = traceback.extract_tb(error.__traceback__)[-1]
         text = f"the world ended with {error!r} at {where.filename.rpartition('/')[2]}:{where.lineno}"
-        return Outcome(seed, (text,), 0, 0, 0, "")
-    return Outcome(
-        seed, result.violations, result.simulated_s, result.batches, len(result.plan), result.trace
-    )
+        return Outcome(seed, (text,), 0, 0, (), "")
+    kinds = tuple(each.kind for each in result.plan)
+    return Outcome(seed, result.violations, result.simulated_s, result.batches, kinds, result.trace)
 
 
 def quietly(run: Callable[[], Result]) -> Result:

@@ -2,6 +2,7 @@
 
 import os
 import time
+from collections import Counter
 
 import click
 
@@ -10,6 +11,18 @@ from simulators.world.scenarios import SCENARIOS
 from simulators.world.world import FAULTS_S, run_seed
 
 S_PER_DAY = 86_400
+ALL = "all"
+BY_PEOPLE = {
+    "rotations": ("key-rotated",),
+    "revocations": ("key-revoked",),
+    "restores of the edge": ("old-image", "disk-lost", "wal-deleted"),
+    "restores of the platform": ("platform-restored",),
+    "clones": ("clone",),
+    "couriers": ("courier",),
+    "exchanges": ("exchange",),
+    "changes of the site file": ("step", "ratio", "big-map"),
+}
+"""Kinds of faults that are what an operator does, as a campaign counts them."""
 
 
 @click.command()
@@ -25,7 +38,11 @@ S_PER_DAY = 86_400
     type=click.IntRange(1),
     help="Of faults, per seed.",
 )
-@click.option("--scenario", type=click.Choice(sorted(SCENARIOS)), help="Force a schedule of faults.")
+@click.option(
+    "--scenario",
+    type=click.Choice([*sorted(SCENARIOS), ALL]),
+    help="Force a schedule of faults; all of them, one after the other.",
+)
 @click.option("--processes", type=click.IntRange(1), help="How many at a time; as many as cores.")
 @click.pass_context
 def world(
@@ -45,10 +62,19 @@ def world(
     counted. Exit code 1 if a promise was broken; then the fewest faults that break it are searched, and the command
     that shows it again is printed.
     """
+    if seed is not None and scenario == ALL:
+        raise click.UsageError("--seed needs one scenario, by its name")
     if seed is not None:
         ctx.exit(_one(seed, faults, show=show, faults_s=hours * 3600, scenario=scenario))
-    many = range(start, start + seeds)
-    ctx.exit(_many(many, processes or os.cpu_count() or 1, faults_s=hours * 3600, scenario=scenario))
+    many, processes = range(start, start + seeds), processes or os.cpu_count() or 1
+    if scenario == ALL:
+        ctx.exit(max(_scenario(name, many, processes) for name in sorted(SCENARIOS)))
+    ctx.exit(_many(many, processes, faults_s=hours * 3600, scenario=scenario))
+
+
+def _scenario(name: str, seeds: range, processes: int) -> int:
+    click.echo(f"{name}: {SCENARIOS[name].about}")
+    return _many(seeds, processes, faults_s=FAULTS_S, scenario=name)
 
 
 def _one(seed: int, faults: str | None, *, show: bool, faults_s: int, scenario: str | None) -> int:
@@ -68,19 +94,22 @@ def _one(seed: int, faults: str | None, *, show: bool, faults_s: int, scenario: 
 def _many(seeds: range, processes: int, *, faults_s: int, scenario: str | None) -> int:
     begun = time.monotonic()
     failed: list[Outcome] = []
-    simulated_s = batches = faults = 0
+    simulated_s = batches = 0
+    kinds: Counter[str] = Counter()
     for outcome in run_many(seeds, processes, faults_s=faults_s, scenario=scenario):
         simulated_s += outcome.simulated_s
         batches += outcome.batches
-        faults += outcome.faults
+        kinds.update(outcome.kinds)
         if outcome.violations:
             failed.append(outcome)
             click.echo(f"seed {outcome.seed}: {outcome.violations[0]}")
     seconds = time.monotonic() - begun
     click.echo(
-        f"{len(seeds)} seeds, {simulated_s / S_PER_DAY:.1f} plant-days, {faults} faults, {batches} batches in"
+        f"{len(seeds)} seeds, {simulated_s / S_PER_DAY:.1f} plant-days, {kinds.total()} faults, {batches} batches in"
         f" {seconds:.0f} s on {processes} processes: {len(failed)} with violations"
     )
+    done = ", ".join(f"{about} {sum(kinds[kind] for kind in some)}" for about, some in BY_PEOPLE.items())
+    click.echo(f"of them done by people: {done}")
     if not failed:
         return 0
     _explain(min(failed, key=lambda each: each.faults), faults_s, scenario)

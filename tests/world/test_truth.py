@@ -4,7 +4,7 @@ import pytest
 
 from simulators.meters.faults import Fault, Kind
 from simulators.world.time import Time, run_in_world
-from simulators.world.truth import LEFT_ALONE_NS
+from simulators.world.truth import LEFT_ALONE_NS, Load
 from simulators.world.world import World
 
 READ_SERIAL, READ_ENERGY = b"\x04\x00\x64\x00\x02", b"\x04\x00\x00\x00\x02"
@@ -26,3 +26,14 @@ def test_a_refused_register_may_be_left_alone_although_another_one_is_answered()
 
     refused_ns, then_ns, time = run_in_world(live())
     assert refused_ns == then_ns == time.ns + LEFT_ALONE_NS
+
+
+def test_a_load_that_was_off_goes_on_as_it_would_have() -> None:
+    load, never_off = (Load("a circuit", 40_000, 0) for _ in range(2))
+    off_ms, on_ms, then_ms = 20 * 60_000, 50 * 60_000, 90 * 60_000
+    before = load.energy_milliwh(off_ms)
+    load.switch_off(off_ms)
+    assert load.energy_milliwh(on_ms) == before == never_off.energy_milliwh(off_ms)
+    load.switch_on(on_ms)
+    used = load.energy_milliwh(then_ms) - before
+    assert used == never_off.energy_milliwh(then_ms) - never_off.energy_milliwh(on_ms) > 0

@@ -12,6 +12,7 @@ import pytest
 
 from simulators.world import nemesis
 from simulators.world.campaign import minimised, outcome_of
+from simulators.world.commands import BY_PEOPLE
 from simulators.world.plan import draw
 from simulators.world.sweep import HALF_HOUR_S, SEED, crashes, operations, run_crash
 from simulators.world.world import run_seed
@@ -53,6 +54,11 @@ def test_a_seed_takes_the_same_turns_in_another_process() -> None:
 def test_every_kind_of_fault_is_drawn() -> None:
     drawn = {each.kind for seed in range(200) for each in draw(seed, nemesis.KINDS, HOUR_S)}
     assert drawn == set(nemesis.KINDS)
+
+
+def test_what_people_do_is_part_of_every_campaign() -> None:
+    """Rotation, revocation, restore, clone, courier and the rest, each as a kind that is drawn without being asked."""
+    assert all(kind in nemesis.SETTLED for some in BY_PEOPLE.values() for kind in some)
 
 
 def test_a_failure_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
