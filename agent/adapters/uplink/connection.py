@@ -205,7 +205,11 @@ class Connection:
     def _go_on(self) -> None:
         """Send what the window has room for now."""
         if self.up and self.ending is None:
-            self._outbox.pump()
+            try:
+                self._outbox.pump()
+            except Exception as error:  # noqa: BLE001  # as in _on_readable
+                self._finish(error)
+                return
             if self._outbox.is_empty:
                 self._idle.set()
         self._flush()
@@ -366,12 +370,18 @@ class Connection:
                     self.fail(Ending(reason))
 
     async def publish(
-        self, topic: str, payloads: Sequence[bytes], retain: bool, taken: Callable[[int], None]
+        self,
+        topic: str,
+        payloads: Sequence[bytes],
+        taken: Callable[[int], None],
+        *,
+        retain: bool = False,
+        urgent: bool = False,
     ) -> None:
         """Send with QoS 1 and wait for reason code 0. Raises UplinkDown and UplinkRefused as the port says."""
         if self.ending is not None:
             raise self._down()
-        run = Run(topic, payloads, retain, taken, self._loop.create_future())
+        run = Run(topic, payloads, retain, taken, self._loop.create_future(), urgent)
         self._idle.clear()
         self._outbox.add(run)
         self._go_on()

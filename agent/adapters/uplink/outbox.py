@@ -35,6 +35,8 @@ class Run:
     retain: bool
     taken: Callable[[int], None]
     done: "asyncio.Future[None]"
+    urgent: bool = False
+    """Whether it passes those that are not, because what it says is true now."""
     next: int = 0
     unanswered: int = 0
     refusal: UplinkRefused | None = None
@@ -104,8 +106,8 @@ class Outbox:
         return bool(self._sent)
 
     def add(self, run: Run) -> None:
-        """A single message passes runs of many; else in the order in which they came."""
-        (self._first if len(run.payloads) == 1 else self._then).append(run)
+        """To be sent behind what is there, or before all that is not urgent."""
+        (self._first if run.urgent else self._then).append(run)
 
     def pump(self) -> None:
         """Send what the window has room for."""

@@ -142,7 +142,7 @@ class MqttUplink:
         Raises UplinkDown where there is no connection, it broke, or no PUBACK came in time (the connection is then
         made anew); UplinkRefused with the reason code for 0x10 (nobody subscribed) and every failure code.
         """
-        await self._standing().publish(topic, (payload,), retain, lambda _: None)
+        await self._standing().publish(topic, (payload,), lambda _: None, retain=retain, urgent=True)
 
     async def publish_all(self, topic: str, payloads: Sequence[bytes], taken: Callable[[int], None]) -> None:
         """Send them in their order, as many at once as the window allows; a single message may pass them.
@@ -152,7 +152,7 @@ class MqttUplink:
         that one is not sent.
         """
         if payloads:
-            await self._standing().publish(topic, payloads, False, taken)
+            await self._standing().publish(topic, payloads, taken)
 
     def _standing(self) -> Connection:
         connection = self._connection
