@@ -1,6 +1,7 @@
 """A gateway without a broker: the site file says so, the agent runs, and a person is told when a stick is due."""
 
 import asyncio
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from agent.adapters.nowhere import NoUplink
 from agent.cli import main
 from agent.errors import ConfigError, UplinkDown
 from agent.settings.site import load_site
-from simulators.demo.rig import Rig, places
+from simulators.cli import main as sim
+from simulators.demo.rig import AGENT, AUDIENCE, ORG, Rig, places
 from tests.settings.example_site import write_site
 
 
@@ -83,3 +85,27 @@ def test_the_agent_runs_seals_and_fills_a_stick(tmp_path: Path) -> None:
         assert done.exit_code == 0, done.output
         assert list(stick.glob("kwh+*/up/manifest.json"))
         assert rig.stop("agent") == 0
+        office = ["--store", str(rig.store), "--key", str(rig.folder / "platform-key.pem")]
+        trust = ["--audience", AUDIENCE, "--trust", f"{ORG}/{AGENT}={rig.folder / 'agent.pem'}"]
+        taken = CliRunner().invoke(sim, ["platform", "courier", *office, *trust, str(stick)])
+        assert taken.exit_code == 0, taken.output
+        lost_disk(rig, office, tmp_path / "heads.jws", sealed)
+
+
+def lost_disk(rig: Rig, office: list[str], heads: Path, sealed: Callable[[], int]) -> None:
+    """The running agent goes on, with an empty journal, from what the platform's operator wrote into a file."""
+    for path in rig.folder.glob("journal.db*"):
+        path.unlink()
+    rig.start_agent()
+    rig.wait_until(lambda: sealed() >= 2, 40, "the agent seals into a new journal")
+    written = CliRunner().invoke(sim, ["platform", "heads", *office, "--out", str(heads), f"{ORG}/{AGENT}"])
+    assert written.exit_code == 0, written.output
+    words = ["restore", "--site", str(rig.site), str(heads)]
+    looked = CliRunner().invoke(main, words, catch_exceptions=False)
+    assert looked.exit_code == 0 and "goes on there" in looked.output, looked.output
+    done = CliRunner().invoke(
+        main, [*words, "--by", "Li Na", "--yes", "--lang", "zh"], catch_exceptions=False
+    )
+    assert done.exit_code == 0 and "完成：新链接在" in done.output, done.output
+    again = CliRunner().invoke(main, [*words, "--by", "Li Na", "--yes"], catch_exceptions=False)
+    assert again.exit_code == 1 and "something newer" in again.output, again.output
