@@ -141,7 +141,8 @@ ROTTEN = {
     "a ratio": "UPDATE bases SET per_count = '10p00/1'",
     "a descriptor": "UPDATE descriptors SET jws = CAST(x'41' || substr(jws, 2) AS BLOB)",
     "the own head": "UPDATE state SET seq = seq - 1",
-    "its hash": "UPDATE state SET hash = substr(hash, 1, 20) || 'x' || substr(hash, 22)",
+    "its hash": "UPDATE state SET hash = substr(hash, 1, 20) ||"
+    " CASE substr(hash, 21, 1) WHEN 'x' THEN 'y' ELSE 'x' END || substr(hash, 22)",
     "a basis gone": "DELETE FROM bases WHERE id = 2",
 }
 
