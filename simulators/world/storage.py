@@ -139,13 +139,20 @@ class InlineStorage:
         self._seen = seen
         self.delay_s = 0.0
         """How slow the disk is at present."""
+        self._failure: JournalFailed | None = None
 
     async def run(self, work: Callable[[Journal], T]) -> T:
-        """Do the work and give its result; its exceptions come through."""
+        """Do the work and give its result; its exceptions come through, a failure of the disk for good."""
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if self._disk.dead:
             raise JournalFailed("the machine has no power")
-        result = work(self.journal)
+        if self._failure is not None:
+            raise self._failure
+        try:
+            result = work(self.journal)
+        except JournalFailed as error:
+            self._failure = error
+            raise
         self._seen(result)
         return result

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.journal import JournalThread, open_journal
+from agent.errors import JournalDamaged, JournalFailed
 
 SYNC_S = 0.6
 BEAT_S = 0.01
@@ -26,3 +27,33 @@ async def test_a_sync_that_takes_long_does_not_hold_up_the_event_loop(tmp_path: 
     await storage.close()
     assert len(gaps) > 10
     assert sorted(gaps)[len(gaps) // 2] < SYNC_S / 4
+
+
+@pytest.mark.fault("F48", "F49")
+async def test_once_the_disk_has_failed_nothing_more_is_read_or_written(tmp_path: Path) -> None:
+    """Also where nobody waits for the piece of work that failed: what is read may not be on the disk (seed 2413)."""
+
+    def fail(_: object) -> None:
+        raise JournalFailed("a sync failed")
+
+    storage = JournalThread(lambda: open_journal(tmp_path / "j.db"))
+    await storage.open()
+    assert await storage.run(lambda journal: journal.last_ordinal()) == 0
+    hasty = asyncio.create_task(storage.run(fail))
+    await asyncio.sleep(0)
+    hasty.cancel()
+    with pytest.raises(JournalFailed, match="a sync failed"):
+        await storage.run(lambda journal: journal.last_ordinal())
+    await storage.close()
+
+
+async def test_what_cannot_be_read_hinders_nothing_else(tmp_path: Path) -> None:
+    def rotten(_: object) -> None:
+        raise JournalDamaged("a stored message cannot be read")
+
+    storage = JournalThread(lambda: open_journal(tmp_path / "j.db"))
+    await storage.open()
+    with pytest.raises(JournalDamaged):
+        await storage.run(rotten)
+    assert await storage.run(lambda journal: journal.last_ordinal()) == 0
+    await storage.close()

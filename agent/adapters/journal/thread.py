@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from agent.adapters.journal.sqlite import SqliteJournal
+from agent.errors import JournalFailed
 
 T = TypeVar("T")
 
@@ -18,17 +19,35 @@ class JournalThread:
         self._open_it = open_it
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._journal: SqliteJournal | None = None
+        self._failure: JournalFailed | None = None
 
     async def open(self) -> None:
         """Open the file. Raises JournalDamaged, JournalHeld or ConfigError."""
         self._journal = await asyncio.get_running_loop().run_in_executor(self._thread, self._open_it)
 
     async def run(self, work: Callable[[SqliteJournal], T]) -> T:
-        """Do the work in the thread; work that was begun is always finished, also when the caller is cancelled."""
+        """Do the work in the thread; work that was begun is always finished, also when the caller is cancelled.
+
+        Once a piece of work has failed with JournalFailed so does every later one, whoever asks: what this process
+        reads may be in the page cache only and gone with the power, also where the first to hear of it was a question
+        on the control socket that nobody waited for.
+        """
         journal = self._journal
         if journal is None:
             raise RuntimeError("the journal is not open")
-        return await asyncio.shield(asyncio.get_running_loop().run_in_executor(self._thread, work, journal))
+        doing = asyncio.get_running_loop().run_in_executor(self._thread, self._do, work, journal)
+        doing.add_done_callback(_heard)
+        return await asyncio.shield(doing)
+
+    def _do(self, work: Callable[[SqliteJournal], T], journal: SqliteJournal) -> T:
+        """In the thread: the work, and what it failed with."""
+        if self._failure is not None:
+            raise self._failure
+        try:
+            return work(journal)
+        except JournalFailed as error:
+            self._failure = error
+            raise
 
     async def close(self) -> None:
         """Finish what was begun and let go of the file."""
@@ -36,3 +55,9 @@ class JournalThread:
         if journal is not None:
             await asyncio.get_running_loop().run_in_executor(self._thread, journal.close)
         self._thread.shutdown(wait=True)
+
+
+def _heard(done: "asyncio.Future[T]") -> None:
+    """A failure that nobody waits for any more is remembered here, and no news for the event loop."""
+    if not done.cancelled():
+        done.exception()
