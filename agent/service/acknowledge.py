@@ -117,7 +117,7 @@ class Acknowledger:
         acked_at_ms = max(journal.state().acked_at_ms, said.stored_at_ms)
         state = replace(journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=acked_at_ms)
         journal.save_state(state)
-        if said.head is not None and journal.batch(said.head) is not None:
+        if said.head is not None and journal.ordinal_of(said.head) is not None:
             journal.mark_stored(said.head, said.stored_at_ms)
             # Whole days: the newest receipt of a day is kept for ever and names the last batch purged with that day, so
             # that it proves what came before an export of the rest.

@@ -186,9 +186,12 @@ class Publisher:
         """Send what may be sent, and say when it is worth looking again."""
         beginning, going_on = self._beginnings, True
         pages: deque[_Page] = deque()
+        batches: list[KeptBatch] | None = None
         try:
             while going_on and self._beginnings == beginning:
-                batches = await self._storage.run(partial(self._turn_page, after=self._given_up_to(pages)))
+                if batches != [] or self._wake.is_set():  # an end that was reached stays one until somebody wakes us
+                    turn = partial(self._turn_page, after=self._given_up_to(pages))
+                    batches = await self._storage.run(turn)
                 if self._beginnings != beginning:
                     break  # what was sent meanwhile is sent once more
                 if batches:
