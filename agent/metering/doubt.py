@@ -123,8 +123,9 @@ def may_be_torn(quantity: Quantity, rise_milliwh: int, step_milliwh: Fraction | 
 def _is_torn(register: Register, rise_milliwh: int, step_milliwh: Fraction | int) -> bool:
     digits = register.type in (WordType.BCD32, WordType.BCD, WordType.BCD_SIGNED)
     word = 10_000 if digits else 1 << 16
-    turns = [word**place * step_milliwh for place in range(1, register.words)]
-    return any(abs(rise_milliwh - turn) * _TEAR_WIDTH < turn for turn in turns)
+    scale = step_milliwh.denominator
+    turns = [word**place * step_milliwh.numerator for place in range(1, register.words)]
+    return any(abs(rise_milliwh * scale - turn) * _TEAR_WIDTH < turn for turn in turns)
 
 
 def is_nearer_to(other: Head, register_milliwh: int, at: Timed, own: Head, bound: Bound) -> bool:

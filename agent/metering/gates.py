@@ -150,7 +150,11 @@ def rise_max(power_max_w: Fraction | int | None, step_milliwh: Fraction | int, s
         raise ValueError(f"silent for {silent_ms} ms")
     if power_max_w is None:
         return None
-    return -((-power_max_w * silent_ms * _MILLIWH_PER_WATT_MILLISECOND - step_milliwh) // 1)
+    # Over a common denominator and in integers, because a Fraction is reduced after every operation.
+    energy = power_max_w.numerator * silent_ms * _MILLIWH_PER_WATT_MILLISECOND.numerator
+    per = power_max_w.denominator * _MILLIWH_PER_WATT_MILLISECOND.denominator
+    rise = energy * step_milliwh.denominator + step_milliwh.numerator * per
+    return -(-rise // (per * step_milliwh.denominator))
 
 
 def power_max_w(meter: Meter) -> Fraction | None:
@@ -164,7 +168,8 @@ def power_max_w(meter: Meter) -> Fraction | None:
 
 def step_milliwh(meter: Meter, counts: Counts) -> Fraction:
     """The smallest rise the meter's energy register can show at this count, 0.001 Wh, CT and PT applied."""
-    return resolution(meter.profile.energy, counts) * meter.per_count_milliwh
+    steps = resolution(meter.profile.energy, counts)
+    return meter.per_count_milliwh if steps == 1 else steps * meter.per_count_milliwh
 
 
 def _short(counts: Counts) -> str:

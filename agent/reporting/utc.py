@@ -33,8 +33,11 @@ def _civil_of_days(days: int) -> tuple[int, int, int]:
     return era * 400 + year_of_era + (month <= 2), month, day_of_year - (153 * shifted + 2) // 5 + 1
 
 
+@lru_cache(maxsize=512)
 def text_of_ms(ms: int) -> str:
     """Write Unix milliseconds as UTC text.
+
+    A batch tells each time twice, and the next one half of them again.
 
     Raises:
         ValueError: before 1970 or after 9999.

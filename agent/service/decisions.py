@@ -78,7 +78,10 @@ class Sound:
     point: Point
 
     def on(self, basis: Basis) -> Point:
-        """The same reading as registers of another basis would have it."""
+        """The same reading as registers of another basis would have it; nearly always that is its own."""
+        own = self.point.basis
+        if (basis.per_count_milliwh, basis.modulus_milliwh) == (own.per_count_milliwh, own.modulus_milliwh):
+            return self.point
         register = to_milliwh(self.counts, basis.per_count_milliwh)
         kept = replace(basis, serial=self.point.basis.serial)
         return replace(self.point, register_milliwh=register, basis=kept)

@@ -1,8 +1,10 @@
 """The tables of what is known of time beside labels: implements `agent.service.clocking.ClockRecords`."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.names import Names
 from agent.adapters.journal.rows import NOTHING_KNOWN, UNKNOWN_BOOT, integer, integer_or_none, text
 from agent.metering.interval import Moment
 from agent.service.clocking import Stretch
@@ -12,6 +14,11 @@ class ClockTables:
     """A part of `SqliteJournal`, which gives it the connection."""
 
     _db: Connection
+
+    if TYPE_CHECKING:
+
+        def _names(self) -> Names:
+            """What rows point to."""
 
     def clock_stretches(self) -> tuple[Stretch, ...]:
         rows = self._db.execute(
@@ -59,7 +66,4 @@ class ClockTables:
 
     def _boot_id(self, name: str) -> int:
         """The row of a start of the machine, made where it is new."""
-        found = self._db.execute("SELECT id FROM boots WHERE name = ?", (name,))
-        if not found:
-            found = self._db.execute("INSERT INTO boots (name) VALUES (?) RETURNING id", (name,))
-        return integer(found[0][0])
+        return self._names().boot_id(name)

@@ -208,12 +208,18 @@ class CutTables:
 
     def check_readings(self) -> None:
         """Read them all. Raises JournalDamaged where one is not as it was written."""
-        names, id = self._names(), 0
-        while rows := self._db.execute(f"{_ROW} WHERE id > ? ORDER BY id LIMIT {_CHUNK}", (id,)):
-            for _, cut in _cuts(rows):
-                for kept in cut:
-                    _reading(names.meter(kept.meter), kept, names)
-            id = integer(rows[-1][0])
+        after: int | None = 0
+        while after is not None:
+            after = self.check_some_readings(after)
+
+    def check_some_readings(self, after: int) -> int | None:
+        """Read those of some boundaries behind a number; gives the number to go on behind, None at the end."""
+        rows = self._db.execute(f"{_ROW} WHERE id > ? ORDER BY id LIMIT {_CHUNK}", (after,))
+        names = self._names()
+        for _, cut in _cuts(rows):
+            for kept in cut:
+                _reading(names.meter(kept.meter), kept, names)
+        return integer(rows[-1][0]) if rows else None
 
     # -- retention
 

@@ -1,7 +1,7 @@
 """What rows point to instead of spelling it out: meters, bases, descriptors and starts of the machine, by their ids.
 
-Those tables only ever grow. Within a transaction each is read once; nothing is remembered beyond it, because a failed
-commit is unknown, not undone.
+Those tables only ever grow, so what was committed of them stays true. What a transaction added that failed does not:
+the journal throws its names away then, because a failed commit is unknown, not undone.
 """
 
 from functools import cached_property
@@ -50,6 +50,15 @@ class Names:
             )
             self._basis_ids[_key(basis)] = id
             self._bases[id] = basis
+        return id
+
+    def boot_id(self, name: str) -> int:
+        """The row of a start of the machine, made where it is new."""
+        id = self._boot_ids.get(name)
+        if id is None:
+            id = self._add("INSERT INTO boots (name) VALUES (?) RETURNING id", name)
+            self._boot_ids[name] = id
+            self._boots[id] = name
         return id
 
     def descriptor_id(self, hash: str) -> int | None:
@@ -119,6 +128,10 @@ class Names:
     @cached_property
     def _boots(self) -> dict[int, str]:
         return {integer(row[0]): text(row[1]) for row in self._db.execute("SELECT id, name FROM boots")}
+
+    @cached_property
+    def _boot_ids(self) -> dict[str, int]:
+        return {name: id for id, name in self._boots.items()}
 
 
 def _key(basis: Basis) -> _Key:

@@ -2,9 +2,10 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.connection import Connection, Row
 from agent.adapters.journal.cuts import Unwritten
 from agent.adapters.journal.names import Names
 from agent.adapters.journal.packing import Packer, Unpacker, check_value
@@ -17,11 +18,23 @@ _RESTORED, _SUSPECT, _HAS_RUN, _HAS_UP, _HAS_ERR = 1, 2, 4, 8, 16
 _Columns = tuple[int | None, int | None, int | None]
 
 
+@dataclass(frozen=True, slots=True)
+class ReadPositions:
+    """A row, and what it says: a boundary need not take apart the bytes that the one before it wrote.
+
+    The row is read each time all the same; where it is another one, the file is right.
+    """
+
+    row: Row
+    heads: dict[str, Head]
+
+
 class PositionTables:
     """A part of `SqliteJournal`; the methods' promises are those of `agent.service.journal.Journal`."""
 
     _db: Connection
     _unwritten: Unwritten | None
+    _read: ReadPositions | None
 
     if TYPE_CHECKING:
 
@@ -56,11 +69,13 @@ class PositionTables:
     def _heads(self) -> dict[str, Head]:
         """As they are in the file, and in a transaction as they will be."""
         unwritten = self._unwritten
-        if unwritten is None:
-            return read_positions(self._db, self._names())
-        if unwritten.heads is None:
-            unwritten.heads = read_positions(self._db, unwritten.names)
-        return unwritten.heads
+        if unwritten is not None and unwritten.heads is not None:
+            return unwritten.heads
+        self._read = read_positions(self._db, self._names(), self._read)
+        heads = dict(self._read.heads)
+        if unwritten is not None:
+            unwritten.heads = heads
+        return heads
 
     def _write_heads(self) -> None:
         """Put the positions that changed in this transaction into the file."""
@@ -68,27 +83,39 @@ class PositionTables:
         if unwritten is None or unwritten.heads is None or not unwritten.heads_changed:
             return
         moments = [self._moment_columns(head.when) for head in unwritten.heads.values()]
-        write_positions(self._db, unwritten.heads, moments, unwritten.names)
+        row = write_positions(self._db, unwritten.heads, moments, unwritten.names)
+        self._read = ReadPositions(row, dict(unwritten.heads))
         unwritten.heads_changed = False
 
 
 def write_positions(
     db: Connection, heads: Mapping[str, Head], moments: Sequence[_Columns], names: Names
-) -> None:
-    """Replace the row. `moments` are what is known of the heads' times, in their order."""
+) -> Row:
+    """Replace the row, and give it. `moments` are what is known of the heads' times, in their order."""
     data = _packed(list(heads.values()), moments, names)
-    db.execute("INSERT OR REPLACE INTO positions VALUES (1, ?, ?)", (check_value(data, 1), data))
+    row = (check_value(data, 1), data)
+    db.execute("INSERT OR REPLACE INTO positions VALUES (1, ?, ?)", row)
+    return row
 
 
-def read_positions(db: Connection, names: Names) -> dict[str, Head]:
-    """The ledger's position of every meter ever read. Raises JournalDamaged where the row is not as it was written."""
+def read_positions(db: Connection, names: Names, known: ReadPositions | None) -> ReadPositions:
+    """The ledger's position of every meter ever read. Raises JournalDamaged where the row is not as it was written.
+
+    Args:
+        db: where they are.
+        names: what they point to.
+        known: what was read last, None if nothing was.
+    """
     rows = db.execute("SELECT crc, data FROM positions")
     if not rows:
-        return {}  # nothing was read yet
-    data = blob(rows[0][1])
-    if check_value(data, 1) != integer(rows[0][0]):
+        return ReadPositions((), {})  # nothing was read yet
+    (row,) = rows
+    if known is not None and known.row == row:
+        return known
+    data = blob(row[1])
+    if check_value(data, 1) != integer(row[0]):
         raise JournalDamaged("the positions of the meters in the journal are not what was written")
-    return {head.meter: head for head in _unpacked(data, names)}
+    return ReadPositions(row, {head.meter: head for head in _unpacked(data, names)})
 
 
 def _packed(heads: Sequence[Head], moments: Sequence[_Columns], names: Names) -> bytes:

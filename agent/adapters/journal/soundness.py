@@ -84,11 +84,12 @@ def _check_batches(journal: SqliteJournal) -> None:
     last, end = 0, journal.last_ordinal()
     while page := journal.batches_between(after_ordinal=last, up_to_ordinal=end, limit=_PAGE):
         for kept in page:
-            _check_batch(kept, before)
+            check_batch(kept, before)
             before, last = kept, kept.ordinal
 
 
-def _check_batch(kept: KeptBatch, before: KeptBatch | None) -> None:
+def check_batch(kept: KeptBatch, before: KeptBatch | None) -> None:
+    """Judge one, and whether it follows the one before it where that is of its chain. Raises JournalDamaged."""
     head = kept.head
     follows = before is not None and (before.head.chain, before.head.seq + 1) == (head.chain, head.seq)
     if follows and before is not None and kept.prev != before.head.hash:

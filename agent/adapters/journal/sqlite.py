@@ -3,17 +3,17 @@
 How the file is opened, and what is done where it is not in order, is in `opening`.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from agent.adapters.journal.batches import BatchTables
 from agent.adapters.journal.clocktables import ClockTables
-from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.connection import Connection, Row, Value
 from agent.adapters.journal.cuts import CutTables, Unwritten
 from agent.adapters.journal.gatetables import GateTables
 from agent.adapters.journal.keytables import KeyTables
 from agent.adapters.journal.names import Names
-from agent.adapters.journal.positions import PositionTables
+from agent.adapters.journal.positions import PositionTables, ReadPositions
 from agent.adapters.journal.room import Room, RoomTables
 from agent.adapters.journal.rows import blob as _bytes
 from agent.adapters.journal.rows import integer as _int
@@ -44,6 +44,12 @@ class SqliteJournal(
         self._db = connection
         self._room = room
         self._unwritten: Unwritten | None = None
+        self._known: Names | None = None
+        self._read: ReadPositions | None = None
+
+    def ask(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """The rows of a question to the open file, for whoever judges it."""
+        return self._db.execute(sql, parameters)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -52,21 +58,22 @@ class SqliteJournal(
     @contextmanager
     def transaction(self) -> Iterator[None]:
         self._db.execute("BEGIN IMMEDIATE")
-        self._unwritten = Unwritten(Names(self._db), [])
+        self._unwritten = Unwritten(self._names(), [])
         try:
             yield
             self._write_readings()
             self._write_heads()
         except BaseException:
-            self._unwritten = None
+            self._unwritten = self._known = None
             self._roll_back()
             raise
-        self._unwritten = None
+        names, self._unwritten, self._known = self._unwritten.names, None, None
         try:
             self._db.execute("COMMIT")
         except JournalFull:
             self._roll_back()
             raise
+        self._known = names
 
     def _roll_back(self) -> None:
         """SQLite may have rolled back by itself already, after which ROLLBACK has nothing to do."""
@@ -77,8 +84,12 @@ class SqliteJournal(
                 raise
 
     def _names(self) -> Names:
-        """What rows point to."""
-        return Names(self._db) if self._unwritten is None else self._unwritten.names
+        """What rows point to: those tables only ever grow, and what was committed of them stays true."""
+        if self._unwritten is not None:
+            return self._unwritten.names
+        if self._known is None:
+            self._known = Names(self._db)
+        return self._known
 
     # -- where the journal stands
 
