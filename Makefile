@@ -27,7 +27,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test world planted sweep outage fuzz sbom real lab bench check format docs lock clean runtime development programs
+.PHONY: help demo test world planted sweep outage week fuzz sbom real lab bench check format docs lock clean runtime development programs
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,6 +46,9 @@ sweep: development ## one half hour cut off at every operation of its disk, in e
 
 outage: development ## 30 days without a platform: 100 meters, 1 minute, 20 MB (ARGS="--days 7 --meters 26 --budget 16")
 	@$(RUN) -m tests.service.outage $(ARGS)
+
+week: development ## 7 days of ordinary work: does memory or journal grow (ARGS="--days 2 --meters 26")
+	@$(RUN) -m tests.service.longrun $(ARGS)
 
 planted: development ## bugs planted into the agent: after how many seeds the simulated world finds each
 	@$(RUN) -m tests.world.planted

@@ -7,6 +7,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,7 @@ from agent.adapters.journal import (
     JournalThread,
     Place,
     SqliteJournal,
+    inspect,
     note_damage,
     open_or_replace,
     set_aside,
@@ -50,6 +52,7 @@ from agent.service.correcting import Corrections
 from agent.service.courier import Courier
 from agent.service.exchanging import Exchanges
 from agent.service.export import Period, lines_of
+from agent.service.inspecting import Inspector
 from agent.service.journal import Standing
 from agent.service.logline import pairs
 from agent.service.overview import Overview
@@ -149,6 +152,7 @@ async def _run_on(
     await _mark_started(site, storage)
     await _settle_keys(site, signers, storage)
     stages = _wire(site, signers, platform_keys, storage, clock)
+    stages = replace(stages, inspector=Inspector(storage, inspect, clock))
     web = _web(site)
     overview = _overview(site, signers, stages, lambda: web.problem if web is not None else None)
     tracer = Tracer(site.plant.meters, storage, stages.publisher.pubacks)
@@ -368,6 +372,7 @@ def _overview(
         stages.publisher,
         stages.storage,
         clock,
+        stages.inspector,
     )
 
 

@@ -18,6 +18,7 @@ from agent.service.advice import advise
 from agent.service.boundary import Boundary
 from agent.service.close import NotBooked
 from agent.service.dialogue import Dialogue, Position, position_of
+from agent.service.inspecting import Inspector
 from agent.service.journal import Journal, Storage
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock
@@ -63,8 +64,10 @@ class Overview:
         publisher: Publisher,
         storage: Storage,
         clock: Clock,
+        inspector: Inspector | None = None,
     ) -> None:
         """`look` is called in the journal's thread, because it touches the disk."""
+        self._inspector = inspector
         self._about = about
         self._look = look
         self._workers = workers
@@ -147,6 +150,7 @@ class Overview:
             "acknowledged": None
             if state.acked is None
             else {"chain": state.acked.chain, "seq": state.acked.seq, "stored_ms": state.acked_at_ms},
+            "sound_ms": None if self._inspector is None else self._inspector.sound_ms,
             "backlog_batches": backlog.batches,
             "backlog_milliwh": backlog.energy_milliwh,
             "backlog_kwh": format_kwh(backlog.energy_milliwh),

@@ -15,6 +15,7 @@ from agent.errors import JournalFull
 from agent.service.boundary import Boundary
 from agent.service.confirming import Confirming
 from agent.service.dialogue import Dialogue
+from agent.service.inspecting import Inspector
 from agent.service.journal import Journal, Standing, Storage
 from agent.service.logline import pairs
 from agent.service.poll import LineWorker
@@ -69,6 +70,7 @@ class Stages:
     clock: Clock
     notifier: Notifier
     interval_ms: int
+    inspector: Inspector | None = None
 
 
 def mark_started(
@@ -120,6 +122,8 @@ async def run_until(stages: Stages, stop: asyncio.Event) -> None:
         _start("journal pulse", lambda: _beat(journal, stages)),
         _start("watchdog", lambda: _feed_watchdog(stages, journal)),
     ]
+    if stages.inspector is not None:
+        tasks.append(_start("inspect", stages.inspector.run))
     stages.schedule.every(stages.interval_ms, stages.boundary.tick)
     stages.schedule.start()
     stages.notifier.ready()

@@ -99,6 +99,7 @@ def an_overview(**more: Any) -> dict[str, Any]:
                 "seq": 180,
                 "stored_ms": 1_795_388_101_000,
             },
+            "sound_ms": None,
             "backlog_batches": 0,
             "backlog_milliwh": 0,
             "backlog_kwh": "0.000000",
