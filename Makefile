@@ -27,7 +27,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 	$(if $(UPGRADE),--upgrade) --custom-compile-command "make lock"
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test world planted sweep outage week fuzz sbom real lab bench check format docs lock clean runtime development programs
+.PHONY: help demo test world scenarios planted sweep outage week fuzz sbom real lab bench check format docs lock clean runtime development programs
 
 help: ## what can be done here
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,6 +40,9 @@ test: development programs ## the whole test suite (ARGS="..." goes to pytest)
 
 world: development ## SEEDS=1000 whole factories in virtual time, every fault there is
 	@$(VENV)/metering-sim world --seeds $(SEEDS)
+
+scenarios: development ## the nine schedules of faults that have a name, each in SEEDS=1000 short worlds
+	@$(VENV)/metering-sim world --scenario all --seeds $(SEEDS)
 
 sweep: development ## one half hour cut off at every operation of its disk, in every way (ARGS="--every 10")
 	@$(RUN) -m simulators.world.sweep $(ARGS)
