@@ -102,8 +102,8 @@ def _rest(lab: Installation, number: int) -> None:
 
 
 def _await_whole(lab: Installation, began: float) -> None:
-    """Wait until the platform has acknowledged all that was sealed up to now."""
-    lab.await_acknowledged(lab.seq())
+    """Wait until the platform has acknowledged all that was sealed up to now, and one more: then it is connected."""
+    lab.await_acknowledged(lab.seq() + 1)
     lab.note_recovery(began)
     lab.check_books()
 

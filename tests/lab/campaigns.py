@@ -51,13 +51,18 @@ def storm_of_restarts(lab: Installation, rounds: int) -> None:
 
 
 def cut_power(lab: Installation, disk: Disk, rounds: int, *, seed: int = 0) -> None:
-    """The disk takes nothing any more at a random moment of the agent's life, which goes on a little."""
+    """The disk takes nothing any more at a random moment of the agent's life, and the agent does nothing any more.
+
+    It is stopped first; what it had asked of the kernel goes on, and the cut falls into that. Were it to go on itself,
+    it could act on a sync that the kernel calls done although the cut ended ext4's log (once in 45 such rounds it
+    published a batch after the cut that was not on the disk); no processor outlives its power.
+    """
     lab.recover()
     chance = random.Random(seed)
     for _ in range(rounds):
         time.sleep(chance.uniform(0, 1.2))
+        lab.freeze("agent")
         disk.cut_power()
-        time.sleep(chance.uniform(0, 0.2))
         lab.kill("agent")
         disk.unmount()
         disk.mount()
