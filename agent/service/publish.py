@@ -189,7 +189,9 @@ class Publisher:
         batches: list[KeptBatch] | None = None
         try:
             while going_on and self._beginnings == beginning:
-                if batches != [] or self._wake.is_set():  # an end that was reached stays one until somebody wakes us
+                if (
+                    batches != [] or self._wake.is_set()
+                ):  # an end that was reached stays one until somebody wakes us
                     turn = partial(self._turn_page, after=self._given_up_to(pages))
                     batches = await self._storage.run(turn)
                 if self._beginnings != beginning:

@@ -118,7 +118,9 @@ def test_the_platform_books_the_same() -> None:
         envelope.open_sealed(heads.payload, envelope.ACKNOWLEDGEMENT, ring(PLATFORM)).payload
     )
     assert answer.heads is not None
-    as_written = {meter: replace(head, q=None) for meter, head in answer.heads.items()}  # q is an addition of ours
+    as_written = {
+        meter: replace(head, q=None) for meter, head in answer.heads.items()
+    }  # q is an addition of ours
     assert heads_to_payload(as_written) == EXPECTED["heads"]
     assert all(head.q is not None for head in answer.heads.values())
 
