@@ -50,9 +50,25 @@ def since(
     none = len(later) if present is not None and present.proves(theirs.basis) else 0
     agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), none)
     later = later[agreeing:]
-    if later and later[0].opens in _SEEN_ALREADY and later[0].basis.proves(theirs.basis):
-        later[0] = replace(later[0], opens=None)
+    if later and later[0].basis.proves(theirs.basis):
+        before = points[first + agreeing - 1] if own is None and first + agreeing else None
+        if later[0].opens in _SEEN_ALREADY or _is_past_the_break(before, theirs):
+            later[0] = replace(later[0], opens=None)
     return later
+
+
+def _is_past_the_break(before: Point | None, theirs: Head) -> bool:
+    """Whether the epoch that opened after an own reading had opened for the position already.
+
+    A copy from before a reset, or an exchange, sees it once more. The position lies behind it where it cannot go on
+    from that reading: its register is lower, by more than a turn would explain, or it is another meter's.
+    """
+    if before is None:
+        return False
+    if not before.basis.continues(theirs.basis):
+        return True
+    fall, modulus = before.register_milliwh - theirs.register_milliwh, theirs.basis.modulus_milliwh
+    return fall > 0 and (modulus is None or fall < modulus // 2)
 
 
 def _is_at(point: Point, head: Head) -> bool:

@@ -180,3 +180,17 @@ def test_an_epoch_that_was_opened_behind_an_older_position_goes_on_from_a_newer_
     assert registers(told) == [508, 510] and told[0].opens is None
     assert since(own, position(504, NOON_MS + 3, replace(BASIS, serial="other")))[0].opens == "restore"
     assert since([replace(own[0], opens="reset")], position(504, NOON_MS + 3))[0].opens == "reset"
+
+
+@pytest.mark.fault("F16", "F55")
+def test_a_reset_that_a_copy_sees_once_more_opens_no_second_epoch() -> None:
+    """The platform knows of it; the copy is from before it (seed 2449 of the world)."""
+    own = [point(900, NOON_MS), point(56, NOON_MS + 14, opens="reset"), point(79, NOON_MS + 20)]
+    told = since(own, position(53, NOON_MS + 10, epoch=2), is_anchored=True)
+    assert registers(told) == [56, 79] and told[0].opens is None
+    # A position that the former run can have come to is in front of the reset.
+    told = since(own, position(905, NOON_MS + 10), is_anchored=True)
+    assert registers(told) == [56, 79] and told[0].opens == "reset"
+    # One that is an own reading is, too.
+    told = since(own, replace(position(900, NOON_MS), when=own[0].when), is_anchored=True)
+    assert registers(told) == [56, 79] and told[0].opens == "reset"
