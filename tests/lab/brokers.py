@@ -43,6 +43,9 @@ def kill_broker(lab: Installation, mosquitto: Mosquitto, rounds: int, *, seed: i
 def lose(lab: Installation, mosquitto: Mosquitto, *, with_batches: bool, after_s: float) -> None:
     """One such death, so long after now or after the PUBACKs, and both programs begin anew."""
     if with_batches:
+        lab.wait_until(
+            lambda: lab.published() > 0, PATIENCE_S, "the broker has somebody to pass a batch on to"
+        )
         lab.freeze("platform")
         wanted = lab.published() + 2
         lab.wait_until(lambda: lab.published() >= wanted, PATIENCE_S, "two PUBACKs")
