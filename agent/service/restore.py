@@ -80,6 +80,10 @@ class Restorer:
             position = tale.tell(meter, theirs.get(meter))
             if position is not None:
                 journal.save_head(position)
+        for meter in journal.doubts():
+            journal.save_doubts(
+                meter, ()
+            )  # made beside another position, perhaps before what the platform has
         restart = restart_event(now_ms, reason=reason, details=details)
         for number, (told_under, portion) in enumerate(tale.chapters()):
             events = [*self._sealer.map_events(told_under.kept), *([restart] if number == 0 else [])]

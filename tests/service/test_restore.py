@@ -193,3 +193,17 @@ def test_a_position_that_was_labelled_by_a_clock_without_the_time_bounds_no_hole
     ]
     assert len(holes) == 1
     assert (holes[0] is not None) == is_bounded
+
+
+@pytest.mark.fault("F16", "F55")
+def test_a_doubt_of_an_old_copy_opens_no_epoch_before_the_position(tmp_path: Path) -> None:
+    """The copy had two readings in doubt; what they showed the platform has booked since (seed 2074)."""
+    bench, said = opened(tmp_path)
+    for count in (3, 5):
+        bench.read({"reflow-1": count})
+    assert bench.journal.doubts()["reflow-1"]
+    there = replace(said["reflow-1"], epoch=2, n=4, register=90_000)
+    restore(bench, {**said, "reflow-1": there}, number=bench.clock.now_ms)
+    assert not bench.journal.doubts().get("reflow-1")
+    bench.read({"reflow-1": 11})
+    assert bench.deltas("reflow-1")[-1] == 20_000
