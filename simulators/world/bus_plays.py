@@ -97,6 +97,7 @@ async def noise(world: "World", chance: random.Random, for_s: int) -> None:
     pair.line.flip_every = chance.choice((10, 40, 200))
     await asyncio.sleep(for_s)
     pair.line.flip_every = 0
+    pair.plugged_ns = world.time.ns
 
 
 async def unplugged(world: "World", chance: random.Random, for_s: int) -> None:

@@ -193,8 +193,8 @@ class Auditor:
         if gateway.uplink is not None and gateway.uplink.topics not in ((), heard):  # () before it begins
             self._alarm(f"I12: the agent listens to {gateway.uplink.topics}")
         for pair in pairs.values():
-            if pair.unplugged is not None:
-                continue
+            if pair.unplugged is not None or pair.line.flip_every:
+                continue  # no question arrives whole for certain
             for device in pair.devices:
                 since_ns = max(device.asked_ns, pair.plugged_ns, gateway.started_ns)
                 if self._time.ns - since_ns > UNASKED_NS_MAX:
