@@ -18,7 +18,7 @@ from simulators.world.sweep import HALF_HOUR_S, SEED, crashes, operations, run_c
 from simulators.world.world import run_seed
 
 HOUR_S = 3600
-SEEDS = 24
+SEEDS = 16
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
