@@ -25,7 +25,11 @@ log = logging.getLogger(__name__)
 
 QUESTION_BYTES_MAX = 320 * 1024
 """The longest question brings an acknowledgement that came by stick."""
-PATIENCE_S = 5.0
+QUESTION_PATIENCE_S = 5.0
+"""How long a question may take to arrive; it is one line of a process of the same machine."""
+ANSWER_PATIENCE_S = 20.0
+"""How long an answer may take: where it waits in the journal's queue, it waits for the disk, and syncs of ten seconds
+were seen on worn flash."""
 STREAM_PATIENCE_S = 60.0
 """How long either side of a stream waits for the other: a slow medium, or a journal that is busy with its disk."""
 LINE_BYTES_MAX = 320 * 1024
@@ -73,12 +77,12 @@ class ControlSocket:
         assert task is not None
         self._tasks.add(task)
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(QUESTION_PATIENCE_S):
                 name, arguments = _question(await reader.readline())
             if name in self._streams:
                 await _write_stream(writer, self._streams[name](arguments))
             else:
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(ANSWER_PATIENCE_S):
                     await self._answer(writer, name, arguments)
         except ValueError as error:
             writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
@@ -111,11 +115,12 @@ async def _write_stream(writer: asyncio.StreamWriter, lines: AsyncIterator[bytes
 
 
 def ask(
-    path: Path, question: str, arguments: Arguments | None = None, *, timeout_s: float = PATIENCE_S
+    path: Path, question: str, arguments: Arguments | None = None, *, timeout_s: float = ANSWER_PATIENCE_S
 ) -> object:
     """Ask the running agent; for the command line.
 
-    Raises ConnectionError or FileNotFoundError where no agent runs, TimeoutError where it does not answer.
+    Raises ConnectionError or FileNotFoundError where no agent runs, TimeoutError where it does not answer in time,
+    ValueError where what it answers is no JSON.
     """
     return asyncio.run(asyncio.wait_for(_ask(path, _line(question, arguments)), timeout_s))
 
@@ -144,6 +149,9 @@ async def _ask(path: Path, line: bytes) -> object:
     try:
         writer.write(line)
         await writer.drain()
-        return json.loads(await reader.read())
+        answer = await reader.read()
     finally:
         writer.close()
+    if not answer:
+        raise TimeoutError("no answer came in time")
+    return json.loads(answer)
