@@ -19,7 +19,8 @@ from agent.service.journal import Storage
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Entropy, Line, Schedule, Signer, Uplink
 from agent.service.publish import Publisher
-from agent.service.restore import Restorer
+from agent.service.restore import PIECE_READINGS, Restorer
+from agent.service.retelling import Reteller
 from agent.service.seal import Identity, Sealer
 from agent.service.signing import Signers
 from agent.service.supervise import Notifier, Stages
@@ -30,7 +31,7 @@ class Task:
     """What one agent has to do: for whom, which meters on which lines, how often, and who acknowledges.
 
     `mode` is `platform` or `broker`, `keep_days` how long acknowledged batches are kept, `boot` names this start of
-    the machine.
+    the machine, `piece_readings` is how many readings a restored chain tells in one transaction.
     """
 
     identity: Identity
@@ -40,6 +41,7 @@ class Task:
     keep_days: int
     mode: str
     boot: str
+    piece_readings: int = PIECE_READINGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ def assemble(task: Task, ports: Ports) -> Stages:
     publisher = Publisher(
         who, ports.storage, ports.uplink, clock, ports.entropy, broker_acknowledges=task.mode == "broker"
     )
-    restorer = Restorer(task.meters, sealer, task.interval_ms)
+    restorer = Restorer(task.meters, sealer, task.interval_ms, piece_readings=task.piece_readings)
     dialogue = Dialogue(
         who,
         signers,
@@ -101,6 +103,7 @@ def assemble(task: Task, ports: Ports) -> Stages:
         boundary,
         dialogue,
         confirming,
+        Reteller(restorer, ports.storage, clock, told=publisher.wake),
         publisher,
         ports.schedule(boundary.clock_stepped),
         ports.storage,

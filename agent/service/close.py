@@ -63,6 +63,15 @@ class Closed:
     flags: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
+def may_seal(journal: Journal) -> bool:
+    """Whether a cut may be booked now; else the next one that may be spans it.
+
+    Not while the head has to be confirmed, and not while a restored chain still tells what was read before: positions
+    stand where the tale is.
+    """
+    return journal.state().standing is not Standing.CONFIRMING and journal.retelling() is None
+
+
 class Closer:
     """Turns cuts into sealed batches. Keeps in memory only refusals to be counted, and registers that stand still."""
 
@@ -79,7 +88,7 @@ class Closer:
 
     def to_read_again(self, journal: Journal, cut: Cut) -> Again:
         """The meters of which one reading is not enough; none while the cut will not be booked anyway."""
-        if journal.state().standing is Standing.CONFIRMING:
+        if not may_seal(journal):
             return Again()
         maps = _Maps(journal)
         return self._decider(journal, cut, maps).to_read_again()
@@ -90,7 +99,7 @@ class Closer:
         Raises JournalFull (nothing was changed) or JournalDamaged.
         """
         with journal.transaction():
-            if journal.state().standing is Standing.CONFIRMING:
+            if not may_seal(journal):
                 return Closed(0, 0, False, {})
             maps = _Maps(journal)
             found = self._decider(journal, cut, maps).decide()

@@ -73,10 +73,37 @@ class Reading:
 
 
 @dataclass(frozen=True, slots=True)
+class Start:
+    """The first of a meter's own readings that a restored chain tells; `opens` if it opens an epoch there."""
+
+    at_ms: int
+    cut_ms: int
+    register_milliwh: int
+    cfg: str
+    opens: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Retelling:
+    """How far a restored chain has told what the own registers did.
+
+    `told` is the number of the last reading that was looked at, `in_force` the hash of the descriptor that ends the
+    tale, `carried` those that the chain has carried. A meter in `starts` is told from that reading on, not at all for
+    None; one that is absent there from the first reading that comes.
+    """
+
+    told: int
+    in_force: str
+    carried: frozenset[str]
+    starts: Mapping[str, Start | None]
+
+
+@dataclass(frozen=True, slots=True)
 class SealedBatch:
     """One signed batch as it is sent, with what the journal has to find it by.
 
-    `prev` and `prev_chain` are those of the payload; `energy_milliwh` is the sum of its deltas.
+    `prev` and `prev_chain` are those of the payload; `energy_milliwh` is the sum of its deltas. `last_reading` is the
+    number of the newest reading that it and those before it tell; the newest of all for None.
     """
 
     head: ChainHead
@@ -85,6 +112,7 @@ class SealedBatch:
     sealed_ms: int
     energy_milliwh: int
     jws: bytes
+    last_reading: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +209,32 @@ class Journal(GateRecords, ClockRecords, StatementRecords, EpochRecords, Protoco
     def save_head(self, head: Head) -> None:
         """Move one meter's position."""
 
+    def drop_head(self, meter: str) -> None:
+        """Forget one meter's position: its next reading is the first of it."""
+
+    def retelling(self) -> Retelling | None:
+        """What a restored chain has still to tell; None where nothing is."""
+
+    def save_retelling(self, retelling: Retelling | None) -> None:
+        """Replace it."""
+
     def add_reading(self, reading: Reading) -> None:
         """Keep a reading. One that opens an epoch is kept for ever, and so is the one before it."""
 
-    def readings(self, meter: str, *, after: Head | None) -> list[Reading]:
-        """The meter's readings from a position on, oldest first; all of them for None.
+    def readings(self, meter: str, *, after: Head | None, limit: int | None = None) -> list[Reading]:
+        """The meter's readings from a position on, oldest first; all of them for None, at most `limit`.
 
         They begin with the reading of just this time and register; none where there is no such reading.
         """
+
+    def boundaries(self, *, after: int, limit: int) -> list[tuple[int, list[Reading]]]:
+        """All meters' readings after a number, by boundary, each with the number of its last one; oldest first."""
+
+    def boundary_before(self, meter: str, at_ms: int, register_milliwh: int) -> int:
+        """The number of the last reading of the boundary before the one at which this reading was made; 0 if none."""
+
+    def last_reading(self) -> int:
+        """The number of the newest reading, 0 if there is none."""
 
     def readings_unacknowledged(self, meter: str) -> tuple[Reading | None, list[Reading]]:
         """The meter's last reading that is in a batch the platform has acknowledged, and those after it, oldest first.

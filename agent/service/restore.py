@@ -7,15 +7,20 @@ are cumulative; nothing is doubled, because each delta begins at the register th
 
 Every point is told under the descriptor that it was read under, because that one says what the register meant and
 which step the energy belongs to; so a meter that has left the site since is told as well. The new chain carries each
-of these descriptors, the oldest first, as it would have if nothing had happened.
+of these descriptors before it is used, as it would have if nothing had happened.
+
+A platform that was emptied is told months. So the tale is told in pieces, each a short transaction that leaves chain
+and positions in agreement: what is told, what is not, and from where each meter goes on stands in the journal
+(`Retelling`), and a start goes on where the last one stopped. Meanwhile nothing else is sealed; the boundary that
+comes after the last piece spans those that passed.
 Source: wire format, section 6, "When the edge restores" and "What a restored chain contains".
 """
 
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
+from agent.errors import JournalDamaged
 from agent.metering.gates import Held, power_max_w, rise_max
 from agent.metering.interval import Moment, elapsed_ms
 from agent.metering.later import since
@@ -25,22 +30,35 @@ from agent.reporting.acknowledgement import MeterHead
 from agent.reporting.batch import CLOCK
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import MeterDescription
-from agent.reporting.event import restart_event
-from agent.service.journal import Journal, Reading
+from agent.reporting.event import Event, restart_event
+from agent.service.journal import Journal, Reading, Retelling, Standing, Start
 from agent.service.seal import Map, Sealer, read_map
 from agent.service.telling import Portion, continuation_of, renamed_from, tell
 
 EARLIEST_MS = 1_735_689_600_000
 """2025: this agent read nothing before; a position labelled so was labelled by a clock that knew no time."""
+PIECE_READINGS = 2048
+"""About so many readings are told in one transaction: a second or two on a slow gateway, half a megabyte of log."""
+_NEAR = 8
+"""Readings after a position that nearly always say enough of what follows it."""
 
 
 class Restorer:
     """Opens a chain behind the platform's head."""
 
-    def __init__(self, meters: Iterable[Meter], sealer: Sealer, interval_ms: int) -> None:
+    def __init__(
+        self,
+        meters: Iterable[Meter],
+        sealer: Sealer,
+        interval_ms: int,
+        *,
+        piece_readings: int = PIECE_READINGS,
+    ) -> None:
+        """`piece_readings` is about how many readings are told in one transaction."""
         self._meters = {meter.id: meter for meter in meters}
         self._sealer = sealer
         self._interval_ms = interval_ms
+        self._piece_readings = piece_readings
 
     def go_on_with(self, journal: Journal, kid: str) -> None:
         """Let the key that the platform answered to sign the new chain, in the caller's transaction."""
@@ -57,7 +75,7 @@ class Restorer:
         rev: int | None = None,
         details: Mapping[str, str] | None = None,
     ) -> None:
-        """Seal the new chain, in the caller's transaction.
+        """Seal the beginning of the new chain, in the caller's transaction; `go_on` seals the rest.
 
         Args:
             journal: inside a transaction.
@@ -75,69 +93,107 @@ class Restorer:
         serials |= {meter.id: meter.serial for meter in self._meters.values() if meter.serial is not None}
         in_force, _ = self._sealer.map_in_force(journal, self._meters.values(), serials, rev_above=rev or 0)
         self._sealer.open_chain(journal)
-        tale = _Tale(journal, self._meters, in_force, self._interval_ms, said_at_ms)
-        for meter in {**self._meters, **kept}:
-            position = tale.tell(meter, theirs.get(meter))
-            if position is not None:
-                journal.save_head(position)
-        for meter in journal.doubts():
-            journal.save_doubts(
-                meter, ()
-            )  # made beside another position, perhaps before what the platform has
+        for meter in journal.doubts():  # made beside another position, perhaps before what the platform has
+            journal.save_doubts(meter, ())
+        plan = _Planner(journal, in_force, said_at_ms).plan({**self._meters, **kept}, theirs)
         restart = restart_event(now_ms, reason=reason, details=details)
-        for number, (told_under, portion) in enumerate(tale.chapters()):
-            events = [*self._sealer.map_events(told_under.kept), *([restart] if number == 0 else [])]
-            self._sealer.seal(
-                journal, told_under.hash, [*events, *portion.events], portion.deltas, prev_chain=head
-            )
+        self._tell(journal, plan, opening=[restart], prev_chain=head)
 
+    def go_on(self, journal: Journal) -> bool:
+        """Tell the next piece, in a transaction of its own; False where nothing is left, or it is not the time.
 
-class _Tale:
-    """What the new chain has to say, by the descriptor it is said under."""
+        While the platform is asked where it stands nothing is told: its answer may begin another tale.
+        """
+        with journal.transaction():
+            plan = journal.retelling()
+            if plan is None or journal.state().standing is not Standing.NORMAL:
+                return False
+            self._tell(journal, plan)
+            return True
 
-    def __init__(
-        self, journal: Journal, meters: Mapping[str, Meter], in_force: Map, interval_ms: int, said_at_ms: int
+    def _tell(
+        self,
+        journal: Journal,
+        plan: Retelling,
+        *,
+        opening: Sequence[Event] = (),
+        prev_chain: ChainHead | None = None,
     ) -> None:
+        tale = _Tale(journal, self._sealer, self._meters, plan, self._interval_ms, opening, prev_chain)
+        limit = max(1, self._piece_readings // max(1, len(self._meters)))
+        boundaries = journal.boundaries(after=tale.told, limit=limit)
+        for number, readings in boundaries:
+            tale.tell(number, readings)
+        journal.save_retelling(tale.end(is_over=len(boundaries) < limit))
+
+
+class _Planner:
+    """Finds where each meter's tale begins, and puts the positions of the journal to where the platform's are."""
+
+    def __init__(self, journal: Journal, in_force: Map, said_at_ms: int) -> None:
         self._journal = journal
-        self._meters = meters
         self._in_force = in_force
-        self._interval_ms = interval_ms
         self._said_at_ms = said_at_ms
-        self._kept = journal.heads()
-        self._maps = {in_force.hash: in_force}
-        self._portions: defaultdict[str, Portion] = defaultdict(Portion)
 
-    def chapters(self) -> list[tuple[Map, Portion]]:
-        """What is told under each descriptor, the oldest first; the one in force always ends the tale."""
-        former = [cfg for cfg in self._portions if cfg != self._in_force.hash]
-        maps = sorted((self._map(cfg) for cfg in former), key=lambda each: each.kept.rev)
-        return [(each, self._portions[each.hash]) for each in (*maps, self._in_force)]
+    def plan(self, meters: Iterable[str], theirs: Mapping[str, MeterHead]) -> Retelling:
+        """A tale of which nothing is told yet."""
+        starts: dict[str, Start | None] = {}
+        first = []
+        for meter in meters:
+            said = theirs.get(meter)
+            if said is None:
+                if self._journal.readings(meter, after=None, limit=1):
+                    self._journal.drop_head(meter)
+                    first.append(0)
+                continue
+            position, later = self._later(meter, said)
+            self._journal.save_head(position)
+            starts[meter] = None
+            if later is not None:
+                starts[meter] = later
+                first.append(self._journal.boundary_before(meter, later.at_ms, later.register_milliwh))
+        told = min(first, default=self._journal.last_reading())
+        return Retelling(told, self._in_force.hash, frozenset(), starts)
 
-    def tell(self, meter: str, said: MeterHead | None) -> Head | None:
-        """Tell one meter's own points after the platform's position; gives the last of them, None without any."""
-        position = None if said is None else self._place(meter, said)
-        readings, is_anchored = self._readings(meter, position)
-        points = [reading.point for reading in readings]
-        if position is not None:
-            points = since(points, position, is_anchored=is_anchored, present=self._present(meter))
-        told = readings[len(readings) - len(points) :]
-        for point, cfg in zip(points, self._told_under(meter, told), strict=True):
-            position = self._tell(position, point, cfg)
-        return position
-
-    def _place(self, meter: str, said: MeterHead) -> Head:
-        """The platform's position; where it is one of our own readings, with what we know of its time."""
+    def _later(self, meter: str, said: MeterHead) -> tuple[Head, Start | None]:
+        """The platform's position with what we know of its time, and the first own reading that is later."""
         position = _position(meter, said, self._in_force.hash)
-        own = [reading.point for reading in self._journal.readings(meter, after=position)[:1]]
-        return replace(position, when=own[0].when) if own else _doubted(position, said, self._said_at_ms)
-
-    def _readings(self, meter: str, position: Head | None) -> tuple[list[Reading], bool]:
-        """The readings among which the position lies, and whether the first of them is surely not later."""
-        readings = self._journal.readings(meter, after=position)
-        if readings or position is None:
-            return readings, False
+        near = self._journal.readings(meter, after=position, limit=_NEAR)
+        if near:
+            position = replace(position, when=near[0].point.when)
+            if (found := self._near_start(position, near)) is not None:
+                return position, found
+            return position, self._start(position, self._journal.readings(meter, after=position))
+        position = _doubted(position, said, self._said_at_ms)
         anchor, rest = self._journal.readings_unacknowledged(meter)
-        return ([*([] if anchor is None else [anchor]), *rest], anchor is not None)
+        readings = [*([] if anchor is None else [anchor]), *rest]
+        return position, self._start(position, readings, is_anchored=anchor is not None)
+
+    def _near_start(self, position: Head, near: Sequence[Reading]) -> Start | None:
+        """The start, where the few readings after the position show it; None where more have to be looked at."""
+        found = self._start(position, near)
+        if found is None:
+            return None
+        proved = position.basis.serial is None or any(
+            _key(each) == _key(found) and each.point.basis.proves(position.basis) for each in near
+        )
+        return found if proved else None
+
+    def _start(
+        self, position: Head, readings: Sequence[Reading], *, is_anchored: bool = False
+    ) -> Start | None:
+        points = [reading.point for reading in readings]
+        later = since(points, position, is_anchored=is_anchored, present=self._present(position.meter))
+        if not later:
+            return None
+        own = readings[len(readings) - len(later)]
+        return Start(
+            own.point.at_ms,
+            own.point.cut_ms,
+            own.point.register_milliwh,
+            own.cfg,
+            opens=later[0].opens is not None,
+        )
 
     def _present(self, meter: str) -> Basis | None:
         """The basis of a meter's readings from now on, by the map in force."""
@@ -146,24 +202,111 @@ class _Tale:
             return None
         return Basis(Fraction(described.num, described.den), described.modulus, described.serial)
 
-    def _told_under(self, meter: str, readings: Sequence[Reading]) -> list[str]:
-        """The descriptor of each reading: its own; the one in force where that says the same from there to the end."""
-        found = [reading.cfg for reading in readings]
+
+class _Tale:
+    """One piece of what the new chain has to say, by the descriptor it is said under."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        sealer: Sealer,
+        meters: Mapping[str, Meter],
+        plan: Retelling,
+        interval_ms: int,
+        opening: Sequence[Event],
+        prev_chain: ChainHead | None,
+    ) -> None:
+        self._journal = journal
+        self._sealer = sealer
+        self._meters = meters
+        self._interval_ms = interval_ms
+        self._opening = list(opening)
+        self._prev_chain = prev_chain
+        self._maps: dict[str, Map] = {}
+        self._in_force = self._map(plan.in_force)
+        self._carried = set(plan.carried)
+        self._starts = dict(plan.starts)
+        self._heads = journal.heads()
+        self._portions: dict[str, Portion] = {}
+        self._told_under: dict[str, str] = {}
+        self.told = plan.told
+        """The number of the last reading that was told."""
+
+    def tell(self, number: int, readings: Iterable[Reading]) -> None:
+        """Tell the readings of one boundary."""
+        for reading in readings:
+            point = self._due(reading)
+            if point is None:
+                continue
+            cfg = self._cfg_of(reading)
+            if self._told_under.get(point.meter, cfg) != cfg:
+                self._seal()  # each meter's deltas stay in their order
+            self._told_under[point.meter] = cfg
+            self._heads[point.meter] = self._advance(self._heads.get(point.meter), point, cfg)
+            self._journal.save_head(self._heads[point.meter])
+        self.told = number
+
+    def end(self, *, is_over: bool) -> Retelling | None:
+        """Seal what was told; gives what is left to tell, None where nothing is. The map in force ends the tale."""
+        if (is_over and self._in_force.hash not in self._carried) or self._opening:
+            self._portion(self._in_force.hash)
+        self._seal()
+        if is_over:
+            return None
+        return Retelling(self.told, self._in_force.hash, frozenset(self._carried), self._starts)
+
+    def _seal(self) -> None:
+        """What was told under each descriptor, the oldest first."""
+        for each in sorted((self._map(cfg) for cfg in self._portions), key=lambda each: each.kept.rev):
+            portion = self._portions[each.hash]
+            events = [] if each.hash in self._carried else self._sealer.map_events(each.kept)
+            self._carried.add(each.hash)
+            self._sealer.seal(
+                self._journal,
+                each.hash,
+                [*events, *self._opening, *portion.events],
+                portion.deltas,
+                prev_chain=self._prev_chain,
+                last_reading=self.told,
+            )
+            self._opening.clear()
+        self._portions.clear()
+        self._told_under.clear()
+
+    def _portion(self, cfg: str) -> Portion:
+        return self._portions.setdefault(cfg, Portion())
+
+    def _due(self, reading: Reading) -> Point | None:
+        """The point, if the platform does not know it yet."""
+        point = reading.point
+        if point.meter not in self._starts:
+            return point
+        start = self._starts[point.meter]
+        if start is None or _key(start) != _key(reading):
+            return None
+        del self._starts[point.meter]
+        return point if start.opens else replace(point, opens=None)
+
+    def _cfg_of(self, reading: Reading) -> str:
+        """The descriptor of a reading: its own; the one in force where that says the same of the meter."""
+        meter = reading.point.meter
         wanted = self._in_force.by_meter.get(meter)
-        for place in reversed(range(len(found))):
-            if wanted is None or self._map(found[place]).by_meter.get(meter) != wanted:
-                break
-            found[place] = self._in_force.hash
-        return found
+        if wanted is not None and self._map(reading.cfg).by_meter.get(meter) == wanted:
+            return self._in_force.hash
+        return reading.cfg
 
     def _map(self, cfg: str) -> Map:
         if cfg not in self._maps:
             kept = self._journal.descriptor(cfg)
-            assert kept is not None, "a reading names a descriptor that is not in the journal"
+            if kept is None:
+                raise JournalDamaged(f"a reading names the descriptor {cfg}, which is not in the journal")
             self._maps[cfg] = read_map(kept)
         return self._maps[cfg]
 
-    def _tell(self, position: Head | None, point: Point, cfg: str) -> Head:
+    def _advance(self, position: Head | None, point: Point, cfg: str) -> Head:
+        if position is not None and point.opens == "first" and point.basis.proves(position.basis):
+            # First only to a journal that had lost what came before; nobody saw an epoch end there.
+            point = replace(point, opens=None)
         description = self._map(cfg).by_meter[point.meter]
         bound = None if position is None else self._bound(description, position, point)
         outcome = advance(position, point, cfg=cfg, rise_max_milliwh=bound)
@@ -171,18 +314,12 @@ class _Tale:
             # The point was booked once, so whatever broke the register's run lies before it: a new epoch.
             assert position is not None
             outcome = reopen(position, point, cfg)
+        portion = self._portion(cfg)
         if isinstance(outcome, Opened):
-            if position is None and (former := renamed_from(self._kept, self._meters, point)) is not None:
-                self._portions[cfg].events.append(continuation_of(former, point))
+            if position is None and (former := renamed_from(self._heads, self._meters, point)) is not None:
+                portion.events.append(continuation_of(former, point))
             outcome = replace(outcome, reason="restore")
-        return tell(
-            self._portions[cfg],
-            outcome,
-            description,
-            point.flags,
-            interval_ms=self._interval_ms,
-            bound=bound,
-        )
+        return tell(portion, outcome, description, point.flags, interval_ms=self._interval_ms, bound=bound)
 
     def _bound(self, description: MeterDescription, position: Head, point: Point) -> int | None:
         """Most energy the circuit can have used in between; of a meter that has left the site by its rated power."""
@@ -190,6 +327,13 @@ class _Tale:
         power_w = description.rated_w if meter is None else power_max_w(meter)
         silent_ms = elapsed_ms(position, point)
         return None if silent_ms is None else rise_max(power_w, point.basis.per_count_milliwh, silent_ms)
+
+
+def _key(of: Reading | Start) -> tuple[int, int, int, str]:
+    """What a reading is known by."""
+    if isinstance(of, Start):
+        return of.at_ms, of.cut_ms, of.register_milliwh, of.cfg
+    return of.point.at_ms, of.point.cut_ms, of.point.register_milliwh, of.cfg
 
 
 def reopen(position: Head, point: Point, cfg: str) -> Opened:

@@ -157,18 +157,19 @@ class Sealer:
         deltas: Sequence[Delta],
         *,
         prev_chain: ChainHead | None = None,
+        last_reading: int | None = None,
     ) -> int:
         """Append as many batches as it takes to say this, in the order of taking effect; returns how many.
 
         `cfg` is the hash of the descriptor in force for every delta. `prev_chain` is what a new chain's first batch
-        follows.
+        follows. `last_reading` is the number of the newest reading that is told, None for the newest there is.
         """
         portions = pack(events, deltas)
         for event in events:
             if event.type == "epoch":
                 journal.note_epoch(event)
         for some_events, some_deltas in portions:
-            self._append(journal, cfg, some_events, some_deltas, prev_chain)
+            self._append(journal, cfg, some_events, some_deltas, prev_chain, last_reading)
         return len(portions)
 
     def _kid(self, journal: Journal) -> str:
@@ -187,7 +188,7 @@ class Sealer:
         enrolment = Enrolment(who.org, who.agent, following.public_jwk, now_ms, who.sw)
         proof = envelope.seal(envelope.ENROLMENT, enrolment.to_payload(), following)
         event = key_rotate_event(now_ms, jwk=following.public_jwk, proof=proof)
-        self._append(journal, cfg, (event,), (), None)
+        self._append(journal, cfg, (event,), ())
         use_key(journal, following, journal.state().head)
         return True
 
@@ -203,7 +204,8 @@ class Sealer:
         cfg: str,
         events: tuple[Event, ...],
         deltas: tuple[Delta, ...],
-        prev_chain: ChainHead | None,
+        prev_chain: ChainHead | None = None,
+        last_reading: int | None = None,
     ) -> None:
         if journal.state().chain is None:
             self.open_chain(journal)
@@ -231,7 +233,7 @@ class Sealer:
         jws = envelope.seal(envelope.BATCH, batch.to_payload(), self._signers.in_force(journal))
         head = ChainHead(state.chain, seq, envelope.signing_input_hash(jws))
         energy = sum(delta.delta for delta in deltas)
-        journal.append_batch(SealedBatch(head, prev, before, now_ms, energy, jws))
+        journal.append_batch(SealedBatch(head, prev, before, now_ms, energy, jws, last_reading))
         journal.save_state(_moved(state, head))
 
 

@@ -22,6 +22,7 @@ from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Schedule, Uplink
 from agent.service.publish import Publisher
 from agent.service.pulse import TURN_S_MAX, Pulse, PulseWatch
+from agent.service.retelling import Reteller
 
 log = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ class Stages:
     boundary: Boundary
     dialogue: Dialogue
     confirming: Confirming
+    reteller: Reteller
     publisher: Publisher
     schedule: Schedule
     storage: Storage
@@ -119,6 +121,7 @@ async def run_until(stages: Stages, stop: asyncio.Event) -> None:
         _start("publish", stages.publisher.run),
         _start("listen", stages.dialogue.listen),
         _start("tell", stages.dialogue.tell),
+        _start("retell", stages.reteller.run),
         _start("journal pulse", lambda: _beat(journal, stages)),
         _start("watchdog", lambda: _feed_watchdog(stages, journal)),
     ]

@@ -27,6 +27,8 @@ from simulators.world.time import GatewayClock, WorldSchedule
 RESTART_S = 5
 KEEP_DAYS = 7
 BUDGET_BYTES = 20_000_000
+PIECE_READINGS = 16
+"""Small, so that what befalls an agent befalls it between two pieces of a restored chain as well."""
 
 
 class Dice:
@@ -251,6 +253,7 @@ class Gateway:
             keep_days=KEEP_DAYS,
             mode="platform",
             boot=f"{self.name}-{self.starts}",
+            piece_readings=PIECE_READINGS,
         )
         ports = Ports(
             lines=around.lines(site),

@@ -19,8 +19,16 @@ from agent.adapters.journal import (
     open_or_replace,
     opening,
 )
+from agent.adapters.journal.sums import COLUMNS, sum_of
 from agent.errors import JournalDamaged, JournalFailed
-from agent.service.journal import Standing
+from agent.metering.interval import DAY_MS
+from agent.metering.memory import Order
+from agent.reporting.batch import Batch, Delta
+from agent.reporting.chain import ChainHead
+from agent.reporting.event import Event
+from agent.service.clocking import Stretch
+from agent.service.journal import KeyUse, Retelling, Standing
+from agent.service.statements import Statement
 from simulators.world.disk import Cut, Disk, DiskVfs, Keep, Trouble
 from simulators.world.storage import JOURNAL, WorldConnection, WorldFiles
 from tests.service.bench import Bench
@@ -124,6 +132,8 @@ def spoil(path: Path, sql: str, *values: object) -> None:
     """Change a stored value behind everybody's back."""
     with sqlite3.connect(path, isolation_level=None) as raw:
         raw.execute("UPDATE state SET clean = 0")
+        (row,) = raw.execute(f"SELECT {COLUMNS['state']} FROM state").fetchall()
+        raw.execute("UPDATE state SET sum = ?", (sum_of(row),))
         raw.execute(sql, values)
     raw.close()
 
@@ -281,3 +291,142 @@ def test_where_there_is_no_room_for_the_ballast_the_journal_opens_without(
     place = Place(tmp_path / "j.db", budget_bytes=64_000_000)
     put(open_or_replace(place, 0).journal, 1)
     assert not (tmp_path / "j.db.ballast").exists()
+
+
+# -------------------------------------------------------------------------------------- numbers that judge energy
+
+GUARDED = {
+    "a receipt": (
+        "UPDATE acknowledgements SET jws = CAST(x'00' || substr(jws, 2) AS BLOB)",
+        "acknowledgements",
+    ),
+    "a receipt's number": ("UPDATE acknowledgements SET ack_no = ack_no - 1", "acknowledgements"),
+    "how new the platform's word is": ("UPDATE state SET gen = gen + 4", "state"),
+    "what is acknowledged": ("UPDATE state SET acked_seq = acked_seq + 8", "state"),
+    "where an epoch began": ("UPDATE gates SET opened_milliwh = opened_milliwh + 1024", "gates"),
+    "a doubt": ("UPDATE doubts SET register_milliwh = register_milliwh + 4096", "doubts"),
+    "an order": ("UPDATE orders SET last_kwh = '9999'", "orders"),
+    "where an epoch ended": ("UPDATE epoch_ends SET n = n + 1", "epoch_ends"),
+    "an epoch's change": ("UPDATE epoch_changes SET n_last = n_last + 2", "epoch_changes"),
+    "a statement": ("UPDATE statements SET body = replace(body, '5', '7')", "statements"),
+    "a key": ("UPDATE key_uses SET kid = 'x' || substr(kid, 2)", "key_uses"),
+    "a stretch of the clock": ("UPDATE clock_stretches SET offset_ms = offset_ms + 65536", "clock_stretches"),
+    "a ratio": ("UPDATE bases SET per_count = '10080/1'", "bases"),
+    "a meter's name": ("UPDATE meters SET name = 'reflow-3' WHERE name = 'reflow-1'", "meters"),
+    "what is left to tell": ("UPDATE retelling SET body = replace(body, '1', '3')", "retelling"),
+}
+
+
+def a_journal_with_everything(folder: Path) -> Bench:
+    """A row at least in each table that carries checksums."""
+    bench = Bench(folder)
+    bench.clock.boot = "boot-1"
+    for count in (500_000, 3, 5, 9):
+        bench.read({"reflow-1": count, "wave-1": count})
+    bench.acknowledge(bench.journal.state().head, number=7)
+    bench.read({"reflow-1": 2, "wave-1": 12})
+    journal = bench.journal
+    with journal.transaction():
+        journal.save_order(Order("reflow-1", "exchange", 1, "anna", "12.5", "0", "77", confirmed=False))
+        journal.add_statement(Statement(5, "manual", {"meter": "wave-1", "n": 5}))
+        journal.save_clock_stretches((Stretch("boot-1", "01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, None, 5, "U"),))
+        journal.add_key_use(KeyUse("kid", {"kty": "OKP"}, None))
+        journal.save_retelling(Retelling(1, "cfg", frozenset(), {}))
+    for table in COLUMNS:
+        assert journal._db.execute(f"SELECT 1 FROM {table}"), f"nothing in {table}"
+    return bench
+
+
+@pytest.mark.fault("F53")
+@pytest.mark.parametrize("what", GUARDED)
+def test_rot_in_a_number_that_judges_energy_is_noticed_and_the_journal_replaced(
+    tmp_path: Path, what: str
+) -> None:
+    a_journal_with_everything(tmp_path).journal.close()
+    sql, table = GUARDED[what]
+    with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as raw:
+        raw.execute(sql)
+        assert raw.execute("SELECT changes()").fetchall() != [(0,)]
+    raw.close()
+    place = Place(tmp_path / "journal.db")
+    note_damage(place, JournalDamaged("something it read"))
+    with pytest.raises(JournalDamaged, match=f"a row of {table}"):
+        open_at(place, thoroughly=True)
+    opened = open_here(tmp_path)
+    assert opened.aside is not None
+    assert opened.journal.state().owner is None
+    opened.journal.close()
+
+
+@pytest.mark.fault("F53")
+def test_a_sound_journal_with_everything_in_it_passes_the_thorough_check(tmp_path: Path) -> None:
+    a_journal_with_everything(tmp_path).journal.close()
+    open_at(Place(tmp_path / "journal.db"), thoroughly=True).close()
+
+
+@pytest.mark.fault("F53")
+def test_a_rotten_receipt_is_never_given_out_nor_kept_on_and_the_platform_is_asked(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for turn in range(3):
+        bench.read({"reflow-1": 1_000 + turn})
+        bench.acknowledge(
+            bench.journal.state().head, number=turn + 1, stored_ms=bench.clock.now_ms + turn * DAY_MS
+        )
+    bench.read({"reflow-1": 1_004})
+    journal = bench.journal
+    journal._db.execute("UPDATE acknowledgements SET jws = CAST('receipt 9' AS BLOB) WHERE ack_no = 2")
+    with pytest.raises(JournalDamaged, match="a row of acknowledgements") as found:
+        journal.acknowledgements(after_day=0, limit=9)
+    note_damage(Place(tmp_path / "journal.db"), found.value)
+    journal.close()
+    opened = open_here(tmp_path)
+    receipts = opened.journal.acknowledgements(after_day=0, limit=9)
+    assert [receipt.jws for receipt in receipts] == [b"receipt 1", b"receipt 3"]
+    state = opened.journal.state()
+    assert (state.standing, state.ack_no) == (Standing.ASKING, 3)
+    opened.journal.close()
+
+
+@pytest.mark.fault("F53", "F54", "F75")
+def test_a_platform_put_back_to_before_an_epoch_learns_of_it_from_a_salvaged_journal(tmp_path: Path) -> None:
+    """The batches that told of the reset are acknowledged and purged; its two registers are kept for ever."""
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 500_000, "wave-1": 7})
+    bench.read({"reflow-1": 500_010, "wave-1": 7})
+    said = {meter.id: bench.meter_head(meter.id) for meter in bench.meters}
+    for count in (500_020, 3, 4, 5, 30):
+        bench.read({"reflow-1": count, "wave-1": 7})
+    assert bench.journal.heads()["reflow-1"].epoch == 2
+    head = bench.journal.state().head
+    bench.acknowledge(head, number=1)
+    with bench.journal.transaction():
+        while bench.journal.purge(stored_before_ms=bench.clock.now_ms + DAY_MS):
+            pass
+    bench.read({"reflow-1": 40, "wave-1": 8})
+    note_damage(Place(tmp_path / "journal.db"), JournalDamaged("a row"))
+    bench.journal._db.execute("UPDATE key_uses SET kid = 'rot'")
+    bench.journal._db.execute("UPDATE acknowledgements SET gen = 9")
+    bench.journal.close()
+    opened = open_here(tmp_path)
+    assert opened.aside is not None
+    bench.journal = opened.journal
+    bench.clock.now_ms += 60_000
+    unknown = ChainHead("01ARZ3NDEKTSV4RRFFQ69G5FAV", 9, "x" * 43)
+    bench.acknowledge(unknown, number=50, gen=1, heads=said, session="s")
+    told = [(kind, what) for _, batch in bench.batches() for kind, what in _said_of(batch, "reflow-1")]
+    assert told[0] == ("delta", (500_010 * 10_000, 500_020 * 10_000)), "up to where the epoch ended"
+    assert told[1][0] == "epoch" and told[1][1][0] == 500_020 * 10_000
+    assert told[-1][1][1] == 40 * 10_000
+    booked = sum(what[1] - what[0] for kind, what in told if kind == "delta")
+    assert booked == (10 + 40 - told[1][1][1] // 10_000) * 10_000
+
+
+def _said_of(batch: Batch, meter: str) -> list[tuple[str, tuple[int, int]]]:
+    """Deltas and epoch changes of a meter in the order in which they take effect."""
+    found = []
+    for each in batch.in_effect_order():
+        if isinstance(each, Delta) and each.meter == meter:
+            found.append(("delta", (each.reg_start, each.reg_end)))
+        elif isinstance(each, Event) and each.type == "epoch" and each.body["meter"] == meter:
+            found.append(("epoch", (each.integer("last"), each.integer("first"))))
+    return found

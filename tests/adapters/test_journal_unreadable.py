@@ -21,6 +21,7 @@ from agent.adapters.journal import (
 from agent.adapters.journal.connection import Row, Value
 from agent.adapters.journal.files import FolderFiles
 from agent.adapters.journal.salvage import salvage
+from agent.adapters.journal.sums import add_sums
 from agent.errors import (
     JournalDamaged,
     JournalFailed,
@@ -176,6 +177,9 @@ def test_a_journal_that_does_not_say_where_it_stands_is_damaged(tmp_path: Path) 
     journal = open_journal(tmp_path / "j.db")
     journal._db.execute("PRAGMA ignore_check_constraints=ON")
     journal._db.execute("UPDATE state SET standing = 'lying'")
+    with pytest.raises(JournalDamaged, match="a row of state"):
+        journal.state()
+    add_sums(journal._db)
     with pytest.raises(JournalDamaged, match="standing is 'lying'"):
         journal.state()
     journal._db.execute("DELETE FROM state")
@@ -199,6 +203,7 @@ def test_a_key_that_cannot_be_read_is_no_other_key(tmp_path: Path) -> None:
         journal.add_key_use(use)
     assert journal.key_uses() == [use]
     journal._db.execute("UPDATE key_uses SET jwk = '{\"kty\"'")
+    add_sums(journal._db)
     with pytest.raises(JournalDamaged, match="public key"):
         journal.key_uses()
     journal.close()

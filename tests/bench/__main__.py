@@ -2,8 +2,8 @@
 
     python -m tests.bench [--quick] [--runs N] [--patience SECONDS] [SECTION ...]
 
-Sections: rtu, dead, guard, planner, doctor, memory, adapter, tcp, flash, delivery. Quick: one run a row and a few
-rows, to see that it works.
+Sections: rtu, dead, guard, planner, doctor, memory, adapter, tcp, flash, retell, delivery. Quick: one run a row
+and a few rows, to see that it works.
 """
 
 import argparse

@@ -11,6 +11,7 @@ from tests.bench.adapter import pulled
 from tests.bench.delivery import run_delivery
 from tests.bench.flash import run_flash
 from tests.bench.installation import ENERGY_ONLY, LIVE, Setting
+from tests.bench.retell import run_retell
 from tests.bench.virtual import dead_meters, doctored, guard, planner, polling_memory, two_lines
 from tests.support.programs import Unavailable
 
@@ -206,4 +207,5 @@ SECTIONS: dict[str, Callable[..., None]] = {
     "tcp": run_tcp,
     "delivery": run_delivery,
     "flash": run_flash,
+    "retell": run_retell,
 }

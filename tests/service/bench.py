@@ -17,7 +17,7 @@ from agent.service.clocking import moment_of
 from agent.service.close import Closed, Closer, Cut, Sample
 from agent.service.journal import KeptBatch
 from agent.service.ports import ClockQuality, Signer, Uptime
-from agent.service.restore import Restorer
+from agent.service.restore import PIECE_READINGS, Restorer
 from agent.service.seal import Identity, Sealer
 from agent.service.signing import Signers
 from tests.metering.examples import meter, register
@@ -81,6 +81,7 @@ class Bench:
     dice: Dice = field(default_factory=Dice)
     name: str = "journal.db"
     following: Signer | None = None
+    piece_readings: int = PIECE_READINGS
 
     def __post_init__(self) -> None:
         key = self.path / "key.pem"
@@ -103,7 +104,8 @@ class Bench:
             Identity("org", "gw01", "carbon.example", "0.1.0"), self.signers, self.dice, self.clock
         )
         self.closer = Closer(meters, sealer, MINUTE_MS)
-        self.acknowledger = Acknowledger(Restorer(meters, sealer, MINUTE_MS), keep_days=90)
+        self.restorer = Restorer(meters, sealer, MINUTE_MS, piece_readings=self.piece_readings)
+        self.acknowledger = Acknowledger(self.restorer, keep_days=90)
 
     def read(
         self, counts: dict[str, int], *, serials: dict[str, str] | None = None, times: int = 1

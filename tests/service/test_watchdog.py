@@ -34,6 +34,7 @@ from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Connected, Disconnected, Received, Reply, UplinkEvent, Will
 from agent.service.publish import Publisher
 from agent.service.pulse import Pulse, PulseWatch
+from agent.service.retelling import Reteller
 from agent.service.seal import Identity
 from agent.service.supervise import Stages, run_until
 from simulators.world.network import publish_each
@@ -207,6 +208,7 @@ class Agent:
             boundary,
             dialogue,
             cast(Any, None),
+            Reteller(self.bench.restorer, storage, clock, told=publisher.wake),
             publisher,
             EveryPeriod(),
             storage,

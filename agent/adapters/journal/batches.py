@@ -53,7 +53,7 @@ class BatchTables:
                 before.seq if before else None,
                 before.hash if before else None,
                 batch.sealed_ms,
-                self._last_reading(),
+                self._last_reading() if batch.last_reading is None else batch.last_reading,
                 told + 1,
                 milliwh + batch.energy_milliwh,
                 passed_ms + step_ms,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.names import Names
 from agent.adapters.journal.rows import NOTHING_KNOWN, UNKNOWN_BOOT, integer, integer_or_none, text
+from agent.adapters.journal.sums import COLUMNS, judge, sum_of
 from agent.metering.interval import Moment
 from agent.service.clocking import Stretch
 
@@ -21,6 +22,7 @@ class ClockTables:
             """What rows point to."""
 
     def clock_stretches(self) -> tuple[Stretch, ...]:
+        judge(self._db, "clock_stretches")
         rows = self._db.execute(
             "SELECT b.name, c.chain, c.seq_from, c.seq_to, c.offset_ms, c.sync FROM clock_stretches c"
             " JOIN boots b ON b.id = c.boot ORDER BY c.id"
@@ -40,17 +42,11 @@ class ClockTables:
     def save_clock_stretches(self, stretches: Sequence[Stretch]) -> None:
         self._db.execute("DELETE FROM clock_stretches")
         for each in stretches:
+            boot = self._boot_id(each.boot)
+            values = (boot, each.chain, each.seq_from, each.seq_to, each.offset_ms, each.sync)
             self._db.execute(
-                "INSERT INTO clock_stretches (boot, chain, seq_from, seq_to, offset_ms, sync)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                (
-                    self._boot_id(each.boot),
-                    each.chain,
-                    each.seq_from,
-                    each.seq_to,
-                    each.offset_ms,
-                    each.sync,
-                ),
+                f"INSERT INTO clock_stretches ({COLUMNS['clock_stretches']}, sum) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (*values, sum_of(values)),
             )
 
     def _moment_columns(self, when: Moment | None) -> tuple[int | None, int | None, int | None]:

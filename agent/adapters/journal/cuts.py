@@ -8,6 +8,7 @@ meter by its place; nobody reads a day of one meter often enough to pay for more
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from agent.adapters.journal.connection import Connection, Row
@@ -22,7 +23,8 @@ from agent.service.journal import Reading
 READINGS_MAX = 512
 """So many readings in one row; more are only written when a damaged journal is salvaged."""
 _CHUNK = 64
-_ROW = "SELECT id, at_from, at_to, crc, data FROM cuts"
+ROW = "SELECT id, at_from, at_to, crc, data FROM cuts"
+"""What a boundary's readings are read by."""
 AT_TIME = "SELECT id FROM cuts INDEXED BY cuts_by_time WHERE at_to >= ?1 AND at_from <= ?1 ORDER BY id"
 """The boundaries in which something was read at a time: by the index, which is a twentieth of the table."""
 
@@ -112,27 +114,45 @@ class CutTables:
         """The number of the newest reading, 0 if there is none."""
         return integer(self._db.execute("SELECT coalesce(max(id), 0) FROM cuts")[0][0])
 
-    def readings(self, meter: str, *, after: Head | None) -> list[Reading]:
+    def readings(self, meter: str, *, after: Head | None, limit: int | None = None) -> list[Reading]:
         self._write_readings()
         row = self._names().known_meter(meter)
         if not row:
             return []
         if after is None:
-            return self._readings(meter, self._from(row, 0))
-        found = self._place_of(row, after)
+            return self._readings(meter, islice(self._from(row, 0), limit))
+        found = self._place_of(row, after.at_ms, after.register_milliwh)
         if found is None:
             return []
         id, rest = found
-        return self._readings(meter, [*rest, *self._from(row, id)])
+        return self._readings(meter, islice(chain(rest, self._from(row, id)), limit))
 
-    def _place_of(self, meter: int, head: Head) -> tuple[int, list[Kept]] | None:
+    def _place_of(self, meter: int, at_ms: int, register_milliwh: int) -> tuple[int, list[Kept]] | None:
         """The first boundary with a reading of just this time and register, and the meter's readings from it on."""
-        for (id,) in self._db.execute(AT_TIME, (head.at_ms,)):
-            ((_, kept),) = _cuts(self._db.execute(f"{_ROW} WHERE id = ?", (integer(id),)), meter)
+        for (id,) in self._db.execute(AT_TIME, (at_ms,)):
+            ((_, kept),) = _cuts(self._db.execute(f"{ROW} WHERE id = ?", (integer(id),)), meter)
             for place, each in enumerate(kept):
-                if (each.at_ms, each.register_milliwh) == (head.at_ms, head.register_milliwh):
+                if (each.at_ms, each.register_milliwh) == (at_ms, register_milliwh):
                     return integer(id), kept[place:]
         return None
+
+    def boundaries(self, *, after: int, limit: int) -> list[tuple[int, list[Reading]]]:
+        self._write_readings()
+        names = self._names()
+        rows = self._db.execute(f"{ROW} WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
+        return [(integer(row[0]), readings_in(row, names)) for row in rows]
+
+    def boundary_before(self, meter: str, at_ms: int, register_milliwh: int) -> int:
+        self._write_readings()
+        found = self._place_of(self._names().known_meter(meter), at_ms, register_milliwh)
+        if found is None:
+            return 0
+        rows = self._db.execute("SELECT coalesce(max(id), 0) FROM cuts WHERE id < ?", (found[0],))
+        return integer(rows[0][0])
+
+    def last_reading(self) -> int:
+        self._write_readings()
+        return self._last_reading()
 
     def readings_unacknowledged(self, meter: str) -> tuple[Reading | None, list[Reading]]:
         self._write_readings()
@@ -171,7 +191,7 @@ class CutTables:
 
     def _from(self, meter: int, id: int) -> Iterator[Kept]:
         """The meter's readings of all later boundaries, oldest first."""
-        while rows := self._db.execute(f"{_ROW} WHERE id > ? ORDER BY id LIMIT {_CHUNK}", (id,)):
+        while rows := self._db.execute(f"{ROW} WHERE id > ? ORDER BY id LIMIT {_CHUNK}", (id,)):
             for _, kept in _cuts(rows, meter):
                 yield from kept
             id = integer(rows[-1][0])
@@ -181,7 +201,7 @@ class CutTables:
         if not meter:
             return None
         id += 1
-        while rows := self._db.execute(f"{_ROW} WHERE id < ? ORDER BY id DESC LIMIT {_CHUNK}", (id,)):
+        while rows := self._db.execute(f"{ROW} WHERE id < ? ORDER BY id DESC LIMIT {_CHUNK}", (id,)):
             for _, kept in _cuts(rows, meter):
                 if kept:
                     return kept[-1]
@@ -198,7 +218,7 @@ class CutTables:
     def newest_readings(self, boundaries: int) -> dict[str, tuple[int, int]]:
         """The newest time and register of every meter that was read in the last so many boundaries."""
         self._write_readings()
-        rows = self._db.execute(f"{_ROW} ORDER BY id DESC LIMIT ?", (boundaries,))
+        rows = self._db.execute(f"{ROW} ORDER BY id DESC LIMIT ?", (boundaries,))
         names = self._names()
         return {
             names.meter(kept.meter): (kept.at_ms, kept.register_milliwh)
@@ -214,7 +234,7 @@ class CutTables:
 
     def check_some_readings(self, after: int) -> int | None:
         """Read those of some boundaries behind a number; gives the number to go on behind, None at the end."""
-        rows = self._db.execute(f"{_ROW} WHERE id > ? ORDER BY id LIMIT {_CHUNK}", (after,))
+        rows = self._db.execute(f"{ROW} WHERE id > ? ORDER BY id LIMIT {_CHUNK}", (after,))
         names = self._names()
         for _, cut in _cuts(rows):
             for kept in cut:
@@ -230,7 +250,7 @@ class CutTables:
         """
         self._write_readings()
         names = self._names()
-        rows = self._db.execute(f"{_ROW} WHERE id <= ? AND settled = 0 ORDER BY id", (up_to,))
+        rows = self._db.execute(f"{ROW} WHERE id <= ? AND settled = 0 ORDER BY id", (up_to,))
         later: dict[int, Kept] = {}
         rest: list[tuple[int, list[Kept], bool]] = []
         for id, cut in _cuts(list(reversed(rows))):
@@ -367,6 +387,12 @@ def _cuts(rows: Iterable[Row], meter: int | None = None) -> Iterator[tuple[int, 
         if check_value(data, id, at_from, at_to) != crc:
             raise JournalDamaged(f"the readings up to number {id} in the journal are not what was written")
         yield id, unpacked(data, meter)
+
+
+def readings_in(row: Row, names: Names) -> list[Reading]:
+    """The readings of one boundary, by a row of `ROW`. Raises JournalDamaged where it is not what was written."""
+    ((_, kept),) = _cuts([row])
+    return [_reading(names.meter(each.meter), each, names) for each in kept]
 
 
 def _reading(meter: str, kept: Kept, names: Names) -> Reading:

@@ -15,6 +15,7 @@ from agent.adapters.journal.rows import (
     text,
     text_or_none,
 )
+from agent.adapters.journal.sums import COLUMNS, judge, sum_of
 from agent.metering.interval import Moment
 from agent.metering.ledger import Basis, Point
 from agent.metering.memory import Fingerprint, Memory, Order, Pending
@@ -42,6 +43,7 @@ class GateTables:
             """The columns `boot`, `up_ms` and `err_ms`."""
 
     def memories(self) -> dict[str, Memory]:
+        judge(self._db, "gates")
         rows = self._db.execute(
             "SELECT m.name, g.place, g.profile_hash, g.fingerprint, g.returned_ms, g.proofs, g.serial, g.instead_of,"
             " g.opened_ms, g.opened_milliwh, g.opened_by FROM gates g JOIN meters m ON m.id = g.meter"
@@ -63,25 +65,26 @@ class GateTables:
         }
 
     def save_memory(self, meter: str, memory: Memory) -> None:
+        values = (
+            self._meter(meter),
+            memory.place,
+            memory.profile_hash,
+            None if memory.fingerprint is None else _fingerprint_text(memory.fingerprint),
+            memory.returned_ms,
+            memory.proofs,
+            memory.serial,
+            memory.instead_of,
+            memory.opened_ms,
+            memory.opened_milliwh,
+            memory.opened_by,
+        )
         self._db.execute(
-            "INSERT OR REPLACE INTO gates (meter, place, profile_hash, fingerprint, returned_ms, proofs, serial,"
-            " instead_of, opened_ms, opened_milliwh, opened_by) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._meter(meter),
-                memory.place,
-                memory.profile_hash,
-                None if memory.fingerprint is None else _fingerprint_text(memory.fingerprint),
-                memory.returned_ms,
-                memory.proofs,
-                memory.serial,
-                memory.instead_of,
-                memory.opened_ms,
-                memory.opened_milliwh,
-                memory.opened_by,
-            ),
+            f"INSERT OR REPLACE INTO gates ({COLUMNS['gates']}, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, sum_of(values)),
         )
 
     def doubts(self) -> dict[str, tuple[Pending, ...]]:
+        judge(self._db, "doubts")
         found: defaultdict[str, list[Pending]] = defaultdict(list)
         for row in self._db.execute(
             "SELECT m.name, d.at_ms, d.cut_ms, d.register_milliwh, d.words, d.flags, b.per_count, b.modulus_milliwh,"
@@ -106,22 +109,23 @@ class GateTables:
         self._db.execute("DELETE FROM doubts WHERE meter = ?", (row,))
         for reading in readings:
             point = reading.point
+            values = (
+                row,
+                point.at_ms,
+                point.cut_ms,
+                point.register_milliwh,
+                join_words(reading.words),
+                self._basis_id(point.basis),
+                " ".join(sorted(point.flags)),
+                *self._moment_columns(point.when),
+            )
             self._db.execute(
-                "INSERT INTO doubts (meter, at_ms, cut_ms, register_milliwh, words, basis, flags, boot, up_ms, err_ms)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    row,
-                    point.at_ms,
-                    point.cut_ms,
-                    point.register_milliwh,
-                    join_words(reading.words),
-                    self._basis_id(point.basis),
-                    " ".join(sorted(point.flags)),
-                    *self._moment_columns(point.when),
-                ),
+                f"INSERT INTO doubts ({COLUMNS['doubts']}, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (*values, sum_of(values)),
             )
 
     def orders(self) -> dict[str, Order]:
+        judge(self._db, "orders")
         rows = self._db.execute(
             "SELECT m.name, o.kind, o.noted_ms, o.by_whom, o.last_kwh, o.first_kwh, o.serial, o.confirmed"
             " FROM orders o JOIN meters m ON m.id = o.meter"
@@ -141,19 +145,19 @@ class GateTables:
         }
 
     def save_order(self, order: Order) -> None:
+        values = (
+            self._meter(order.meter),
+            order.kind,
+            order.noted_ms,
+            order.by,
+            order.last_kwh,
+            order.first_kwh,
+            order.serial,
+            int(order.confirmed),
+        )
         self._db.execute(
-            "INSERT OR REPLACE INTO orders (meter, kind, noted_ms, by_whom, last_kwh, first_kwh, serial, confirmed)"
-            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                self._meter(order.meter),
-                order.kind,
-                order.noted_ms,
-                order.by,
-                order.last_kwh,
-                order.first_kwh,
-                order.serial,
-                int(order.confirmed),
-            ),
+            f"INSERT OR REPLACE INTO orders ({COLUMNS['orders']}, sum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, sum_of(values)),
         )
 
     def drop_order(self, meter: str) -> None:

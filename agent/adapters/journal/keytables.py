@@ -3,8 +3,10 @@
 import json
 
 from agent.adapters.journal.connection import Connection, Row, Value
+from agent.adapters.journal.rows import text
+from agent.adapters.journal.sealed import chain_head
+from agent.adapters.journal.sums import judge, sum_of
 from agent.errors import JournalDamaged
-from agent.reporting.chain import ChainHead
 from agent.service.journal import KeyUse
 
 COURIER_SESSIONS = 32
@@ -17,19 +19,20 @@ class KeyTables:
     _db: Connection
 
     def key_uses(self) -> list[KeyUse]:
-        rows = self._db.execute("SELECT kid, jwk, chain, seq, hash FROM key_uses ORDER BY id")
+        rows = judge(self._db, "key_uses", "ORDER BY id")
         return [_key_use(row) for row in rows]
 
     def signing_kid(self) -> str | None:
-        rows = self._db.execute("SELECT kid FROM key_uses ORDER BY id DESC LIMIT 1")
-        return str(rows[0][0]) if rows else None
+        rows = judge(self._db, "key_uses", "ORDER BY id DESC LIMIT 1")
+        return text(rows[0][0]) if rows else None
 
     def add_key_use(self, use: KeyUse) -> None:
         since = use.since
         place: tuple[Value, ...] = (None,) * 3 if since is None else (since.chain, since.seq, since.hash)
+        values = (use.kid, json.dumps(dict(use.jwk), sort_keys=True), *place)
         self._db.execute(
-            "INSERT INTO key_uses (kid, jwk, chain, seq, hash) VALUES (?, ?, ?, ?, ?)",
-            (use.kid, json.dumps(dict(use.jwk), sort_keys=True), *place),
+            "INSERT INTO key_uses (kid, jwk, chain, seq, hash, sum) VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, sum_of(values)),
         )
 
     def add_courier_session(self, session: str, at_ms: int) -> None:
@@ -44,13 +47,7 @@ class KeyTables:
 
 
 def _key_use(row: Row) -> KeyUse:
-    kid, jwk, chain, seq, hash_ = row
-    if not isinstance(kid, str) or not isinstance(jwk, str):
-        raise JournalDamaged("the journal's table of keys holds something else")
-    since = None
-    if isinstance(chain, str) and isinstance(seq, int) and isinstance(hash_, str):
-        since = ChainHead(chain, seq, hash_)
     try:
-        return KeyUse(kid, json.loads(jwk), since)
+        return KeyUse(text(row[0]), json.loads(text(row[1])), chain_head(row[2:]))
     except ValueError as error:
         raise JournalDamaged(f"a public key in the journal cannot be read: {error}") from error

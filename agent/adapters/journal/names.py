@@ -9,6 +9,7 @@ from typing import TypeVar
 
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import basis_of, integer, text
+from agent.adapters.journal.sums import judge, sum_of
 from agent.errors import JournalDamaged
 from agent.metering.ledger import Basis
 
@@ -32,7 +33,7 @@ class Names:
         """The row of a meter, made where it is new."""
         id = self._meter_ids.get(name)
         if id is None:
-            id = self._add("INSERT INTO meters (name) VALUES (?) RETURNING id", name)
+            id = self._add("meters", "INSERT INTO meters (name) VALUES (?) RETURNING id", name)
             self._meter_ids[name] = id
             self._meter_names[id] = name
         return id
@@ -43,6 +44,7 @@ class Names:
         if id is None:
             exact = basis.per_count_milliwh
             id = self._add(
+                "bases",
                 "INSERT INTO bases (per_count, modulus_milliwh, serial) VALUES (?, ?, ?) RETURNING id",
                 f"{exact.numerator}/{exact.denominator}",
                 basis.modulus_milliwh,
@@ -56,7 +58,7 @@ class Names:
         """The row of a start of the machine, made where it is new."""
         id = self._boot_ids.get(name)
         if id is None:
-            id = self._add("INSERT INTO boots (name) VALUES (?) RETURNING id", name)
+            id = self._add("boots", "INSERT INTO boots (name) VALUES (?) RETURNING id", name)
             self._boot_ids[name] = id
             self._boots[id] = name
         return id
@@ -97,8 +99,10 @@ class Names:
                 f"a row of the journal names {id} of {name[1:]}, which is not there"
             ) from error
 
-    def _add(self, sql: str, *values: str | int | None) -> int:
-        return integer(self._db.execute(sql, values)[0][0])
+    def _add(self, table: str, sql: str, *values: str | int | None) -> int:
+        id = integer(self._db.execute(sql, values)[0][0])
+        self._db.execute(f"UPDATE {table} SET sum = ? WHERE id = ?", (sum_of((id, *values)), id))
+        return id
 
     @cached_property
     def _meter_ids(self) -> dict[str, int]:
@@ -106,11 +110,11 @@ class Names:
 
     @cached_property
     def _meter_names(self) -> dict[int, str]:
-        return {integer(row[0]): text(row[1]) for row in self._db.execute("SELECT id, name FROM meters")}
+        return {integer(row[0]): text(row[1]) for row in judge(self._db, "meters")}
 
     @cached_property
     def _bases(self) -> dict[int, Basis]:
-        rows = self._db.execute("SELECT id, per_count, modulus_milliwh, serial FROM bases")
+        rows = judge(self._db, "bases")
         return {integer(row[0]): basis_of(row[1:]) for row in rows}
 
     @cached_property
@@ -127,7 +131,7 @@ class Names:
 
     @cached_property
     def _boots(self) -> dict[int, str]:
-        return {integer(row[0]): text(row[1]) for row in self._db.execute("SELECT id, name FROM boots")}
+        return {integer(row[0]): text(row[1]) for row in judge(self._db, "boots")}
 
     @cached_property
     def _boot_ids(self) -> dict[str, int]:

@@ -26,6 +26,7 @@ from agent.adapters.journal.files import Files, FolderFiles
 from agent.adapters.journal.room import LOG_BYTES, Room, page_bytes
 from agent.adapters.journal.soundness import check, check_all, shape_of
 from agent.adapters.journal.sqlite import SqliteJournal
+from agent.adapters.journal.sums import add_sums
 from agent.errors import ConfigError, Fault, JournalDamaged, JournalDoubtful, JournalFull, JournalUnusable
 
 _PRAGMAS = (
@@ -43,6 +44,8 @@ _PAGE_BYTES = 1024
 """Of a new journal. Small pages, because a boundary changes little on each page it touches, and writes all of them: of
 4096 bytes a day came to more than twice as much (decision 0021). One of a former version keeps the size it has."""
 FOLDER = FolderFiles()
+_WITH_SUMS = 8
+"""Since this version rows carry checksums, which no SQL can make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,10 +180,12 @@ def _migrate(connection: Connection, path: Path) -> None:
         raise ConfigError([Fault(str(path), None, "journal", reason, remedy)])
     if shape_of(connection) != _shape_at(present):
         raise JournalDamaged(f"{path}: its tables are not those of schema {present}, which it says it has")
-    for version in range(present + 1, newest + 1):
+    for version in (number for number in versions if number > present):
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.script(versions[version])
+            if version == _WITH_SUMS:
+                add_sums(connection)
             connection.execute(f"PRAGMA user_version={version}")
             connection.execute("COMMIT")
         except BaseException:

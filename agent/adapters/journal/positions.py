@@ -10,6 +10,7 @@ from agent.adapters.journal.cuts import Unwritten
 from agent.adapters.journal.names import Names
 from agent.adapters.journal.packing import Packer, Unpacker, check_value
 from agent.adapters.journal.rows import blob, integer, moment_of
+from agent.adapters.journal.sums import sum_of
 from agent.errors import JournalDamaged
 from agent.metering.interval import Moment
 from agent.metering.ledger import Head, Run
@@ -58,13 +59,23 @@ class PositionTables:
             return
         former = self._heads().get(head.meter)
         if former is not None and former.epoch < head.epoch:
+            values = (unwritten.names.meter_id(head.meter), former.epoch, former.n)
             self._db.execute(
-                "INSERT OR REPLACE INTO epoch_ends (meter, epoch, n) VALUES (?, ?, ?)",
-                (unwritten.names.meter_id(head.meter), former.epoch, former.n),
+                "INSERT OR REPLACE INTO epoch_ends (meter, epoch, n, sum) VALUES (?, ?, ?, ?)",
+                (*values, sum_of(values)),
             )
         assert unwritten.heads is not None
         unwritten.heads[head.meter] = head
         unwritten.heads_changed = True
+
+    def drop_head(self, meter: str) -> None:
+        unwritten = self._unwritten
+        if unwritten is None:
+            with self.transaction():
+                self.drop_head(meter)
+            return
+        if self._heads().pop(meter, None) is not None:
+            unwritten.heads_changed = True
 
     def _heads(self) -> dict[str, Head]:
         """As they are in the file, and in a transaction as they will be."""

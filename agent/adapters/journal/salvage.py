@@ -6,19 +6,27 @@ value that was not checked. The batches themselves stay in the damaged file, whi
 unknown must not be continued. The new journal asks the platform where it stands, and tells the salvaged points in a
 new chain from there (wire format, section 6, "When the edge restores").
 
+Of what the platform has acknowledged only the turning points are kept on: the last and first register of every epoch,
+from the readings, whose rows carry checksums. A platform that was put back to before one of them needs it.
+
 Of the damaged file each row is asked for alone where a range of them cannot be read.
 """
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from agent.adapters.journal.batches import ACKNOWLEDGED
 from agent.adapters.journal.connection import Connection, Row
+from agent.adapters.journal.cuts import ROW, readings_in
+from agent.adapters.journal.names import Names
+from agent.adapters.journal.retoldtable import retelling_in
 from agent.adapters.journal.rows import blob, integer, text, text_or_none
 from agent.adapters.journal.sealed import batch_in, batch_of, descriptor_in, descriptor_of
 from agent.adapters.journal.sqlite import SqliteJournal
+from agent.adapters.journal.sums import COLUMNS, sum_of
 from agent.errors import JournalDamaged, JournalFailed, MeteringError
 from agent.metering.ledger import Basis, Head, Point
 from agent.reporting.batch import Batch, Delta
@@ -28,6 +36,12 @@ from agent.reporting.utc import ms_of_text
 from agent.service.journal import KeptBatch, Reading, Standing, State
 
 _RANGE = 256
+_PAGE = 64
+_TOLD = (
+    "SELECT last_reading FROM batches WHERE superseded = 0"
+    f" AND ordinal <= {ACKNOWLEDGED} ORDER BY ordinal DESC LIMIT 1"
+)
+"""The newest reading that the platform has acknowledged."""
 _FLAGS = frozenset({"comm", "clock", "quant", "rate", "coarse", "sub"})
 """Flags of a reading; the others are of the ledger, which gives them again."""
 
@@ -123,10 +137,14 @@ class _Salvage:
         self._ask("PRAGMA locking_mode=EXCLUSIVE")
         with self._journal.transaction():
             self._keep_what_the_platform_said()
+        self._keep_turning_points(0, self._number(_TOLD) or 0)
         for portion in self._portions():
             with self._journal.transaction():
                 for kept in portion:
                     self._write_down(batch_of(kept))
+        left_to_tell = self._left_to_tell()
+        if left_to_tell is not None:
+            self._keep_turning_points(left_to_tell, self._number("SELECT max(id) FROM cuts") or 0)
         with self._journal.transaction():
             for head in self._heads.values():
                 self._journal.save_head(head)
@@ -159,6 +177,7 @@ class _Salvage:
                     kept
                     for row in self._rows(table, first, min(first + _RANGE - 1, newest))
                     for kept in self._whole(row)
+                    if not kept.superseded  # a later chain tells the same, and the order has to be that of nature
                 ]
                 self._salvaged.batches += len(portion)
                 if portion:
@@ -212,29 +231,70 @@ class _Salvage:
 
     def _keep_what_the_platform_said(self) -> None:
         """Receipts, refused chains, whose journal it was, and how new an acknowledgement has to be."""
-        journal, gen, ack_no = self._journal, 0, 0
-        for row in self._ask("SELECT jws, gen, ack_no, stored_ms FROM acknowledgements ORDER BY day") or []:
+        journal, gen, ack_no, owner, site = self._journal, 0, 0, None, None
+        for row in self._sound("acknowledgements"):
             try:
-                jws, of_gen, number, stored_ms = (
-                    blob(row[0]),
-                    integer(row[1]),
-                    integer(row[2]),
-                    integer(row[3]),
-                )
+                jws, order, stored_ms = blob(row[4]), (integer(row[1]), integer(row[2])), integer(row[3])
             except JournalDamaged:
                 continue
-            journal.keep_acknowledgement(jws, of_gen, number, stored_ms)
-            gen, ack_no = max((gen, ack_no), (of_gen, number))
+            journal.keep_acknowledgement(jws, *order, stored_ms)
+            gen, ack_no = max((gen, ack_no), order)
         for row in self._ask("SELECT chain FROM refused_chains") or []:
             if isinstance(row[0], str):
                 journal.refuse_chain(row[0])
-        owner, site = None, None
-        for row in self._ask("SELECT owner, site_sha256 FROM state") or []:
+        for row in self._sound("state"):
             try:
-                owner, site = text_or_none(row[0]), text_or_none(row[1])
+                gen, ack_no = max((gen, ack_no), (integer(row[4]), integer(row[5])))
+                site, owner = text_or_none(row[10]), text_or_none(row[12])
             except JournalDamaged:
                 continue
         journal.save_state(State(gen=gen, ack_no=ack_no, owner=owner, site_sha256=site))
+
+    def _sound(self, table: str) -> list[Row]:
+        """The rows of a table that are what was written; all of them in a version that kept no checksums."""
+        columns = COLUMNS[table]
+        rows = self._ask(f"SELECT {columns}, sum FROM {table}")
+        if rows is None:
+            return self._ask(f"SELECT {columns} FROM {table}") or []
+        return [row[:-1] for row in rows if sum_of(row[:-1]) == row[-1]]
+
+    def _left_to_tell(self) -> int | None:
+        """Up to where a restored chain had told when the journal broke; None where it was not at it."""
+        for row in self._sound("retelling"):
+            with suppress(JournalDamaged):
+                return retelling_in(text(row[1])).told
+        return None
+
+    def _keep_turning_points(self, after: int, up_to: int) -> None:
+        """The last and first register of every epoch among readings that no batch tells any more, or tells yet.
+
+        A platform that was restored from a backup may stand before such a point. Without it the register would seem to
+        have run on, and what it counted before its reset would be lost without a word.
+        """
+        names = Names(self._old)
+        before: dict[str, Reading] = {}
+        while rows := self._ask(f"{ROW} WHERE id > ? AND id <= ? ORDER BY id LIMIT {_PAGE}", (after, up_to)):
+            with self._journal.transaction():
+                for row in rows:
+                    for reading in self._readings(row, names):
+                        self._keep_if_it_turns(before.pop(reading.point.meter, None), reading)
+                        before[reading.point.meter] = reading
+            after = integer(rows[-1][0])
+
+    def _readings(self, row: Row, names: Names) -> list[Reading]:
+        try:
+            return readings_in(row, names)
+        except JournalDamaged:
+            return []
+
+    def _keep_if_it_turns(self, before: Reading | None, reading: Reading) -> None:
+        if reading.point.opens is None:
+            return
+        is_kept = before is None or before.point.opens is not None
+        for each in (reading,) if is_kept else (before, reading):
+            if each is not None and self._described(each.cfg) is not None:
+                self._journal.add_reading(each)
+                self._salvaged.points += 1
 
     # -- writing it down again
 

@@ -11,6 +11,7 @@ from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import integer, text
 from agent.adapters.journal.sealed import WITH_TEXT, batch_in, batch_of, descriptor_of
 from agent.adapters.journal.sqlite import SqliteJournal
+from agent.adapters.journal.sums import COLUMNS, judge
 from agent.errors import JournalDamaged
 from agent.service.journal import KeptBatch
 
@@ -44,6 +45,8 @@ def check(connection: Connection, journal: SqliteJournal) -> None:
     answer = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
     if answer != ["ok"]:
         raise JournalDamaged(f"the journal fails its check: {'; '.join(map(str, answer))}")
+    for table in COLUMNS:
+        judge(connection, table)
     journal.latest_descriptor()
     _check_chain(connection, journal)
     _check_heads(connection, journal)
@@ -121,9 +124,10 @@ def _check_chain(connection: Connection, journal: SqliteJournal) -> None:
 def _check_heads(connection: Connection, journal: SqliteJournal) -> None:
     """A position is the newest reading and ends the newest delta; one that the platform gave is neither yet."""
     heads = {id: head for id, head in journal.heads().items() if not head.restored}
-    if not heads and connection.execute("SELECT 1 FROM cuts LIMIT 1"):
+    is_behind = journal.retelling() is not None  # positions are where a restored chain has told
+    if not heads and not is_behind and connection.execute("SELECT 1 FROM cuts LIMIT 1"):
         raise JournalDamaged("there are readings, and no meter has a position")
-    for meter, newest in journal.newest_readings(_NEWEST).items():
+    for meter, newest in ({} if is_behind else journal.newest_readings(_NEWEST)).items():
         head = heads.get(meter)
         if head is not None and (head.at_ms, head.register_milliwh) != newest:
             raise JournalDamaged(f"the position of {meter} is not its newest reading")

@@ -14,6 +14,7 @@ from agent.adapters.journal.gatetables import GateTables
 from agent.adapters.journal.keytables import KeyTables
 from agent.adapters.journal.names import Names
 from agent.adapters.journal.positions import PositionTables, ReadPositions
+from agent.adapters.journal.retoldtable import RetoldTable
 from agent.adapters.journal.room import Room, RoomTables
 from agent.adapters.journal.rows import blob as _bytes
 from agent.adapters.journal.rows import integer as _int
@@ -21,6 +22,7 @@ from agent.adapters.journal.rows import text as _text
 from agent.adapters.journal.rows import text_or_none as _text_or_none
 from agent.adapters.journal.sealed import chain_head, descriptor_in
 from agent.adapters.journal.statementtables import StatementTables
+from agent.adapters.journal.sums import COLUMNS, judge, sum_of
 from agent.errors import JournalDamaged, JournalFull
 from agent.metering.interval import DAY_MS
 from agent.metering.ledger import Basis
@@ -31,6 +33,7 @@ class SqliteJournal(
     BatchTables,
     CutTables,
     PositionTables,
+    RetoldTable,
     GateTables,
     KeyTables,
     ClockTables,
@@ -94,10 +97,7 @@ class SqliteJournal(
     # -- where the journal stands
 
     def state(self) -> State:
-        found = self._db.execute(
-            "SELECT chain, seq, hash, standing, gen, ack_no, acked_chain, acked_seq, acked_hash, acked_at_ms,"
-            " site_sha256, clean, owner FROM state"
-        )
+        found = judge(self._db, "state")
         if not found:
             raise JournalDamaged("the journal does not say where it stands")
         row = found[0]
@@ -117,24 +117,24 @@ class SqliteJournal(
 
     def save_state(self, state: State) -> None:
         acked = state.acked
+        values = (
+            state.chain,
+            state.seq,
+            state.hash,
+            state.standing.value,
+            state.gen,
+            state.ack_no,
+            acked.chain if acked else None,
+            acked.seq if acked else None,
+            acked.hash if acked else None,
+            state.acked_at_ms,
+            state.site_sha256,
+            int(state.clean),
+            state.owner,
+        )
         self._db.execute(
-            "UPDATE state SET chain=?, seq=?, hash=?, standing=?, gen=?, ack_no=?, acked_chain=?, acked_seq=?,"
-            " acked_hash=?, acked_at_ms=?, site_sha256=?, clean=?, owner=?",
-            (
-                state.chain,
-                state.seq,
-                state.hash,
-                state.standing.value,
-                state.gen,
-                state.ack_no,
-                acked.chain if acked else None,
-                acked.seq if acked else None,
-                acked.hash if acked else None,
-                state.acked_at_ms,
-                state.site_sha256,
-                int(state.clean),
-                state.owner,
-            ),
+            f"UPDATE state SET ({COLUMNS['state']}, sum) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            (*values, sum_of(values)),
         )
 
     # -- what rows point to
@@ -170,10 +170,7 @@ class SqliteJournal(
     # -- what the platform said
 
     def acknowledgements(self, *, after_day: int, limit: int) -> list[KeptAcknowledgement]:
-        rows = self._db.execute(
-            "SELECT day, gen, ack_no, stored_ms, jws FROM acknowledgements WHERE day > ? ORDER BY day LIMIT ?",
-            (after_day, limit),
-        )
+        rows = judge(self._db, "acknowledgements", "WHERE day > ? ORDER BY day LIMIT ?", (after_day, limit))
         return [
             KeptAcknowledgement(_int(row[0]), _int(row[1]), _int(row[2]), _int(row[3]), _bytes(row[4]))
             for row in rows
@@ -186,9 +183,10 @@ class SqliteJournal(
         return frozenset(_text(row[0]) for row in self._db.execute("SELECT chain FROM refused_chains"))
 
     def keep_acknowledgement(self, jws: bytes, gen: int, ack_no: int, stored_ms: int) -> None:
+        values = (stored_ms // DAY_MS, gen, ack_no, stored_ms, jws)
         self._db.execute(
-            "INSERT OR REPLACE INTO acknowledgements VALUES (?, ?, ?, ?, ?)",
-            (stored_ms // DAY_MS, gen, ack_no, stored_ms, jws),
+            f"INSERT OR REPLACE INTO acknowledgements ({COLUMNS['acknowledgements']}, sum) VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, sum_of(values)),
         )
 
 

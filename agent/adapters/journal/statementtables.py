@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import integer, text
+from agent.adapters.journal.sums import COLUMNS, judge, sum_of
 from agent.errors import JournalDamaged
 from agent.reporting.chain import ChainHead
 from agent.reporting.event import CLOSED_MAX, Event
@@ -23,6 +24,7 @@ class StatementTables:
             """The row of a meter, 0 if it was never read."""
 
     def statements(self) -> list[Statement]:
+        judge(self._db, "statements")
         rows = self._db.execute(
             "SELECT s.id, s.noted_ms, s.type, s.body, b.chain, b.seq FROM statements s"
             " LEFT JOIN batches b ON b.chain = s.chain AND b.seq = s.seq AND b.superseded = 0 ORDER BY s.id"
@@ -39,9 +41,10 @@ class StatementTables:
         ]
 
     def add_statement(self, statement: Statement) -> int:
+        values = (statement.noted_ms, statement.type, json.dumps(dict(statement.body), ensure_ascii=False))
         self._db.execute(
-            "INSERT INTO statements (noted_ms, type, body) VALUES (?, ?, ?)",
-            (statement.noted_ms, statement.type, json.dumps(dict(statement.body), ensure_ascii=False)),
+            "INSERT INTO statements (noted_ms, type, body, sum) VALUES (?, ?, ?, ?)",
+            (*values, sum_of(values)),
         )
         return integer(self._db.execute("SELECT max(id) FROM statements")[0][0])
 
@@ -55,15 +58,16 @@ class StatementTables:
         meter, ended = event.text("meter"), event.integer("epoch_from")
         body = {name: value for name, value in event.body.items() if name != "meter"}
         row = self._known_meter(meter)
+        values = (
+            row,
+            event.integer("epoch_to"),
+            event.at_ms,
+            self.epoch_end(meter, ended) or 0,
+            json.dumps(body, ensure_ascii=False),
+        )
         self._db.execute(
-            "INSERT OR REPLACE INTO epoch_changes (meter, epoch_to, at_ms, n_last, body) VALUES (?, ?, ?, ?, ?)",
-            (
-                row,
-                event.integer("epoch_to"),
-                event.at_ms,
-                self.epoch_end(meter, ended) or 0,
-                json.dumps(body, ensure_ascii=False),
-            ),
+            f"INSERT OR REPLACE INTO epoch_changes ({COLUMNS['epoch_changes']}, sum) VALUES (?, ?, ?, ?, ?, ?)",
+            (*values, sum_of(values)),
         )
         self._db.execute(
             "DELETE FROM epoch_changes WHERE meter = ?1 AND epoch_to NOT IN"
@@ -72,20 +76,19 @@ class StatementTables:
         )
 
     def epochs_noted(self, meter: str) -> list[tuple[Event, int]]:
-        rows = self._db.execute(
-            "SELECT at_ms, n_last, body FROM epoch_changes WHERE meter = ? ORDER BY epoch_to",
-            (self._known_meter(meter),),
+        rows = judge(
+            self._db, "epoch_changes", "WHERE meter = ? ORDER BY epoch_to", (self._known_meter(meter),)
         )
         return [
-            (Event("epoch", integer(row[0]), {"meter": meter, **_body(text(row[2]))}), integer(row[1]))
+            (Event("epoch", integer(row[2]), {"meter": meter, **_body(text(row[4]))}), integer(row[3]))
             for row in rows
         ]
 
     def epoch_end(self, meter: str, epoch: int) -> int | None:
-        rows = self._db.execute(
-            "SELECT n FROM epoch_ends WHERE meter = ? AND epoch = ?", (self._known_meter(meter), epoch)
+        rows = judge(
+            self._db, "epoch_ends", "WHERE meter = ? AND epoch = ?", (self._known_meter(meter), epoch)
         )
-        return integer(rows[0][0]) if rows else None
+        return integer(rows[0][2]) if rows else None
 
 
 def _body(value: str) -> dict[str, object]:

@@ -1,0 +1,68 @@
+"""The checksum of a row, for the tables whose values SQLite alone would believe.
+
+SQLite's check sees the shape of its pages, not what stands in them, and a number that judges energy has no second copy
+that would contradict it: where the gates saw an epoch end, what a person stated, how new an acknowledgement has to be.
+So each row carries the CRC-32 of its values, and whoever reads it judges it first (fault F53). Against rot, not against
+a person who writes to the file: those are held by signatures.
+"""
+
+import zlib
+from collections.abc import Sequence
+
+from agent.adapters.journal.connection import Connection, Row, Value
+from agent.errors import JournalDamaged
+
+COLUMNS = {
+    "state": (
+        "chain, seq, hash, standing, gen, ack_no, acked_chain, acked_seq, acked_hash, acked_at_ms, site_sha256,"
+        " clean, owner"
+    ),
+    "meters": "id, name",
+    "boots": "id, name",
+    "bases": "id, per_count, modulus_milliwh, serial",
+    "gates": (
+        "meter, place, profile_hash, fingerprint, returned_ms, proofs, serial, instead_of, opened_ms,"
+        " opened_milliwh, opened_by"
+    ),
+    "doubts": "meter, at_ms, cut_ms, register_milliwh, words, basis, flags, boot, up_ms, err_ms",
+    "orders": "meter, kind, noted_ms, by_whom, last_kwh, first_kwh, serial, confirmed",
+    "epoch_ends": "meter, epoch, n",
+    "epoch_changes": "meter, epoch_to, at_ms, n_last, body",
+    "statements": "noted_ms, type, body",
+    "key_uses": "kid, jwk, chain, seq, hash",
+    "clock_stretches": "boot, chain, seq_from, seq_to, offset_ms, sync",
+    "retelling": "id, body",
+    "acknowledgements": "day, gen, ack_no, stored_ms, jws",
+}
+"""What a row's checksum covers, in this order. A statement's batch is left out: it is found by, not stated."""
+
+_KEYS = {"epoch_ends": "meter, epoch", "epoch_changes": "meter, epoch_to"}
+"""Of the tables without row numbers."""
+
+
+def sum_of(values: Sequence[Value]) -> int:
+    """CRC-32 of a row's values in the order of `COLUMNS`: any change of up to 32 neighbouring bits is noticed."""
+    return zlib.crc32(repr(tuple(values)).encode())
+
+
+def judge(db: Connection, table: str, where: str = "", parameters: Sequence[Value] = ()) -> list[Row]:
+    """The rows of a table with the columns of `COLUMNS`, each what was written. Raises JournalDamaged.
+
+    `where` begins after the table's name.
+    """
+    rows = db.execute(f"SELECT {COLUMNS[table]}, sum FROM {table} {where}", parameters)
+    for row in rows:
+        if sum_of(row[:-1]) != row[-1]:
+            raise JournalDamaged(f"a row of {table} in the journal is not what was written")
+    return [row[:-1] for row in rows]
+
+
+def add_sums(db: Connection) -> None:
+    """Give every row its checksum, once, where a journal comes from a version without them."""
+    for table, columns in COLUMNS.items():
+        key = _KEYS.get(table, "rowid")
+        names = key.split(", ")
+        where = " AND ".join(f"{name} = ?" for name in names)
+        for row in db.execute(f"SELECT {columns}, {key} FROM {table}"):
+            values, keys = row[: -len(names)], row[-len(names) :]
+            db.execute(f"UPDATE {table} SET sum = ? WHERE {where}", (sum_of(values), *keys))

@@ -1,0 +1,45 @@
+"""Telling a platform that has lost everything what it lost: one piece after the other, so that nobody waits for it.
+
+`restore` opens the chain and tells the first piece; what is left stands in the journal. This stage tells the rest, also
+after a restart. Between two pieces the journal's thread is free for whatever else waits.
+"""
+
+import logging
+from collections.abc import Callable
+
+from agent.errors import JournalFull
+from agent.service.journal import Storage
+from agent.service.logline import pairs
+from agent.service.ports import Clock
+from agent.service.pulse import TURN_S_MAX
+from agent.service.restore import Restorer
+
+log = logging.getLogger(__name__)
+
+
+class Reteller:
+    """Goes on with a restored chain until all of it is told."""
+
+    def __init__(
+        self, restorer: Restorer, storage: Storage, clock: Clock, *, told: Callable[[], None]
+    ) -> None:
+        """`told` is called after every piece: there is something to send."""
+        self._restorer = restorer
+        self._storage = storage
+        self._clock = clock
+        self._told = told
+
+    async def run(self) -> None:
+        """Tell for ever; begins with what the last run left."""
+        while True:
+            if await self._tell_piece():
+                self._told()
+            else:
+                await self._clock.sleep(TURN_S_MAX)
+
+    async def _tell_piece(self) -> bool:
+        try:
+            return await self._storage.run(self._restorer.go_on)
+        except JournalFull as error:
+            log.debug("no room to tell on what the platform lost", extra=pairs("M1312", reason=error))
+            return False
