@@ -131,6 +131,8 @@ def _is_torn(register: Register, rise_milliwh: int, step_milliwh: Fraction | int
 def is_nearer_to(other: Head, register_milliwh: int, at: Timed, own: Head, bound: Bound) -> bool:
     """Whether a reading that is nobody's proof goes on from another meter's position instead of its own.
 
+    Also beyond the other register's rollover, where the modulus and what its circuit can use are known.
+
     Args:
         other: the other meter's position.
         register_milliwh: the reading as the other meter's scale would have it.
@@ -138,9 +140,11 @@ def is_nearer_to(other: Head, register_milliwh: int, at: Timed, own: Head, bound
         own: the position of the meter it was read for.
         bound: of the other meter's circuit; where it is unknown, the register has to be very much nearer.
     """
-    rise = register_milliwh - other.register_milliwh
-    if rise < 0:
-        return False
-    if bound(other, at) is not None:
-        return not _exceeds(rise, other, at, bound)
-    return rise * _ALIKE <= abs(register_milliwh - own.register_milliwh)
+    rise, most, modulus = (
+        register_milliwh - other.register_milliwh,
+        bound(other, at),
+        other.basis.modulus_milliwh,
+    )
+    if most is not None:
+        return 0 <= rise <= most or (modulus is not None and 0 <= rise + modulus <= most)
+    return rise >= 0 and rise * _ALIKE <= abs(register_milliwh - own.register_milliwh)

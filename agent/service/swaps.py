@@ -1,4 +1,4 @@
-"""Two meters that were exchanged on the bus and cannot say who they are: each shows the register of the other.
+"""Two meters that were exchanged on the bus and have not said since who they are: each shows the register of the other.
 
 Booking either would give its energy to the wrong step, so both are held until that ends or a person says what is so.
 Looked for by `deciding` among the meters that were read for one cut, once each has been judged by itself.
@@ -30,25 +30,36 @@ def swapped(
         heads: the ledger's positions before the cut.
         memories: what was remembered before the cut.
     """
-    samples = {id: sample_of(decision) for id, decision in decisions.items()}
-    nameless = {
-        id: sample
-        for id, sample in samples.items()
-        if sample.serial is None
-        and id in heads
-        and not _is_wired_anew(meters[id], heads[id], memories.get(id, Memory()))
+    at_its_place = {
+        id: sample_of(decision)
+        for id, decision in decisions.items()
+        if id in heads and not _is_wired_anew(meters[id], heads[id], memories.get(id, Memory()))
     }
-    for id, sample in nameless.items():
-        decision = decisions[id]
-        if not isinstance(decision, Refusal) or decision.kind != "held":
+    for id, sample in at_its_place.items():
+        if not _fell(decisions[id]):
             continue
-        for other, its_sample in nameless.items():
+        for other, its_sample in at_its_place.items():
             if (
                 other != id
+                and not _has_said_who_it_is(decisions[other], its_sample)
                 and _shows(meters[id], sample, heads[id], meters[other], heads[other])
                 and _shows(meters[other], its_sample, heads[other], meters[id], heads[id])
             ):
                 yield id, other
+
+
+def _fell(decision: Decision) -> bool:
+    return isinstance(decision, Refusal) and decision.kind == "held"
+
+
+def _has_said_who_it_is(decision: Decision, sample: Sample) -> bool:
+    """Whether a serial number proves that a reading is this meter's.
+
+    A meter that rose oddly has said it again for this cut. That of one whose reading is refused may be ten minutes old:
+    it is asked for before the next reading.
+    """
+    is_old = isinstance(decision, Refusal) and decision.kind != "identity"
+    return sample.serial is not None and not is_old
 
 
 def _is_wired_anew(meter: Meter, head: Head, memory: Memory) -> bool:

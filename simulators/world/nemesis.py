@@ -84,10 +84,3 @@ KINDS: dict[str, Play] = {
     "wrong-first": bus_plays.wrong_first,
 }
 """Every kind of fault, by the name under which a plan has it."""
-
-OPEN: dict[str, str] = {
-    "swapped": "seed 4003 of one hour: where one of the two rises, three readings confirm it and it is booked",
-}
-"""Kinds that break a promise today; they are drawn only when asked for until the agent is mended."""
-
-SETTLED = frozenset(KINDS) - frozenset(OPEN)

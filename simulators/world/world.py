@@ -259,7 +259,7 @@ def run_seed(
     With a scenario its faults are forced, and it has its own length. Without `to_the_end` the first broken promise
     is enough.
     """
-    allowed = kinds if kinds is not None else nemesis.SETTLED
+    allowed = kinds if kinds is not None else frozenset(nemesis.KINDS)
     if scenario is None:
         plan = draw(seed, allowed, faults_s)
     else:

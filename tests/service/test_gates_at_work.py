@@ -463,6 +463,35 @@ def test_two_nameless_meters_exchanged_on_the_bus_are_told_by_their_registers(
     assert epochs(bench) == []
 
 
+@pytest.mark.fault("F19", "F35")
+def test_a_serial_number_that_was_read_before_the_exchange_proves_nothing_for_a_register_that_fell(
+    tmp_path: Path,
+) -> None:
+    """World seed 4003: one meter's number was ten minutes old, the other has none to give, and the rise was booked."""
+    reflow, wave = (replace(each, serial=None) for each in two_meters())
+    bench = Bench(tmp_path, (reflow, wave))
+    bench.read({"reflow-1": 500_000, "wave-1": 1000}, serials={"reflow-1": "100"})
+    closed = bench.read({"reflow-1": 1001, "wave-1": 500_001}, serials={"reflow-1": "100"}, times=3)
+    assert "wave-1" in closed.held["reflow-1"] and "reflow-1" in closed.held["wave-1"]
+    assert bench.deltas("wave-1") == []
+
+
+@pytest.mark.fault("F15", "F19")
+def test_two_nameless_meters_exchanged_while_one_passes_its_modulus_are_told_by_their_registers(
+    tmp_path: Path,
+) -> None:
+    """World seed 4029: the other register had just begun again at zero, and was taken for a reset."""
+    pair = tuple(replace(each, serial=None) for each in two_meters())
+    bench = Bench(tmp_path, (pair[0], pair[1]))
+    bench.read({"reflow-1": 999_999, "wave-1": 500_000})
+    for turn in range(4):
+        closed = bench.read({"reflow-1": 500_001 + turn, "wave-1": 1 + turn}, times=3)
+        assert "wave-1" in closed.held["reflow-1"] and "reflow-1" in closed.held["wave-1"]
+    bench.read({"reflow-1": 6, "wave-1": 500_010})
+    assert bench.deltas("reflow-1") == [70_000] and bench.deltas("wave-1") == [100_000]
+    assert epochs(bench) == []
+
+
 @pytest.mark.fault("F18")
 def test_a_serial_number_that_differs_from_the_site_files_is_refused_and_said(bench: Bench) -> None:
     read(bench, 1000, serial="100")

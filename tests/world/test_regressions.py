@@ -40,6 +40,16 @@ ONCE_BROKEN = {
         2,
         "wakes-wrong.1,unplugged.2,clock-unset.2,exchange.3",
     ),
+    "addresses were exchanged, a serial number that was ten minutes old hid it, and the rise was booked": (
+        4003,
+        1,
+        "swapped.1",
+    ),
+    "addresses were exchanged while one of the two registers passed its modulus": (
+        4029,
+        1,
+        "swapped.1,swapped.2",
+    ),
 }
 
 
