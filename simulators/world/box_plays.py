@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from agent.metering.interval import DAY_MS
 from simulators.world.disk import Cut, Keep, Trouble
+from simulators.world.plays import has_settled
 from simulators.world.storage import JOURNAL
 
 if TYPE_CHECKING:
@@ -46,26 +47,10 @@ async def suspended(world: "World", chance: random.Random, for_s: int) -> None:
     """F44: the machine sleeps, for minutes or more than a week, while the factory and the platform go on."""
     world.broker.disconnect_all("the machine slept")
     slept_ms = chance.choice((90_000, 3_600_000, 9 * 86_400_000))
-    if slept_ms > DAY_MS and not _has_settled(world):
+    if slept_ms > DAY_MS and not has_settled(world):
         slept_ms = 3_600_000
     world.time.slept_ms += slept_ms
     world.tell(f"the machine slept for {slept_ms} ms")
-
-
-def _has_settled(world: "World") -> bool:
-    """Whether the ledger knows of every register that was set back.
-
-    In a week such a register passes the one it had before, and then nobody can tell that it ever fell.
-    """
-    journal = world.gateway.journal
-    if journal is None or world.gateway.disk.dead:
-        return False
-    heads = journal.heads()
-    return all(
-        device.raw() * heads[id_].basis.per_count_milliwh >= heads[id_].register_milliwh
-        for id_, device in world.devices.items()
-        if id_ in heads
-    )
 
 
 async def killed(world: "World", chance: random.Random, for_s: int) -> None:

@@ -2,12 +2,12 @@
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from agent.metering.doubt import JITTER_STEPS
 from simulators.meters.faults import Fault, Kind
-from simulators.world.plays import Play
+from simulators.world.plays import Play, has_settled
 from simulators.world.site import FED_BY_CIRCUIT
 from simulators.world.truth import Device
 
@@ -79,16 +79,33 @@ async def loose_plug(world: "World", line: str) -> None:
 async def addresses_swapped(world: "World", chance: random.Random, for_s: int) -> None:
     """F19, F30: somebody who changed the settings of two meters gave each the other's address, and sees it later."""
     one, other = (world.devices[id_] for id_ in SWAPPED)
-    if one.unit != one.meter.address or one.faults or other.faults:
+    journal = world.gateway.journal
+    if one.unit != one.meter.address or one.faults or other.faults or journal is None:
+        return
+    if not journal.heads().keys() >= set(SWAPPED) or not has_settled(world):
         return
     one.unit, other.unit = other.unit, one.unit
     world.rewire()
     world.tell(f"{' and '.join(SWAPPED)} have one another's address")
     await asyncio.sleep(max(300, for_s))
-    for id_ in SWAPPED:  # also of the meter that came in the place of one of them
-        device = world.devices[id_]
-        device.unit = int(device.meter.address)
-    world.rewire()
+    _put_back(world)
+
+
+def look_at_addresses(world: "World", known: Collection[str]) -> None:
+    """Somebody who starts a gateway without a past looks at the line first.
+
+    A meter that cannot say who it is, is to a journal that never saw it whoever its address says.
+    """
+    if not set(SWAPPED) <= set(known):
+        _put_back(world)
+
+
+def _put_back(world: "World") -> None:
+    devices = [world.devices[id_] for id_ in SWAPPED]  # also the one that came in the place of another
+    if any(device.unit != device.meter.address for device in devices):
+        for device in devices:
+            device.unit = int(device.meter.address)
+        world.rewire()
 
 
 async def noise(world: "World", chance: random.Random, for_s: int) -> None:

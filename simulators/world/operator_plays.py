@@ -44,9 +44,11 @@ async def exchanged(world: "World", chance: random.Random, for_s: int) -> None:
 
 
 async def reset(world: "World", chance: random.Random, for_s: int) -> None:
-    """F16: somebody sets a register back; not to zero, where a misread of the same moment would look like it."""
+    """F16: somebody sets a register back; not to zero, where a misread of the same moment would look like it, and not
+    while the meter has another one's address: with its register it would lose the only sign of who it is.
+    """
     device = far_from_rollover(world, chance)
-    if device.raw() >= FAR_COUNTS:
+    if device.raw() >= FAR_COUNTS and device.unit == device.meter.address:
         device.reset(chance.randrange(1000, 5000))
 
 

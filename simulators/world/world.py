@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from agent.adapters.keys import Ed25519Signer, PublicKeys
 from agent.service.ports import Line
 from agent.service.waiting import happens
-from simulators.world import nemesis
+from simulators.world import bus_plays, nemesis
 from simulators.world.checks import Auditor
 from simulators.world.gateway import Gateway, Surroundings
 from simulators.world.keys import WorldSigner
@@ -152,6 +152,7 @@ class World:
             lines=lines,
             watch=lambda gateway, topic, _: self.auditor.sent(gateway, topic),
             seen=self.auditor.saw,
+            opened=lambda known: bus_plays.look_at_addresses(self, known),
             tell=self.tell,
             alarm=self.alarm,
         )
