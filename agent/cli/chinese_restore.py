@@ -22,6 +22,7 @@ RESTORE: Mapping[str, str] = {
     "ask confirm": "平台确实停在此处吗？将在其后开始新链，之后不能撤回",
     "could": "没有改动。可以执行：同样的命令加 --by 姓名 --yes。",
     "done": "完成：新链接在 {head} 之后，相应的批次正在发送。",
+    "done anew": "完成：新链从头开始，相应的批次正在发送。",
     "not-genuine": "该文件不可信：{reason}",
     "platform-answers": '此站点由平台自己应答（acknowledgement = "platform"），只认平台的说明：请等待其应答，'
     "使用 courier，或请平台操作员执行：metering-sim platform heads",

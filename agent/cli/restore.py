@@ -39,6 +39,7 @@ ENGLISH: Mapping[str, str] = {
     "ask confirm": "Is this where the platform stands? A new chain opens behind it, and this cannot be taken back",
     "could": "Nothing was changed. It could be: the same with --by NAME --yes.",
     "done": "Done: a new chain goes on behind {head}, and the batches that tell it are on their way.",
+    "done anew": "Done: a new chain begins, and the batches that tell it are on their way.",
     "not-genuine": "the file is not to be believed: {reason}",
     "platform-answers": 'here the platform answers itself (acknowledgement = "platform"), so only its own word counts:'
     " wait for it, use courier, or ask its operator for: metering-sim platform heads",
@@ -104,7 +105,7 @@ def restore(
         name = by or str(click.prompt(say["ask by"])).strip()
         if click.confirm(say["ask confirm"]):
             answer = _ask(site_file, {"do": "confirm", "by": name, **question})
-    click.echo(_ended(say, answer))
+    click.echo(ended(say, answer))
     ctx.exit(_code(answer))
 
 
@@ -142,9 +143,12 @@ def _place(head: Mapping[str, Any]) -> str:
     return f"{head['chain']}/{head['seq']}"
 
 
-def _ended(say: Mapping[str, str], answer: Mapping[str, Any]) -> str:
+def ended(say: Mapping[str, str], answer: Mapping[str, Any]) -> str:
+    """How it ended: objections, what could be done, or what was done; in the words of one language."""
     if answer["objections"]:
         return "\n".join(say[each["code"]].format_map(each["values"]) for each in answer["objections"])
     if not answer["done"]:
         return say["could"]
-    return say["done"].format(head=say["no head"] if answer["head"] is None else _place(answer["head"]))
+    if answer["head"] is None:
+        return say["done anew"]
+    return say["done"].format(head=_place(answer["head"]))

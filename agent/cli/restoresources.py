@@ -6,7 +6,6 @@ names and those a person vouches for.
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,13 +18,14 @@ from agent.adapters.keys import (
     public_key_of_jwk,
 )
 from agent.errors import ConfigError, Fault
-from agent.reporting import envelope
+from agent.reporting import envelope, strictjson
 from agent.reporting.acknowledgement import heads_to_payload
 from agent.reporting.courier import ANSWERS, DOWN, UP, WORDS, folder_name
 from agent.reporting.position import Positions, positions_of
 from agent.reporting.status import Status
 from agent.reporting.utc import text_of_ms
 from agent.reporting.verify import LINE_BYTES_MAX, Verifier
+from agent.reporting.wire import Members
 from agent.settings.site import Site
 
 EVIDENCE = "evidence.jws"
@@ -59,7 +59,7 @@ def read_source(site: Site, path: Path, keys: Sequence[Path]) -> Source:
         found = _Reading(site, file, own, problems).source()
         if found is not None:
             return found
-    reason = "; ".join(problems) or "nothing in it says where the chain and the meters stand"
+    reason = "; ".join(dict.fromkeys(problems)) or "nothing in it says where the chain and the meters stand"
     remedy = (
         "ask the platform's operator for `metering-sim platform heads`, or name the folder of an export of this"
         " gateway, or a file with its last status from the broker (topic up/status)"
@@ -188,9 +188,9 @@ def _payload(jws: bytes) -> bytes:
 def _order_of(jws: bytes) -> tuple[int, int]:
     """What orders acknowledgements; one that cannot be read comes first. It is verified by the agent."""
     try:
-        body = json.loads(_payload(jws))
-        return int(body["gen"]), int(body["ack_no"])
-    except (ValueError, KeyError, TypeError):
+        body = Members(strictjson.loads(_payload(jws), size_max=envelope.SIZE_MAX[envelope.ACKNOWLEDGEMENT]))
+        return body.integer("gen"), body.integer("ack_no")
+    except ValueError:
         return -1, -1
 
 

@@ -5,10 +5,11 @@ from collections.abc import Mapping
 
 import pytest
 
-from agent.cli import balance, chinese, chinese_restore, correctwords, exchange, restore
+from agent.cli import balance, chinese, chinese_restore, correctwords, courier, exchange, restore
 
 PAIRS = {
     "adjust, witness, manual": (correctwords.ENGLISH, correctwords.CHINESE),
+    "courier": (courier.ENGLISH, chinese.COURIER),
     "exchange": (exchange.ENGLISH, chinese.EXCHANGE),
     "balance": (balance.ENGLISH, chinese.BALANCE),
     "restore": (restore.ENGLISH, chinese_restore.RESTORE),

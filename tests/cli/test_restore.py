@@ -2,9 +2,8 @@
 
 import asyncio
 import json
-import string
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +14,7 @@ from agent.adapters.control import ControlSocket
 from agent.adapters.keys import PublicKeys, generate_key, load_signer
 from agent.cli.chinese_restore import RESTORE as CHINESE
 from agent.cli.group import main
-from agent.cli.restore import ENGLISH
+from agent.cli.restore import ENGLISH, ended
 from agent.reporting import envelope, topics
 from agent.reporting.chain import ChainHead
 from agent.service.acknowledge import hand_over
@@ -346,14 +345,33 @@ def test_without_an_agent_it_says_how_to_start_one(story: Story) -> None:
     assert result.exit_code == 75 and "no agent runs" in result.output
 
 
-def fields(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
+@pytest.mark.parametrize("payload", [b"[" * 40_000, b'{"heads":1,"gen":1e999,"ack_no":1}', b"[1]", b"{}"])
+def test_among_words_of_the_platform_one_that_nobody_can_read_comes_last(
+    story: Story, payload: bytes
+) -> None:
+    good = story.heads_file().read_bytes()
+    parts = good.strip().split(b".")
+    bad = b".".join([parts[0], envelope.base64url(payload).encode(), parts[2]])
+    file = story.folder / "mixed.jws"
+    file.write_bytes(bad + b"\n" + good)
+    story.lose_the_disk()
+    story.read(1, 6)
+    code, said = story.say(str(file))
+    assert code == 0 and "is a word of the platform" in said
 
 
-def test_both_languages_have_the_same_sentences_with_the_same_places() -> None:
-    assert ENGLISH.keys() == CHINESE.keys()
-    for code, sentence in ENGLISH.items():
-        assert fields(sentence) == fields(CHINESE[code]), code
+def test_what_is_wrong_with_a_file_is_said_once(story: Story) -> None:
+    file = story.folder / "notes.txt"
+    file.write_text("hello\n")
+    result = CliRunner().invoke(main, ["restore", "--site", str(story.site), str(file)])
+    assert result.exit_code == 2 and result.stderr.count("a line in it is no message") == 1
+
+
+@pytest.mark.parametrize("say", [ENGLISH, CHINESE])
+def test_a_chain_behind_nothing_is_not_said_to_be_behind_something(say: Mapping[str, str]) -> None:
+    assert ended(say, {"objections": [], "done": True, "head": None}) == say["done anew"]
+    head = {"chain": "C", "seq": 7}
+    assert "C/7" in ended(say, {"objections": [], "done": True, "head": head})
 
 
 def test_the_new_chain_verifies(story: Story) -> None:
