@@ -14,8 +14,8 @@ from pathlib import Path
 import click
 
 from agent.cli.exits import NO, TRY_AGAIN
-from agent.cli.installer import Say, in_language, lang_option
-from agent.cli.options import json_option, site_option
+from agent.cli.installer import Say, in_language
+from agent.cli.options import json_option, language_option, site_option
 from agent.cli.read import (
     decimal_text,
     explained_at,
@@ -33,7 +33,7 @@ from agent.service import ports
 
 PAUSE_S = 3
 """Between two rounds of a line: a load that moves is seen moving, and the bus has its rest."""
-_UNDECIDED = (Verdict.TOO_LITTLE, Verdict.NO_LOAD)
+_UNDECIDED = (Verdict.TOO_LITTLE, Verdict.NO_LOAD, Verdict.FEEDS_BACK)
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class Finding:
 @click.option(
     "--seconds", type=click.IntRange(20, 86_400), default=120, show_default=True, help="How long to watch."
 )
-@lang_option
+@language_option
 @json_option
 def commission(
     site_file: Path, meter_ids: tuple[str, ...], seconds: int, language: str, as_json: bool
@@ -80,8 +80,8 @@ def commission(
     """Watch the METERs of the site file, all where none is named, and say whether what they show can be true.
 
     Compared are the four orders in which the words of a value may lie, and the rise of the energy register with the
-    power register. Exit code 0 if nothing is wrong, 1 if something is, 75 if there was too little load to tell.
-    Nothing is written to a meter. The agent must not run at the same time.
+    power register. Exit code 0 if nothing is wrong, 1 if something is, 75 if it cannot be told now (no answer, too
+    little load, power that flows back). Nothing is written to a meter. The agent must not run at the same time.
     """
     from agent.adapters.clock import SystemClock
     from agent.settings.site import load_site

@@ -4,12 +4,8 @@ The English sentences are here; `agent.cli.chinese_installer` has the same codes
 into a log, a profile or JSON stays English, and so do reasons from below (a library, the operating system).
 """
 
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
-import click
-
-C = TypeVar("C", bound=Callable[..., object])
 Say = Mapping[str, str]
 """Sentences by code."""
 
@@ -94,18 +90,6 @@ ENGLISH: Say = {
     "and": ", or ",
     "somewhere": "the meter confirms and is silent at its old place; it speaks {language} now: run scan to see where",
 }
-
-
-def lang_option(command: C) -> C:
-    """`--lang`, as `status` has it."""
-    return click.option(
-        "--lang",
-        "language",
-        type=click.Choice(["en", "zh"]),
-        default="en",
-        show_default=True,
-        help="Language of the text: English or Chinese.",
-    )(command)
 
 
 def in_language(language: str) -> Say:

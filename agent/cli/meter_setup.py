@@ -14,9 +14,9 @@ from pathlib import Path
 
 import click
 
-from agent.cli.installer import ENGLISH, Say, in_language, lang_option
+from agent.cli.installer import ENGLISH, Say, in_language
 from agent.cli.lines import Place, explained, find_line, line_options, settings_of, spoken
-from agent.cli.options import json_option
+from agent.cli.options import json_option, language_option
 from agent.errors import (
     ConfigError,
     Fault,
@@ -113,7 +113,7 @@ class Outcome:
     "--log", "log_file", type=click.Path(path_type=Path), default=Path("meter-setup.log"), show_default=True
 )
 @click.option("--yes", is_flag=True, help="Do not ask; for tools that have asked already.")
-@lang_option
+@language_option
 @json_option
 def meter_setup(
     line_id: str | None,

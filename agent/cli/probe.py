@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.installer import ENGLISH, Say, in_language, lang_option
+from agent.cli.installer import ENGLISH, Say, in_language
 from agent.cli.lines import (
     Place,
     explained,
@@ -25,7 +25,7 @@ from agent.cli.lines import (
     settings_of,
     spoken,
 )
-from agent.cli.options import json_option
+from agent.cli.options import json_option, language_option
 from agent.cli.scan import Screen
 from agent.errors import LineDown, MeterSilent
 from agent.metering.plant import Line, SerialSettings
@@ -72,7 +72,7 @@ class Result:
 )
 @click.option("--quick", is_flag=True, help="Look only where known meters have registers.")
 @profiles_option
-@lang_option
+@language_option
 @json_option
 def probe(
     place: tuple[str, ...],

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import click
 
-from agent.cli.installer import ENGLISH, Say, in_language, lang_option
-from agent.cli.options import json_option, site_option
+from agent.cli.installer import ENGLISH, Say, in_language
+from agent.cli.options import json_option, language_option, site_option
 from agent.errors import (
     ConfigError,
     Fault,
@@ -60,7 +60,7 @@ class Row:
 @click.command()
 @site_option
 @click.argument("meter_id", metavar="METER")
-@lang_option
+@language_option
 @json_option
 def read(site_file: Path, meter_id: str, language: str, as_json: bool) -> None:
     """Read one METER of the site file once and show every register: words, value, unit.

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.installer import ENGLISH, Say, in_language, lang_option
+from agent.cli.installer import ENGLISH, Say, in_language
 from agent.cli.lines import (
     Place,
     explained,
@@ -25,7 +25,7 @@ from agent.cli.lines import (
     settings_of,
     spoken,
 )
-from agent.cli.options import json_option
+from agent.cli.options import json_option, language_option
 from agent.errors import LineDown
 from agent.metering.plant import Line, SerialSettings, Transport
 from agent.metering.profile import Profile
@@ -69,7 +69,7 @@ class Result:
 @click.option("--addresses", metavar="FIRST-LAST", help="Only these Modbus addresses [1-247].")
 @click.option("--no-dlt645", is_flag=True, help="Do not look for DL/T 645 meters.")
 @profiles_option
-@lang_option
+@language_option
 @json_option
 def scan(
     line_id: str | None,

@@ -168,6 +168,13 @@ def test_without_load_it_asks_to_be_run_again(tmp_path: Path, bench: Bench) -> N
     )
 
 
+def test_a_circuit_that_feeds_back_is_not_called_well(tmp_path: Path, bench: Bench) -> None:
+    site = write_site(tmp_path, meters=[meter("m", 7)])
+    bench.connect(site, power_active_total={"per_count": Fraction(-1)})
+    done = _commission(site)
+    assert (done.exit_code, "m: feeds back" in done.stdout) == (75, True), done.output
+
+
 def test_a_silent_meter_does_not_hide_the_others(tmp_path: Path, bench: Bench) -> None:
     site = write_site(tmp_path, meters=[meter("m", 7), meter("n", 8)])
     bench.connect(site)
