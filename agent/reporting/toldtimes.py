@@ -7,7 +7,7 @@ signed, and the corrected one beside it. Comes after the batches were placed; it
 
 from dataclasses import dataclass
 
-from agent.reporting.batch import Batch
+from agent.reporting.batch import CLOCK, UNKNOWN, Batch
 from agent.reporting.relabel import Relabelling, corrected, relabellings
 
 JUMP_MS = 3_600_000
@@ -56,7 +56,7 @@ class ToldTimes:
             return
         times = [time for delta in batch.deltas for time in (delta.start_ms, delta.end_ms)]
         told = min(times), max(times)
-        if batch.clock.sync != "U" and not any("clock" in delta.q for delta in batch.deltas):
+        if batch.clock.sync != UNKNOWN and not any(CLOCK in delta.q for delta in batch.deltas):
             self._sound = _wider(self._sound, told)
             return
         ends = max(delta.end_ms for delta in batch.deltas)
