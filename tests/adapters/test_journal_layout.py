@@ -23,7 +23,7 @@ from agent.adapters.journal.connection import Row, Value, statements_of
 from agent.adapters.journal.cuts import AT_TIME
 from agent.adapters.journal.names import Names
 from agent.adapters.journal.packing import Packer, Unpacker
-from agent.errors import JournalDamaged, JournalFailed
+from agent.errors import JournalDamaged, JournalFailed, JournalFull
 from agent.metering.interval import Moment
 from agent.metering.ledger import Basis, Head, Point, Run
 from agent.service.journal import KeptDescriptor, Reading
@@ -323,6 +323,54 @@ def test_a_journal_of_a_former_version_keeps_its_page_size_and_its_budget(tmp_pa
     assert fresh._db.execute("PRAGMA page_size") == [(1024,)]
     assert fresh._db.execute("PRAGMA max_page_count") == [((64_000_000 - 3_000_000) // 1024,)]
     fresh.close()
+
+
+def old_journal(path: Path, version: int) -> int:
+    """The dump of a former version in a file without a free page; gives its size."""
+    raw = StdlibConnection(path)
+    raw.execute("PRAGMA synchronous=OFF")
+    raw.script((DUMP.parent / f"{version:04d}.sql").read_text("utf-8"))
+    raw.execute("VACUUM")
+    raw.close()
+    return path.stat().st_size
+
+
+@pytest.mark.fault("F46", "F83")
+@pytest.mark.parametrize("version", range(1, 8))
+def test_a_former_journal_that_fills_its_budget_is_carried_over_all_the_same(
+    tmp_path: Path, version: int
+) -> None:
+    path = tmp_path / "journal.db"
+    size = old_journal(path, version)
+    journal = open_or_replace(Place(path, budget_bytes=3_000_000 + size), 0).journal
+    assert journal.heads()["reflow-1"].n and journal.readings("reflow-1", after=None)
+    journal.close()
+
+
+@pytest.mark.fault("F46", "F83")
+@pytest.mark.parametrize("version", range(1, 8))
+def test_a_former_journal_on_a_full_disk_is_carried_over_in_the_room_of_the_ballast(
+    tmp_path: Path, version: int
+) -> None:
+    """Else the start would fail for ever: nothing makes room before the journal is open."""
+    path = tmp_path / "journal.db"
+    old_journal(path, version)
+    place = Place(path, budget_bytes=64_000_000)
+    room = place.room()
+    assert room is not None
+    room.restore()
+    ballast, refused = room.ballast, []
+
+    class FullDisk(StdlibConnection):
+        def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+            if sql == "COMMIT" and ballast.exists() and self.execute("PRAGMA user_version") != [(version,)]:
+                refused.append(sql)
+                raise JournalFull("no room")
+            return super().execute(sql, parameters)
+
+    journal = open_or_replace(replace(place, connect=FullDisk), 0).journal
+    assert refused and journal.heads()["reflow-1"].n
+    journal.close()
 
 
 # ------------------------------------------------------------------------------------------------------ positions

@@ -23,7 +23,7 @@ from typing import cast
 from agent.adapters.journal.carryover import carry_over
 from agent.adapters.journal.connection import Connection, StdlibConnection
 from agent.adapters.journal.files import Files, FolderFiles
-from agent.adapters.journal.room import LOG_BYTES, Room, page_bytes
+from agent.adapters.journal.room import LOG_BYTES, MIGRATION_BYTES, Room, page_bytes
 from agent.adapters.journal.soundness import check, check_all, shape_of
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.adapters.journal.sums import add_sums
@@ -114,8 +114,10 @@ def open_at(place: Place, *, thoroughly: bool = False) -> SqliteJournal:
         _lock(connection)
         room = place.room()
         if room is not None:
-            room.limit(connection)
+            room.limit(connection, beyond_bytes=MIGRATION_BYTES)
         _migrate(connection, place.path)
+        if room is not None:
+            room.limit(connection)
         carry_over(connection)
         journal = SqliteJournal(connection, room)
         if left_a_log or is_new:

@@ -14,7 +14,9 @@ its log, or a new one with the log of the old.
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from agent.adapters.journal.files import Files, FolderFiles
 from agent.adapters.journal.opening import Place, open_at
@@ -22,6 +24,7 @@ from agent.adapters.journal.salvage import Salvaged, salvage
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.errors import JournalDamaged, JournalDoubtful, JournalFailed, JournalFull
 
+T = TypeVar("T")
 FAILURES_MAX = 3
 """After so many failed starts in a row it is asked whether the disk has lost bytes of the file."""
 _LOGS = ("-wal", "-shm")
@@ -62,7 +65,8 @@ def open_or_replace(place: Place, wall_ms: int, *, platform_answers: bool = True
     note = place.files.marked(place.mark)
     failures, suspicion = _meaning_of(note or "")
     try:
-        opened = Opened(open_at(place, thoroughly=suspicion is not None), cleared=suspicion)
+        opening = partial(open_at, place, thoroughly=suspicion is not None)
+        opened = Opened(_with_room(place, opening), cleared=suspicion)
     except JournalDoubtful:
         raise
     except JournalFailed:
@@ -168,19 +172,27 @@ def _replace(
     `is_still_so` is asked again before that: the disk wrote and synced a whole journal by then, so one that could not
     be read before for another reason than the file can be read now.
     """
-    try:
-        salvaged = _make_new(place, platform_answers)
-    except JournalFull:
-        room = place.room()
-        if room is None or not room.release():
-            raise
-        salvaged = _make_new(place, platform_answers)
+    salvaged = _with_room(place, partial(_make_new, place, platform_answers))
     if not is_still_so():
         _drop_begun(place)
         raise JournalFailed(f"{place.path}: could not be read, and now it can")
     aside = set_aside(place.path, f"damaged-{wall_ms}", place.files)
     place.files.move(place.begun, place.path)
     return Opened(open_at(place), aside, salvaged)
+
+
+def _with_room(place: Place, work: Callable[[], T]) -> T:
+    """Do the work; where there is no room for it, once more without the ballast: a start that fails frees nothing.
+
+    A journal of a former version writes before anything else can make room.
+    """
+    try:
+        return work()
+    except JournalFull:
+        room = place.room()
+        if room is None or not room.release():
+            raise
+    return work()
 
 
 def _make_new(place: Place, platform_answers: bool) -> Salvaged:

@@ -24,6 +24,8 @@ PURGE_BATCHES = 64
 """So many go in one transaction: forgetting a day never makes the write-ahead log long."""
 BALLAST_BYTES = 1_000_000
 """The rest of what is reserved is for the log: `LOG_BYTES` between two checkpoints, and once in a while more."""
+MIGRATION_BYTES = 500_000
+"""Of what is reserved a migration may use so much: one that found no room in a full journal would end every start."""
 LOG_BYTES = 900_000
 """After so much the log is brought into the database: a page that every boundary touches goes there once an hour."""
 ROW_BYTES = 225
@@ -55,9 +57,9 @@ class Room:
         """The largest the database file may become."""
         return max(0, self.budget_bytes - RESERVED_BYTES)
 
-    def limit(self, connection: Connection) -> None:
-        """Have SQLite keep the budget."""
-        pages = max(1, self.bytes_max // page_bytes(connection))
+    def limit(self, connection: Connection, *, beyond_bytes: int = 0) -> None:
+        """Have SQLite keep the budget, or so much more; what is in use already stays."""
+        pages = max(1, (self.bytes_max + beyond_bytes) // page_bytes(connection))
         connection.execute(f"PRAGMA max_page_count={pages}")
 
     def restore(self) -> None:
