@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from agent.errors import UplinkDown, UplinkRefused
+from agent.errors import JournalFull, UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
 from agent.service.acknowledge import hand_over
 from agent.service.journal import Journal, KeptBatch, Standing, Storage
@@ -162,7 +162,7 @@ class Publisher:
             self._resend_if_stuck()
             if self._connected and (self._wake.is_set() or self._look_in_s() <= 0):
                 self._wake.clear()
-                await self._send_some()
+                await self._send_if_there_is_room()
             else:  # an idle agent leaves its journal alone
                 self._wake.clear()
                 await happens(self._wake, min(TURN_S_MAX, self._look_in_s(), self._stuck_in_s()))
@@ -181,6 +181,14 @@ class Publisher:
         if not self._connected:
             return TURN_S_MAX
         return (self._look_ns - self._clock.monotonic_ns()) / 1_000_000_000
+
+    async def _send_if_there_is_room(self) -> None:
+        """A disk so full that not even a read can be done is no reason to end: metering goes on, and so does this."""
+        try:
+            await self._send_some()
+        except JournalFull as error:
+            _note_full(error)
+            self._look_ns = self._clock.monotonic_ns() + LOOK_S * 1_000_000_000
 
     async def _send_some(self) -> None:
         """Send what may be sent, and say when it is worth looking again."""
@@ -279,9 +287,15 @@ class Publisher:
         return found
 
     def _hand_over(self, journal: Journal) -> None:
-        taken, self._taken = self._taken, None
-        if taken is not None:
-            hand_over(journal, taken, self._clock.wall_ms())
+        """Mark what was taken; where there is no room for the mark, it is tried again with what is taken next."""
+        if self._taken is None:
+            return
+        try:
+            hand_over(journal, self._taken, self._clock.wall_ms())
+        except JournalFull as error:
+            _note_full(error)
+        else:
+            self._taken = None
 
     async def _note_result(self, page: _Page, beginning: int) -> bool:
         """Wait for a page, and move the pointer over what the broker took of it. False where it did not take all."""
@@ -341,3 +355,7 @@ class Publisher:
             return TURN_S_MAX
         waited_ns = self._clock.monotonic_ns() - self._progress_ns
         return (self._patience_ns - waited_ns) / 1_000_000_000
+
+
+def _note_full(error: JournalFull) -> None:
+    log.debug("no room in the journal to read or mark what is sent", extra=pairs("M1313", reason=error))

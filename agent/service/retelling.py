@@ -11,6 +11,7 @@ from agent.errors import JournalFull
 from agent.service.journal import Storage
 from agent.service.logline import pairs
 from agent.service.ports import Clock
+from agent.service.pressure import relieve
 from agent.service.pulse import TURN_S_MAX
 from agent.service.restore import Restorer
 
@@ -32,14 +33,16 @@ class Reteller:
     async def run(self) -> None:
         """Tell for ever; begins with what the last run left."""
         while True:
-            if await self._tell_piece():
+            if await self._goes_on():
                 self._told()
             else:
                 await self._clock.sleep(TURN_S_MAX)
 
-    async def _tell_piece(self) -> bool:
+    async def _goes_on(self) -> bool:
+        """Tell a piece; where there was no room for it, make some. Whether another try is worth it at once."""
         try:
             return await self._storage.run(self._restorer.go_on)
         except JournalFull as error:
             log.debug("no room to tell on what the platform lost", extra=pairs("M1312", reason=error))
-            return False
+            # Nothing is sealed meanwhile, so no boundary would make room.
+            return await self._storage.run(relieve)

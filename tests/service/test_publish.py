@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from agent.adapters.clock import SystemClock
-from agent.errors import UplinkDown, UplinkRefused
+from agent.errors import JournalFull, UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
 from agent.service import publish
 from agent.service.journal import Journal, Standing
@@ -330,3 +330,27 @@ async def test_only_the_newest_pubacks_are_remembered(bench: Bench, monkeypatch:
     await run_until(publisher, lambda: len(uplink.taken) >= 30)
     newest = [kept.ordinal for kept in bench.journal.queue(after_ordinal=0, limit=99)][-10:]
     assert list(publisher.pubacks) == newest
+
+
+@pytest.mark.fault("F46")
+@pytest.mark.parametrize("what", ["mark_stored", "queue"])
+async def test_a_full_disk_does_not_end_delivery_and_what_was_taken_is_marked_later(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    """Broker mode: every start would send all of it again, and end at the first page."""
+
+    def full(*_: object, **__: object) -> None:
+        asked.append(what)
+        raise JournalFull("no room")
+
+    asked: list[str] = []
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink, by_broker=True)
+    publisher.connection(up=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(bench.journal, what, full)
+        await run_until(publisher, lambda: bool(asked) and (what == "queue" or len(uplink.taken) == 30))
+    assert bench.journal.backlog().batches == 30
+    publisher.start_over()
+    publisher.wake()
+    await run_until(publisher, lambda: bench.journal.backlog().batches == 0)

@@ -229,6 +229,40 @@ def test_the_stage_tells_until_nothing_is_left_and_rests_where_there_is_no_room(
     assert_all_is_told(bench)
 
 
+@pytest.mark.fault("F46", "F75")
+def test_where_there_is_no_room_to_tell_the_ballast_goes_because_no_boundary_gives_it_up(
+    tmp_path: Path,
+) -> None:
+    bench = a_bench(tmp_path)
+    empty_the_platform(bench)
+    full, given_up = [True], []
+
+    class OnAFullDisk(Restorer):
+        def go_on(self, journal: object) -> bool:
+            if full:
+                raise JournalFull("no room")
+            return bench.restorer.go_on(bench.journal)
+
+    def give_up() -> bool:
+        given_up.append(full.pop())
+        return True
+
+    async def live() -> None:
+        import asyncio
+
+        restorer = OnAFullDisk((), None, 0)  # type: ignore[arg-type]  # only asked to go on
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(bench.journal, "make_room", give_up)
+            stage = Reteller(restorer, InlineStorage(bench.journal), VirtualClock(), told=lambda: None)
+            task = asyncio.create_task(stage.run())
+            await asyncio.sleep(60)
+            task.cancel()
+
+    run_virtually(live())
+    assert given_up == [True]
+    assert_all_is_told(bench)
+
+
 @pytest.mark.fault("F54", "F75")
 def test_a_reading_that_was_the_first_only_to_a_new_journal_opens_no_epoch_in_the_tale(
     tmp_path: Path,
