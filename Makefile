@@ -30,7 +30,7 @@ PIP_COMPILE := $(RUN) -m uv pip compile --quiet --universal --python-version 3.1
 .PHONY: help demo test world scenarios planted sweep outage week fuzz sbom real lab bench check format docs lock clean runtime development programs
 
 help: ## what can be done here
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: runtime ## a simulated factory of 26 meters, the agent, a broker and the platform for SECONDS=60
 	@$(VENV)/metering-sim demo --seconds $(SECONDS)
@@ -91,7 +91,7 @@ lock: development ## choose and hash the exact versions again after a change of 
 	$(PIP_COMPILE) --constraint config/locks/development.txt --no-annotate pyproject.toml -o config/locks/runtime.txt
 
 clean: ## remove the environment and everything that was made
-	rm -rf .venv .venv.lock dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv .venv.lock dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage .coverage.*
 	find agent simulators tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 runtime development:

@@ -140,7 +140,8 @@ class LazyGroup(click.Group):
 def main() -> None:
     """Read electricity meters and report signed kWh: none lost, none doubled.
 
-    A new gateway: write site.toml, run keygen, then check, then read for each meter, then run.
+    A new gateway: write site.toml, run keygen, then check, then read for each meter, then
+    commission, then run.
 
     Exit codes: 0 yes; 1 no; 2 wrong command line or file; 74 damaged data; 75 try again later; 78 run with a wrong
     site file.

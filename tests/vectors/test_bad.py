@@ -52,6 +52,10 @@ def test_there_are_enough_of_them_and_each_has_a_name_of_its_own() -> None:
     }
 
 
+def test_the_threat_model_says_how_many_they_are() -> None:
+    assert f"{len(BAD)} bad messages in `tests/vectors/`" in (FOLDER.parents[1] / "SECURITY.md").read_text()
+
+
 @pytest.mark.parametrize("basis", ["basis", "rotated"])
 def test_the_honest_batches_before_them_are_good(basis: str) -> None:
     batches = lines(f"bad/{basis}.jws")
