@@ -90,6 +90,9 @@ async def test_a_sound_journal_is_read_some_hours_after_the_start_and_again_each
         "UPDATE texts SET jws = CAST(substr(jws, 1, 90) || x'7b' || substr(jws, 92) AS BLOB) WHERE ordinal = 140",
         "UPDATE batches SET prev = substr(prev, 2) || 'A' WHERE ordinal = 20",
         "UPDATE batches SET hash = substr(hash, 2) || 'A' WHERE ordinal = 65",
+        "UPDATE gates SET opened_milliwh = coalesce(opened_milliwh, 0) + 4096",
+        "UPDATE acknowledgements SET stored_ms = stored_ms + 1",
+        "UPDATE descriptors SET jws = CAST(substr(jws, 1, 90) || x'7b' || substr(jws, 92) AS BLOB)",
     ],
 )
 async def test_what_rotted_long_ago_ends_the_agent(bench: Bench, sql: str) -> None:

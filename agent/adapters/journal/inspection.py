@@ -42,6 +42,7 @@ def _table(journal: SqliteJournal, number: int) -> Place:
     answer = [row[0] for row in journal.ask(f"PRAGMA integrity_check({names[number]})")]
     if answer != ["ok"]:
         raise JournalDamaged(f"table {names[number]} fails its check: {'; '.join(map(str, answer))}")
+    journal.check_rows(names[number])
     return Place(_TABLES, number + 1)
 
 
