@@ -4,6 +4,7 @@ import errno
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,11 +15,15 @@ from agent.adapters.journal import (
     Opened,
     Place,
     SqliteJournal,
+    StdlibConnection,
     note_damage,
     open_at,
     open_or_replace,
     opening,
 )
+from agent.adapters.journal.connection import Row, Value
+from agent.adapters.journal.cuts import ROW
+from agent.adapters.journal.salvage import salvage
 from agent.adapters.journal.sums import COLUMNS, sum_of
 from agent.errors import JournalDamaged, JournalFailed
 from agent.metering.interval import DAY_MS
@@ -430,3 +435,29 @@ def _said_of(batch: Batch, meter: str) -> list[tuple[str, tuple[int, int]]]:
         elif isinstance(each, Event) and each.type == "epoch" and each.body["meter"] == meter:
             found.append(("epoch", (each.integer("last"), each.integer("first"))))
     return found
+
+
+@pytest.mark.fault("F53", "F54")
+def test_readings_that_cannot_be_read_cost_no_turning_point_beside_them(tmp_path: Path) -> None:
+    """A page of the old file is torn: a range over it cannot be read, nor the row on it."""
+    bench = Bench(tmp_path)
+    for count in (500_000, 500_010, 500_020, 3, 4, 5, 30):
+        bench.read({"reflow-1": count, "wave-1": 7})
+    bench.acknowledge(bench.journal.state().head, number=1)
+    ((torn,),) = bench.journal._db.execute("SELECT min(id) FROM cuts")
+    bench.journal.close()
+
+    class Torn(StdlibConnection):
+        def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+            if sql.startswith(ROW) and ("<=" in sql or parameters == (torn,)):
+                raise JournalDamaged("database disk image is malformed")
+            return super().execute(sql, parameters)
+
+    fresh = open_at(Place(tmp_path / "new.db"))
+    salvage(tmp_path / "journal.db", Torn, fresh, ask_first=True)
+    kept = [reading.point for reading in fresh.readings("reflow-1", after=None)]
+    assert [(point.register_milliwh, point.opens is not None) for point in kept][:1] == [
+        (500_020 * 10_000, False)
+    ]
+    assert kept[1].opens is not None and kept[1].register_milliwh < 500_020 * 10_000
+    fresh.close()

@@ -42,6 +42,8 @@ _TOLD = (
     f" AND ordinal <= {ACKNOWLEDGED} ORDER BY ordinal DESC LIMIT 1"
 )
 """The newest reading that the platform has acknowledged."""
+_NUMBERS = f"SELECT id FROM cuts INDEXED BY cuts_by_time WHERE id > ? AND id <= ? ORDER BY id LIMIT {_PAGE}"
+"""Which rows of readings there are, without a look at the rows."""
 _FLAGS = frozenset({"comm", "clock", "quant", "rate", "coarse", "sub"})
 """Flags of a reading; the others are of the ledger, which gives them again."""
 
@@ -273,13 +275,26 @@ class _Salvage:
         """
         names = Names(self._old)
         before: dict[str, Reading] = {}
-        while rows := self._ask(f"{ROW} WHERE id > ? AND id <= ? ORDER BY id LIMIT {_PAGE}", (after, up_to)):
+        for rows in self._pages_of_readings(after, up_to):
             with self._journal.transaction():
                 for row in rows:
                     for reading in self._readings(row, names):
                         self._keep_if_it_turns(before.pop(reading.point.meter, None), reading)
                         before[reading.point.meter] = reading
-            after = integer(rows[-1][0])
+
+    def _pages_of_readings(self, after: int, up_to: int) -> Iterator[list[Row]]:
+        """Rows of readings, oldest first; one by one, by the numbers in the index, where a page cannot be read."""
+        while True:
+            rows = self._ask(f"{ROW} WHERE id > ? AND id <= ? ORDER BY id LIMIT {_PAGE}", (after, up_to))
+            if rows is None:
+                ids = [row[0] for row in self._ask(_NUMBERS, (after, up_to)) or []]
+                rows = [row for id in ids for row in self._ask(f"{ROW} WHERE id = ?", (integer(id),)) or []]
+            else:
+                ids = [row[0] for row in rows]
+            if not ids:
+                return
+            yield rows
+            after = integer(ids[-1])
 
     def _readings(self, row: Row, names: Names) -> list[Reading]:
         try:
