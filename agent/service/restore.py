@@ -21,7 +21,8 @@ from dataclasses import replace
 from fractions import Fraction
 
 from agent.errors import JournalDamaged
-from agent.metering.gates import Held, power_max_w, rise_max
+from agent.metering.doubt import is_jitter
+from agent.metering.gates import Held, power_max_w, rise_max, step_milliwh
 from agent.metering.interval import Moment, elapsed_ms
 from agent.metering.later import since
 from agent.metering.ledger import Basis, Head, Opened, Point, advance
@@ -307,12 +308,14 @@ class _Tale:
         if position is not None and point.opens == "first" and point.basis.proves(position.basis):
             # First only to a journal that had lost what came before; nobody saw an epoch end there.
             point = replace(point, opens=None)
+        if position is not None and self._is_jitter(position, point):
+            return position  # read by a journal that did not know the position; the next reading spans it
         description = self._map(cfg).by_meter[point.meter]
         bound = None if position is None else self._bound(description, position, point)
         outcome = advance(position, point, cfg=cfg, rise_max_milliwh=bound)
         if isinstance(outcome, Held):
-            # The point was booked once, so whatever broke the register's run lies before it: a new epoch.
             assert position is not None
+            # The point was booked once, so whatever broke the register's run lies before it: a new epoch.
             outcome = reopen(position, point, cfg)
         portion = self._portion(cfg)
         if isinstance(outcome, Opened):
@@ -320,6 +323,16 @@ class _Tale:
                 portion.events.append(continuation_of(former, point))
             outcome = replace(outcome, reason="restore")
         return tell(portion, outcome, description, point.flags, interval_ms=self._interval_ms, bound=bound)
+
+    def _is_jitter(self, position: Head, point: Point) -> bool:
+        """Whether the register only trembled below the position, as the gates would hold it."""
+        if point.opens is not None or not point.basis.proves(position.basis):
+            return False
+        meter, per_count = self._meters.get(point.meter), point.basis.per_count_milliwh
+        step: Fraction = per_count
+        if meter is not None and meter.per_count_milliwh == per_count:
+            step = step_milliwh(meter, point.register_milliwh / per_count)
+        return is_jitter(position.register_milliwh - point.register_milliwh, point.register_milliwh, step)
 
     def _bound(self, description: MeterDescription, position: Head, point: Point) -> int | None:
         """Most energy the circuit can have used in between; of a meter that has left the site by its rated power."""

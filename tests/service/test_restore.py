@@ -160,6 +160,22 @@ def test_a_jump_right_after_a_restore_is_read_again_like_any_other(tmp_path: Pat
     assert fresh.deltas("reflow-1") == []
 
 
+@pytest.mark.fault("F20", "F56")
+def test_a_register_that_trembles_below_the_position_while_a_new_journal_waits_opens_no_epoch(
+    tmp_path: Path,
+) -> None:
+    """The new journal does not know the position yet and believes what it reads (scenario clone, seed 311)."""
+    bench, said = opened(tmp_path)
+    fresh = Bench(tmp_path, clock=bench.clock, name="fresh.db")
+    there = said["reflow-1"].register // 10_000
+    for count in (there - 1, there - 1, there + 2):
+        fresh.read({"reflow-1": count}, serials={"reflow-1": "100"}, times=3)
+    restore(fresh, said)
+    fresh.read({"reflow-1": there + 5}, serials={"reflow-1": "100"})
+    assert sum(fresh.deltas("reflow-1")) == 50_000
+    assert not [event for _, batch in fresh.batches() for event in batch.events if event.type == "epoch"]
+
+
 @pytest.mark.parametrize("serial", ["100", None])
 def test_three_readings_of_a_fall_after_a_restore_open_an_epoch(tmp_path: Path, serial: str | None) -> None:
     _, said = opened(tmp_path)
