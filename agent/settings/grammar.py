@@ -107,6 +107,11 @@ NO_BROKER = "none"
 """The value of `platform.broker` for a site that is served by stick only."""
 
 
+def _without_login(url: str) -> str:
+    """An address as it may stand in a message: what may be a user name and a password is left out of it."""
+    return re.sub(r"^([A-Za-z]+://)?.*@", r"\1***@", url, flags=re.DOTALL)
+
+
 def broker_address(url: str) -> BrokerAddress:
     """Read `mqtts://host[:port]`, `wss://host[:port][/path]`, or without TLS `mqtt://` and `ws://`.
 
@@ -118,36 +123,38 @@ def broker_address(url: str) -> BrokerAddress:
     """
     if url == NO_BROKER:
         return BrokerAddress(tls=False, host="", port=0)
+    shown = _without_login(url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
-        raise ValueError(f'"{url}" is not an address such as mqtts://broker.example:8883') from None
+        raise ValueError(f'"{shown}" is not an address such as mqtts://broker.example:8883') from None
     if parts.scheme not in _DEFAULT_PORTS:
-        raise ValueError(f'"{url}" does not begin with mqtts:// (or mqtt:// for a broker on this machine)')
+        raise ValueError(f'"{shown}" does not begin with mqtts:// (or mqtt:// for a broker on this machine)')
     if parts.username is not None or parts.password is not None:
         raise ValueError("the address holds a user name or password")
     websocket = parts.scheme in ("ws", "wss")
     if (parts.path.strip("/") and not websocket) or parts.query or parts.fragment:
-        raise ValueError(f'"{url}" has more after the port than an address has')
+        raise ValueError(f'"{shown}" has more after the port than an address has')
     host = parts.hostname or ""
     if not is_host(host) or port == 0:
-        raise ValueError(f'"{url}" is not an address such as mqtts://broker.example:8883')
+        raise ValueError(f'"{shown}" is not an address such as mqtts://broker.example:8883')
     tls = parts.scheme in ("mqtts", "wss")
     return BrokerAddress(tls, host, port or _DEFAULT_PORTS[parts.scheme], websocket)
 
 
 def proxy_address(url: str) -> str:
     """Read `http://host:port`, without user name and password; returns it as it is."""
+    shown = _without_login(url)
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:
         parts, port = urlsplit(""), None
     if parts.scheme != "http" or not port or not is_host(parts.hostname or ""):
-        raise ValueError(f'"{url}" is not the address of an HTTP proxy such as http://proxy.example:3128')
+        raise ValueError(f'"{shown}" is not the address of an HTTP proxy such as http://proxy.example:3128')
     if "@" in parts.netloc or parts.path.strip("/") or parts.query or parts.fragment:
-        raise ValueError(f'"{url}" has more than a host and a port')
+        raise ValueError(f'"{shown}" has more than a host and a port')
     return url
 
 

@@ -1,5 +1,6 @@
 """The small languages of a site file: what they mean, and what they refuse."""
 
+from collections.abc import Callable
 from fractions import Fraction
 
 import pytest
@@ -112,6 +113,19 @@ def test_every_other_broker_address_is_refused_without_telling_a_password(url: s
     with pytest.raises(ValueError, match=r".") as refused:
         grammar.broker_address(url)
     assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("read", [grammar.broker_address, grammar.proxy_address])
+@pytest.mark.parametrize(
+    "rest", ["@h.example:1x", "@h.example:8883", "@h.example/x", "/@h.example:1", "@x@h:1"]
+)
+@pytest.mark.parametrize("scheme", ["", "http://", "https://", "mqtts://", "MQTTS://", "//"])
+def test_no_message_tells_a_password_that_stands_in_an_address(
+    read: Callable[[str], object], rest: str, scheme: str
+) -> None:
+    with pytest.raises(ValueError) as refused:
+        read(f"{scheme}gw01:sesame{rest}")
+    assert "sesame" not in str(refused.value)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.8.8.8", "::1", "localhost", "LOCALHOST"])
