@@ -331,7 +331,9 @@ def test_a_revocation_is_typed_in_as_the_operator_was_told(chromium: Browser, tm
     chromium.ask("document.getElementById('revoked').value = 'nonsense'")
     chromium.ask("document.getElementById('revoked').dispatchEvent(new Event('change'))")
     chromium.wait("!document.getElementById('problem').hidden")
-    assert "no revocation: nonsense" in chromium.ask("document.getElementById('problem').textContent")
+    said = chromium.ask("document.getElementById('problem').textContent")
+    assert said.startswith("This is no revocation: nonsense."), said
+    assert chromium.ask("document.getElementById('result').hidden"), "a verdict without it is no longer shown"
 
 
 def test_nothing_in_an_export_becomes_a_part_of_the_page(chromium: Browser, tmp_path: Path) -> None:
