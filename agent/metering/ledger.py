@@ -13,7 +13,6 @@ from fractions import Fraction
 
 from agent.metering.gates import Held, compare
 from agent.metering.interval import DAY_MS, Moment
-from agent.metering.quantity import Counts, to_milliwh
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +64,6 @@ class Point:
     flags: frozenset[str] = frozenset()
     opens: str | None = None
     when: Moment | None = None
-
-
-def point_of(
-    meter: str, counts: Counts, basis: Basis, *, at_ms: int, cut_ms: int, flags: frozenset[str] = frozenset()
-) -> Point:
-    """Quantise raw counts, once, into a point."""
-    register = to_milliwh(counts, basis.per_count_milliwh)
-    return Point(meter, at_ms, cut_ms, register, basis, flags)
 
 
 @dataclass(frozen=True, slots=True)

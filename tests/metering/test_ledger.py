@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from agent.metering.gates import Held
 from agent.metering.interval import DAY_MS, Moment
 from agent.metering.later import since
-from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, Run, advance, point_of
+from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, Run, advance
 
 BASIS = Basis(Fraction(10_000), 10_000_000, "2206001234")
 CFG = "c" * 43
@@ -132,13 +132,6 @@ def test_since_keeps_the_mark_of_a_reset() -> None:
     assert [each.opens for each in told] == ["reset", None]
     outcome = advance(replace(head(9, 20), restored=True), told[0], cfg=CFG, rise_max_milliwh=None)
     assert isinstance(outcome, Opened) and outcome.reason == "restore"
-
-
-def test_a_point_is_quantised_once_half_to_even() -> None:
-    half = replace(BASIS, per_count_milliwh=Fraction(1, 2))
-    made = point_of("m1", 5, half, at_ms=7, cut_ms=6, flags=frozenset({"comm"}))
-    assert made == Point("m1", 7, 6, 2, half, frozenset({"comm"}))
-    assert point_of("m1", Fraction(14, 2), half, at_ms=0, cut_ms=0).register_milliwh == 4
 
 
 def test_a_position_says_when_and_under_which_descriptor_its_register_was_read() -> None:

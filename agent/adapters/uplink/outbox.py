@@ -100,11 +100,6 @@ class Outbox:
         """Whether nothing is to be sent and nothing is on its way."""
         return not (self._sent or self._first or self._then)
 
-    @property
-    def is_waiting(self) -> bool:
-        """Whether a message is on its way whose PUBACK has not come."""
-        return bool(self._sent)
-
     def add(self, run: Run) -> None:
         """To be sent behind what is there, or before all that is not urgent."""
         (self._first if run.urgent else self._then).append(run)
