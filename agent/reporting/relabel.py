@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from agent.reporting.batch import Batch
+from agent.reporting.utc import MS_MAX
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +55,8 @@ def relabellings(batch: Batch) -> tuple[Relabelling, ...]:
 def corrected(told_ms: int, chain: str, seq: int, known: Iterable[Relabelling]) -> Corrected | None:
     """What a time that batch (`chain`, `seq`) tells should have been; None where no `clock` event speaks of it.
 
+    An offset is a signed number of any size; one that leads out of the years 1970 to 9999 corrects nothing.
+
     Args:
         told_ms: the time as it was sealed, UTC Unix ms: the end of a delta, the moment of an event.
         chain: the batch's chain.
@@ -63,4 +66,5 @@ def corrected(told_ms: int, chain: str, seq: int, known: Iterable[Relabelling]) 
     mine = [each for each in known if each.speaks_of(chain, seq)]
     if not mine:
         return None
-    return Corrected(told_ms + sum(each.offset_ms for each in mine), mine[-1].err_ms, mine[-1].said_in)
+    at_ms = told_ms + sum(each.offset_ms for each in mine)
+    return Corrected(at_ms, mine[-1].err_ms, mine[-1].said_in) if 0 <= at_ms <= MS_MAX else None

@@ -11,7 +11,7 @@ from agent.reporting.adjustment import NO_CORRECTIONS, Corrections
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor
-from agent.reporting.utc import text_of_ms
+from agent.reporting.utc import MS_MAX, text_of_ms
 from simulators.platform.adjusting import corrections
 from simulators.platform.dossier import stored_descriptor
 from simulators.platform.store import Store
@@ -195,7 +195,7 @@ def _relabelled(store: Store, name: str, agent_id: int) -> list[Gap]:
     )
     found = []
     for chain, first, last, offset_ms, err_ms, begins, ends in rows:
-        if begins is not None:
+        if begins is not None and 0 <= begins - int(offset_ms) <= ends - int(offset_ms) <= MS_MAX:
             told = f"{text_of_ms(begins - int(offset_ms))} to {text_of_ms(ends - int(offset_ms))}"
             right = f"{text_of_ms(begins)} to {text_of_ms(ends)}"
             text = f"told {told}, was {right}, wrong by at most {err_ms} ms"

@@ -11,6 +11,7 @@ first one of an epoch has a label of its own for that, which may have been made 
 from collections.abc import Iterable
 
 from agent.reporting.event import Event
+from agent.reporting.utc import MS_MAX
 from simulators.platform.dossier import Dossier
 from simulators.platform.store import Store
 
@@ -28,6 +29,8 @@ def relabel(store: Store, dossier: Dossier, event: Event, chain: str) -> list[st
         (agent_id, chain, event.integer("seq_from"), event.integer("seq_to")),
     )
     for booked_id, meter, epoch, first, last, start_ms, end_ms in rows:
+        if not 0 <= end_ms + offset_ms <= MS_MAX:
+            continue  # signed, and no time: nothing is moved to where it could not even be written down
         before = store.first(
             "SELECT end_ms FROM booked WHERE agent_id = ? AND meter = ? AND epoch = ? AND n_last = ?",
             (agent_id, meter, epoch, first - 1),
@@ -63,4 +66,4 @@ def offsets_of(store: Store, agent_id: int, chain: str) -> list[int]:
 def opening_ms(label_ms: int, end_ms: int, offsets_ms: Iterable[int]) -> int:
     """The time of an opening register: its label as it is or moved, whichever lies nearest before the row's end."""
     candidates = [label_ms, *(label_ms + offset_ms for offset_ms in offsets_ms)]
-    return max((each for each in candidates if each <= end_ms), default=label_ms)
+    return max((each for each in candidates if 0 <= each <= end_ms), default=label_ms)

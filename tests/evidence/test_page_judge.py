@@ -201,6 +201,7 @@ def test_times_that_clock_events_corrected_are_the_same_in_both(tmp_path: Path) 
     cases = {
         "known": Case(booted_in_1970(is_known=True).jws, [public]),
         "unknown": Case(booted_in_1970(is_known=False).jws, [public]),
+        "no time at all": Case(booted_in_1970(is_known=True, offset_ms=2**53 - 1).jws, [public]),
         "an excerpt": Case(booted_in_1970(is_known=True).jws[1:], [public], excerpt=True),
     }
     assert len(said_by_python(cases["known"])["relabelled"]) == 1

@@ -56,6 +56,6 @@ def test_an_event_that_knows_no_offset_relabels_nothing() -> None:
 
 def test_a_clock_that_was_set_twice_adds_up() -> None:
     known = (*relabellings(batch(5, event(1, 4, 1000))), *relabellings(batch(7, event(2, 6, -30, 8))))
-    assert corrected(0, CHAIN, 1, known) == Corrected(1000, 5, 5)
-    assert corrected(0, CHAIN, 4, known) == Corrected(970, 8, 7)
-    assert corrected(0, CHAIN, 6, known) == Corrected(-30, 8, 7)
+    assert corrected(100, CHAIN, 1, known) == Corrected(1100, 5, 5)
+    assert corrected(100, CHAIN, 4, known) == Corrected(1070, 8, 7)
+    assert corrected(100, CHAIN, 6, known) == Corrected(70, 8, 7)

@@ -36,13 +36,13 @@ def set_clock(gateway: Gateway, first: int, last: int, offset_ms: int | None) ->
     )
 
 
-def booted_in_1970(*, is_known: bool) -> Gateway:
+def booted_in_1970(*, is_known: bool, offset_ms: int = BACK_MS) -> Gateway:
     gateway = Gateway(KEY, (meter_description("m1"),))
     gateway.now_ms -= BACK_MS
     for _ in range(3):
         minute(gateway, "U")
     gateway.now_ms += BACK_MS
-    minute(gateway, "S", [set_clock(gateway, 1, 3, BACK_MS if is_known else None)])
+    minute(gateway, "S", [set_clock(gateway, 1, 3, offset_ms if is_known else None)])
     minute(gateway, "S")
     return gateway
 
@@ -60,6 +60,12 @@ def test_what_was_told_in_1970_is_shown_with_what_it_was() -> None:
 
 def test_an_offset_that_nobody_knows_corrects_nothing() -> None:
     report = verified(booted_in_1970(is_known=False).jws)
+    assert report.ok and report.relabelled == () and report.right_period_ms is None
+
+
+@pytest.mark.parametrize("offset_ms", [2**53 - 1, 1 - 2**53, -(10**13)])
+def test_an_offset_that_leads_to_no_time_corrects_nothing(offset_ms: int) -> None:
+    report = verified(booted_in_1970(is_known=True, offset_ms=offset_ms).jws)
     assert report.ok and report.relabelled == () and report.right_period_ms is None
 
 

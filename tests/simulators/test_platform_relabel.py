@@ -42,6 +42,20 @@ def times(bench: Bench) -> list[tuple[int, int]]:
     return [(int(start), int(end)) for start, end in rows]
 
 
+@pytest.mark.parametrize("offset_ms", [2**53 - 1, 1 - 2**53])
+def test_an_offset_that_leads_to_no_time_moves_nothing_and_stops_nobody(
+    bench: Bench, gateway: Gateway, offset_ms: int
+) -> None:
+    bench.send(*(gateway.interval(1_000) for _ in range(3)))
+    before = times(bench)
+    said = [event(gateway, 1, len(gateway.line), offset_ms)]
+    bench.send(gateway.say([gateway.delta("m1", 1_000)], events=said), gateway.interval(1_000))
+    assert times(bench)[: len(before)] == before
+    assert bench.energy(gateway) == {"m1": 5_000}
+    assert [gap for gap in queries.gaps(bench.platform.store) if gap.kind == "clock"] == []
+    assert bench.platform.heads_for(gateway.org, gateway.agent)
+
+
 @pytest.mark.fault("F40")
 @pytest.mark.parametrize("with_step", [True, False])
 def test_what_was_read_in_1970_is_moved_to_where_it_belongs(
