@@ -31,9 +31,6 @@ from agent.carbon.units import (
 from agent.errors import ConfigError, Fault
 
 ZERO = KgCO2e(Fraction(0))
-TERMS = ("materials", "fuel", "electricity", "waste")
-"""The four sums; the last three together are the emission of production."""
-
 PRIMARY_ACTIVITY = frozenset({Status.MEASURED, Status.VIRTUAL, Status.IMPORTED})
 """Primary data are measured, or calculated from what was measured (ISO 14067); an estimate is neither."""
 

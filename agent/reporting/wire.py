@@ -111,10 +111,6 @@ class Members:
             return value
         return checked_match(self.value(name), self.place(name), ID, "an id")
 
-    def identifier_or_none(self, name: str) -> str | None:
-        """An id, or null."""
-        return None if self.is_null(name) else self.identifier(name)
-
     def parent_or_none(self, name: str) -> str | None:
         """A meter id, `agent/meter` for a meter of another gateway, or null."""
         return (

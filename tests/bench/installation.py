@@ -1,7 +1,7 @@
 """What is measured: meters of one profile on one line, the agent's site file, and the line's physical limit."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from fractions import Fraction
 from functools import cache
 from pathlib import Path
@@ -97,10 +97,6 @@ class Setting:
         return (
             f"{self.baud} 8{self.parity[0].upper()}1, {self.meters} meters, T {self.turnaround_ms} ms, {what}"
         )
-
-    def with_dead(self, count: int) -> "Setting":
-        """The same line with its last meters dead."""
-        return replace(self, dead=tuple(range(self.meters - count + 1, self.meters + 1)))
 
 
 def line_table(setting: Setting, device: str) -> str:

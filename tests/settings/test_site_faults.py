@@ -91,7 +91,6 @@ def test_the_message_reads_like_a_list(tmp_path: Path) -> None:
 # -------------------------------------------------------------------------------------------- one fault, one message
 
 M = meter
-TWO = [M("a", 1), M("b", 2, step="wave_soldering")]
 SERIAL = [serial_line("hall-a", "/dev/ttyS0")]
 
 

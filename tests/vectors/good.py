@@ -11,7 +11,6 @@ from tests.vectors.builder import (
     ACKNOWLEDGEMENT,
     CHAIN_A,
     CHAIN_B,
-    DESCRIPTOR,
     ENROLMENT,
     MINUTE_MS,
     MODULUS,
@@ -25,7 +24,6 @@ from tests.vectors.builder import (
     Register,
     jws,
     meter,
-    topic,
     utc,
 )
 
@@ -244,8 +242,3 @@ def _es256() -> list[str]:
     line.say(line.minute(m1=1_000), line.carried())
     line.say(line.minute(m1=2_000))
     return line.log
-
-
-def topics_of(name: str) -> str:
-    """Where one of the single messages goes."""
-    return topic({"enrolment.jws": ENROLMENT, "descriptor.jws": DESCRIPTOR}.get(name, STATUS))
