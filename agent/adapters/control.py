@@ -19,6 +19,7 @@ import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 
+from agent.errors import MeteringError
 from agent.service.logline import pairs
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,7 @@ class ControlSocket:
             else:
                 async with asyncio.timeout(ANSWER_PATIENCE_S):
                     await self._answer(writer, name, arguments)
-        except ValueError as error:
+        except (ValueError, MeteringError) as error:
             writer.write(json.dumps({"error": str(error)}).encode() + b"\n")
         except (OSError, TimeoutError) as error:
             log.debug("a question on the control socket was not answered", extra=pairs("M1601", reason=error))

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters import control
+from agent.errors import JournalFull
 
 
 async def _say_late(arguments: control.Arguments) -> object:
@@ -20,6 +21,20 @@ async def _asked(folder: Path, question: str) -> object:
         return await asyncio.to_thread(control.ask, folder / "control", question)
     finally:
         await served.close()
+
+
+@pytest.mark.fault("F46")
+async def test_where_the_journal_has_no_room_the_person_who_asked_reads_why(tmp_path: Path) -> None:
+    async def full(arguments: control.Arguments) -> object:
+        raise JournalFull("no room for a write")
+
+    served = control.ControlSocket(tmp_path / "control", {"exchange": full})
+    await served.open()
+    try:
+        answer = await asyncio.to_thread(control.ask, tmp_path / "control", "exchange")
+    finally:
+        await served.close()
+    assert answer == {"error": "no room for a write"}
 
 
 @pytest.mark.fault("F50")
