@@ -122,7 +122,11 @@ async def _publish(site: Site, message: bytes) -> Sent:
     link, who = site.platform, site.plant
     if link.broker.is_none:
         return Sent(True, "there is no broker: the next stick carries it (metering-agent courier export)")
-    uplink = mqtt_uplink(link, f"{who.org}/{who.agent}/enrol")
+    try:
+        uplink = mqtt_uplink(link, f"{who.org}/{who.agent}/enrol")
+    except ConfigError as error:
+        # A password that is a credential opens for the service alone; a person at the terminal carries the message.
+        return Sent(False, "; ".join(map(str, error.faults)), TRY_AGAIN)
     topic = topics.enrolment(who.org, who.agent, link.topic_root)
     try:
         answers = topics.acknowledgement(who.org, who.agent, link.topic_root)

@@ -83,6 +83,20 @@ def test_a_broker_that_is_away_means_try_again_and_carry_it(tmp_path: Path) -> N
     assert "Enrolment message, to be carried" in done.stdout
 
 
+def test_a_password_that_only_the_service_can_open_means_carry_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    site = write_site(
+        tmp_path, changes={"platform": {"username": "gw01", "password_credential": "broker-password"}}
+    )
+    done = _enrol("--site", str(site), "--json")
+    facts = json.loads(done.stdout)
+    assert (done.exit_code, facts["sent"]) == (75, False)
+    assert "there are no systemd credentials" in facts["reason"]
+    assert _opened(tmp_path, facts["jws"].encode()).kid == facts["kid"]
+
+
 def test_a_wrong_site_file_and_a_missing_key_are_for_a_person(tmp_path: Path) -> None:
     assert _enrol("--site", str(tmp_path / "none.toml"), "--offline").exit_code == 2
     site = write_site(tmp_path)
