@@ -70,5 +70,7 @@ def _asked(site_file: Path, ask: Callable[[Path], object]) -> dict[str, object]:
         ) from None
     if not isinstance(answer, dict) or "error" in answer:
         said = answer.get("error") if isinstance(answer, dict) else answer
+        if not str(said).startswith("unknown question"):
+            raise RetryLater(f"the running agent could not do this: {said}")
         raise RetryLater(f"the running agent does not know this question ({said}); is it an older version?")
     return answer
