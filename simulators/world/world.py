@@ -260,7 +260,8 @@ def run_seed(
     With a scenario its faults are forced, and it has its own length. Without `to_the_end` the first broken promise
     is enough.
     """
-    allowed = kinds if kinds is not None else frozenset(nemesis.KINDS)
+    asked_for = {name.partition(".")[0] for name in names or ()}
+    allowed = kinds if kinds is not None else nemesis.SETTLED | (asked_for & nemesis.OPEN.keys())
     if scenario is None:
         plan = draw(seed, allowed, faults_s)
     else:

@@ -58,7 +58,7 @@ def test_every_kind_of_fault_is_drawn() -> None:
 
 def test_what_people_do_is_part_of_every_campaign() -> None:
     """Rotation, revocation, restore, clone, courier and the rest, each as a kind that is drawn without being asked."""
-    assert all(kind in nemesis.KINDS for some in BY_PEOPLE.values() for kind in some)
+    assert all(kind in nemesis.SETTLED for some in BY_PEOPLE.values() for kind in some)
 
 
 def test_a_failure_is_made_small(monkeypatch: pytest.MonkeyPatch) -> None:
