@@ -260,7 +260,6 @@ def float_sums(patch: pytest.MonkeyPatch) -> None:
 
     for module in (
         "metering.gates",
-        "metering.ledger",
         "service.decisions",
         "service.deciding",
         "service.swaps",

@@ -2,12 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from agent.adapters.journal import SqliteJournal
 from agent.metering.ledger import Head, Point
 from agent.service import acknowledge, restore
+from agent.service.journal import Retelling
 from tests.world.small_world import SmallWorld
 
 SEEDS = 40
@@ -42,7 +44,11 @@ def follow_anything(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def keep_the_old_chain(monkeypatch: pytest.MonkeyPatch) -> None:
     """After a restore the own registers go on as if the platform had them."""
-    monkeypatch.setattr(restore._Tale, "_place", lambda tale, meter, said: None)
+
+    def nothing_to_tell(planner: Any, meters: object, theirs: object) -> Retelling:
+        return Retelling(planner._journal.last_reading(), planner._in_force.hash, frozenset(), {})
+
+    monkeypatch.setattr(restore._Planner, "plan", nothing_to_tell)
 
 
 PLANTED = [everything_again, forget_on_sending, follow_anything, keep_the_old_chain]
