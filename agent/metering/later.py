@@ -8,7 +8,7 @@ can falsify comes first (decision 0016):
 
 1. the position is one of our own readings: what follows it is later;
 2. what the platform has acknowledged is not later;
-3. within a run of a register in which the position lies, what shows more energy is later; a known modulus is unwrapped;
+3. within one run of a register, what shows more energy is later; a known modulus is unwrapped;
 4. where registers cannot say it, the labels of clocks that knew the time;
 5. what nothing proves to be later is left out. Within an epoch that costs resolution and never energy, because the next
    reading spans it.
@@ -85,28 +85,26 @@ def _has_same_scale(point: Point, head: Head) -> bool:
 def _first_later(points: Sequence[Point], theirs: Head, *, is_anchored: bool) -> int:
     """Where the points begin that are later than the position; the number of points where none surely is."""
     verdicts: list[bool | None] = []
-    holding: list[bool] = []
+    agreed: list[bool] = []
     for start, end in _runs(points):
         run = points[start:end]
         agrees = run[0].basis.continues(theirs.basis)
         begins_acknowledged = is_anchored and start == 0
-        is_in_it = False
+        agreed += [agrees] * len(run)
         if agrees:
-            by_register, is_in_it = _by_register(run, theirs, is_anchored=begins_acknowledged)
-            verdicts += by_register
+            verdicts += _by_register(run, theirs, is_anchored=begins_acknowledged)
         elif begins_acknowledged:
             # The position is later than its beginning and in another run: the meter was exchanged, or its ratio
             # changed, when this run was over. That is surer than labels, which anybody can set.
             verdicts += [False] * len(run)
         else:
             verdicts += [_by_label(point, theirs) for point in run]
-        holding += [is_in_it] * len(run)
     if is_anchored and verdicts:
         verdicts[0] = False
     begin = max((i + 1 for i, is_later in enumerate(verdicts) if is_later is False), default=0)
     for i in range(begin, len(points)):
         # What follows a run that the position lies in, and says nothing of itself, follows the position.
-        if verdicts[i] or (verdicts[i] is None and any(holding[:i])):
+        if verdicts[i] or (verdicts[i] is None and any(agreed[:i])):
             return i
     return len(points)
 
@@ -122,28 +120,24 @@ def _runs(points: Sequence[Point]) -> list[tuple[int, int]]:
     return list(zip(starts, [*breaks, len(points)], strict=False)) if points else []
 
 
-def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool) -> tuple[list[bool | None], bool]:
-    """What the registers of a run say that the position may lie in, and whether it surely lies there.
+def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool) -> list[bool | None]:
+    """What the registers of a run say that the position may lie in.
 
     They are sure where the position lies between two registers of the run, or the run begins with what the platform
-    has acknowledged. Else labels have to prove what is later: the register may have been reset or gone round in
-    between, and a higher one can be of long before. That happens where little of a journal could be salvaged.
+    has acknowledged. Else a trusted label is surer: the register may have been reset or gone round in between.
     """
     totals = _unwrapped(run, theirs.basis.modulus_milliwh)
     place = _place(theirs, totals, is_anchored=is_anchored)
     if place is None:
-        return [False] * len(run), True
+        return [False] * len(run)
     is_sure = is_anchored or totals[0] <= place <= totals[-1]
     verdicts: list[bool | None] = []
     for point, total in zip(run, totals, strict=True):
+        by_register = None if total == place else total > place
         by_label = _by_label(point, theirs)
-        if is_sure:
-            verdicts.append(bool(by_label) if total == place else total > place)
-        elif by_label is None and total > place:
-            verdicts.append(None)
-        else:
-            verdicts.append(bool(by_label))
-    return verdicts, is_sure
+        one, other = (by_register, by_label) if is_sure else (by_label, by_register)
+        verdicts.append(bool(other if one is None else one))
+    return verdicts
 
 
 def _unwrapped(run: Sequence[Point], modulus_milliwh: int | None) -> list[int]:
