@@ -71,9 +71,9 @@ class Joining:
         if x is None or self._is_told(dossier, meter, opens):
             return
         if opens > x.epoch:
-            self._booking.take_event(dossier, said, source)
+            self._booking.events.take(dossier, said, source)
             return
-        self._booking.keep_event(dossier, said, source)
+        self._booking.events.keep(dossier, said, source)
         self._close(dossier, meter, said, source)
         self._open(dossier, meter, said, source)
 
@@ -170,7 +170,7 @@ class Joining:
         if meter not in shifts and not (
             item.type == "epoch" and self._join(dossier, _edge_of_event(item), source)
         ):
-            self._booking.keep_event(dossier, item, source)
+            self._booking.events.keep(dossier, item, source)
             return None
         return _shifted(item, shifts[meter])
 
@@ -223,7 +223,7 @@ class Joining:
             "bound": bound,
             "by": "platform",
         }
-        self._booking.keep_event(dossier, Event("epoch", source.now_ms, body), source)
+        self._booking.events.keep(dossier, Event("epoch", source.now_ms, body), source)
 
     def _remember(self, dossier: Dossier, chain: str, meter: str, shift: int) -> None:
         dossier.joined[chain][meter] = shift
