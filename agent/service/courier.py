@@ -60,7 +60,7 @@ class Courier:
         count = 0
         async for batch in self._waiting(position):
             count += 1
-            yield batch.jws or b""
+            yield batch.sealed_text()
         yield json.dumps({"closing": {"batches": count}}).encode()
 
     def _words(self, position: Position, session: str, now_ms: int) -> list[bytes]:

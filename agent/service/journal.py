@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol, TypeVar
 
+from agent.errors import JournalDamaged
 from agent.metering.ledger import Head, Point
 from agent.reporting.chain import ChainHead
 from agent.service.clocking import ClockRecords
@@ -131,6 +132,12 @@ class KeptBatch:
     stored_ms: int | None
     superseded: bool
     jws: bytes | None
+
+    def sealed_text(self) -> bytes:
+        """What was sealed, to be sent. Raises JournalDamaged where it is gone: what waits is never purged."""
+        if self.jws is None:
+            raise JournalDamaged(f"batch {self.head.chain}/{self.head.seq} in the journal has lost its text")
+        return self.jws
 
 
 @dataclass(frozen=True, slots=True)

@@ -221,7 +221,7 @@ class Publisher:
         return max([self._sent_up_to, *(page.batches[-1].ordinal for page in pages)])
 
     def _give(self, batches: list[KeptBatch]) -> _Page:
-        """Have the uplink send a page behind those that it has."""
+        """Have the uplink send a page behind those that it has. Raises JournalDamaged."""
         taken: set[int] = set()
 
         def note(place: int) -> None:
@@ -229,7 +229,7 @@ class Publisher:
             self._note_taken(batches[place])
             self.pulse.beat()  # each PUBACK is progress, so that a slow link may take its time
 
-        payloads = [batch.jws or b"" for batch in batches]
+        payloads = [batch.sealed_text() for batch in batches]
         sending = asyncio.create_task(self._uplink.publish_all(self._topic, payloads, note))
         return _Page(batches, taken, sending)
 

@@ -139,10 +139,10 @@ class InlineStorage:
         self._seen = seen
         self.delay_s = 0.0
         """How slow the disk is at present."""
-        self._failure: JournalFailed | None = None
+        self._failure: JournalDamaged | None = None
 
     async def run(self, work: Callable[[Journal], T]) -> T:
-        """Do the work and give its result; its exceptions come through, a failure of the disk for good."""
+        """Do the work and give its result; its exceptions come through, damage and a failing disk for good."""
         if self.delay_s:
             await asyncio.sleep(self.delay_s)
         if self._disk.dead:
@@ -151,7 +151,7 @@ class InlineStorage:
             raise self._failure
         try:
             result = work(self.journal)
-        except JournalFailed as error:
+        except JournalDamaged as error:
             self._failure = error
             raise
         self._seen(result)

@@ -250,6 +250,7 @@ ROT = {
     "a chain before it": "UPDATE batches SET prev_chain = chain, prev_seq = 1, prev_hash = hash WHERE ordinal = 1",
     "a hash of long ago": "DELETE FROM texts WHERE ordinal = 1;"
     " UPDATE batches SET hash = substr(hash, 2) || 'A' WHERE ordinal = 1",
+    "a text that nobody has acknowledged": "DELETE FROM texts WHERE ordinal = 1",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from agent.adapters.journal import JournalThread, open_journal
-from agent.errors import JournalDamaged, JournalFailed
+from agent.errors import JournalDamaged, JournalDoubtful, JournalFailed, JournalFull
 
 SYNC_S = 0.6
 BEAT_S = 0.01
@@ -47,13 +47,32 @@ async def test_once_the_disk_has_failed_nothing_more_is_read_or_written(tmp_path
     await storage.close()
 
 
-async def test_what_cannot_be_read_hinders_nothing_else(tmp_path: Path) -> None:
+@pytest.mark.fault("F53", "F54")
+@pytest.mark.parametrize("error", [JournalDamaged, JournalDoubtful])
+async def test_damage_that_only_a_question_met_ends_the_work_too(
+    tmp_path: Path, error: type[JournalDamaged]
+) -> None:
+    """Else it would be forgotten until the weekly look, and the next start would judge nothing."""
+
     def rotten(_: object) -> None:
-        raise JournalDamaged("a stored message cannot be read")
+        raise error("a stored message cannot be read")
 
     storage = JournalThread(lambda: open_journal(tmp_path / "j.db"))
     await storage.open()
-    with pytest.raises(JournalDamaged):
+    with pytest.raises(error):
         await storage.run(rotten)
+    with pytest.raises(error, match="a stored message cannot be read"):
+        await storage.run(lambda journal: journal.last_ordinal())
+    await storage.close()
+
+
+async def test_what_fails_for_another_reason_hinders_nothing_else(tmp_path: Path) -> None:
+    def no_room(_: object) -> None:
+        raise JournalFull("no room for a write")
+
+    storage = JournalThread(lambda: open_journal(tmp_path / "j.db"))
+    await storage.open()
+    with pytest.raises(JournalFull):
+        await storage.run(no_room)
     assert await storage.run(lambda journal: journal.last_ordinal()) == 0
     await storage.close()

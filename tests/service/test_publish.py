@@ -10,7 +10,7 @@ from typing import TypeVar
 import pytest
 
 from agent.adapters.clock import SystemClock
-from agent.errors import JournalFull, UplinkDown, UplinkRefused
+from agent.errors import JournalDamaged, JournalFull, UplinkDown, UplinkRefused
 from agent.reporting.chain import ChainHead
 from agent.service import publish
 from agent.service.journal import Journal, Standing
@@ -320,6 +320,19 @@ async def test_an_error_that_nobody_foresaw_ends_the_stage(bench: Bench) -> None
         async with asyncio.timeout(5):
             await publisher.run()
     assert bench.journal.backlog().batches == 30
+
+
+@pytest.mark.fault("F53")
+async def test_a_batch_that_lost_its_text_is_damage_and_no_empty_message(bench: Bench) -> None:
+    """An empty retained message deletes one, and no platform could say which batch it was."""
+    bench.journal.ask("DELETE FROM texts WHERE ordinal = 3")
+    uplink = ScriptedUplink()
+    publisher = publisher_of(bench, uplink)
+    publisher.connection(up=True)
+    head = bench.journal.batches_between(after_ordinal=2, up_to_ordinal=3, limit=1)[0].head
+    with pytest.raises(JournalDamaged, match=f"{head.chain}/3 in the journal has lost its text"):
+        await publisher.run()
+    assert uplink.taken == []
 
 
 async def test_only_the_newest_pubacks_are_remembered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,6 +100,8 @@ def check_batch(kept: KeptBatch, before: KeptBatch | None) -> None:
             f"batch {head.chain}/{head.seq} in the journal does not follow the one before it"
         )
     if kept.jws is None:
+        if kept.stored_ms is None and not kept.superseded:
+            kept.sealed_text()  # only what was acknowledged is purged
         return
     batch = batch_of(kept)
     told = (batch.chain, batch.seq, batch.prev, batch.prev_chain, batch.iat_ms)

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from agent.adapters.journal.sqlite import SqliteJournal
-from agent.errors import JournalFailed
+from agent.errors import JournalDamaged
 
 T = TypeVar("T")
 
@@ -19,7 +19,7 @@ class JournalThread:
         self._open_it = open_it
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="journal")
         self._journal: SqliteJournal | None = None
-        self._failure: JournalFailed | None = None
+        self._failure: JournalDamaged | None = None
 
     async def open(self) -> None:
         """Open the file. Raises JournalDamaged, JournalHeld or ConfigError."""
@@ -28,9 +28,10 @@ class JournalThread:
     async def run(self, work: Callable[[SqliteJournal], T]) -> T:
         """Do the work in the thread; work that was begun is always finished, also when the caller is cancelled.
 
-        Once a piece of work has failed with JournalFailed so does every later one, whoever asks: what this process
-        reads may be in the page cache only and gone with the power, also where the first to hear of it was a question
-        on the control socket that nobody waited for.
+        Once a piece of work has met damage every later one fails with the same, whoever asks: so the process ends and
+        the next start judges the file, also where the first to hear of it was a question on the control socket that
+        nobody waited for. After a failure of the disk what this process reads may be in the page cache only, and gone
+        with the power.
         """
         journal = self._journal
         if journal is None:
@@ -45,7 +46,7 @@ class JournalThread:
             raise self._failure
         try:
             return work(journal)
-        except JournalFailed as error:
+        except JournalDamaged as error:
             self._failure = error
             raise
 
