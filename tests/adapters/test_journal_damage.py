@@ -369,6 +369,31 @@ def test_a_sound_journal_with_everything_in_it_passes_the_thorough_check(tmp_pat
     open_at(Place(tmp_path / "journal.db"), thoroughly=True).close()
 
 
+@pytest.mark.fault("F53", "F54")
+def test_what_a_person_said_and_no_batch_has_told_yet_is_salvaged(tmp_path: Path) -> None:
+    bench = a_journal_with_everything(tmp_path)
+    journal, told = bench.journal, bench.journal.state().head
+    assert told is not None
+    with journal.transaction():
+        journal.save_order(Order("wave-1", "exchange", 2, "ben", first_kwh="3", confirmed=True))
+        journal.tell_statement(
+            journal.add_statement(Statement(6, "manual", {"meter": "wave-1", "n": 6})), told
+        )
+    orders = journal.orders()
+    journal.close()
+    with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as raw:
+        raw.execute("UPDATE orders SET by_whom = 'eve' WHERE by_whom = 'anna'")
+        raw.execute("UPDATE gates SET opened_milliwh = opened_milliwh + 1024")
+    raw.close()
+    note_damage(Place(tmp_path / "journal.db"), JournalDamaged("something it read"))
+    opened = open_here(tmp_path)
+    assert opened.aside is not None
+    assert opened.journal.orders() == {"wave-1": orders["wave-1"]}, "what rotted is nobody's word"
+    kept = [(each.noted_ms, each.told) for each in opened.journal.statements()]
+    assert kept == [(5, None)], "what a batch told is told, or told again with it"
+    opened.journal.close()
+
+
 @pytest.mark.fault("F53")
 def test_a_rotten_receipt_is_never_given_out_nor_kept_on_and_the_platform_is_asked(tmp_path: Path) -> None:
     bench = Bench(tmp_path)

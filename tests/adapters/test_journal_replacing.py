@@ -212,6 +212,57 @@ def test_damage_that_was_noted_and_cannot_even_be_read_does_not_end_in_a_loop(pl
     assert beside(place) == [".damaged-7"]
 
 
+def that_fails_to_read(place: Place, files: FolderFiles) -> Place:
+    """Its newest hash has rotted, and the disk does not give its texts at present."""
+    with sqlite3.connect(place.path, isolation_level=None) as raw:
+        raw.execute("UPDATE batches SET hash = substr(hash, 2) || 'A' WHERE ordinal = 4")
+    raw.close()
+
+    def connect(path: Path) -> Connection:
+        def raises(sql: str) -> Exception | None:
+            is_of_the_old = path == place.path and "JOIN texts USING" in sql and "LIMIT 0" not in sql
+            return JournalFailed("disk I/O error") if is_of_the_old else None
+
+        return broken(raises)(path)
+
+    return replace(place, connect=connect, files=files)
+
+
+@pytest.mark.fault("F48", "F54")
+def test_what_a_disk_does_not_give_at_present_is_not_lost_and_the_damaged_journal_stays(place: Place) -> None:
+    sick = that_fails_to_read(place, FolderFiles())
+    for _ in range(FAILURES_MAX + 1):
+        with pytest.raises(
+            JournalFailed, match=r"journal\.db: the disk failed while what it proves was read"
+        ):
+            open_or_replace(sick, 7)
+        assert batches_on(place) == TURNS, "it lies where it lay"
+    well = open_or_replace(place, 8)
+    assert well.salvaged is not None and (well.salvaged.batches, well.salvaged.lost) == (TURNS - 1, 1)
+    assert well.aside is not None and well.aside.name == "journal.db.damaged-8"
+    well.journal.close()
+    assert beside(place) == [".damaged-8"]
+
+
+@pytest.mark.fault("F48", "F54")
+def test_what_a_disk_has_lost_for_good_does_not_keep_the_rest_from_being_salvaged(place: Place) -> None:
+    sick = that_fails_to_read(place, LostBytes())
+    for _ in range(FAILURES_MAX - 1):
+        with pytest.raises(JournalFailed):
+            open_or_replace(sick, 7)
+    opened = open_or_replace(sick, 7)
+    assert opened.salvaged is not None and opened.salvaged.lost == TURNS
+    opened.journal.close()
+    assert beside(place) == [".damaged-7"]
+
+
+def batches_on(place: Place) -> int:
+    with sqlite3.connect(place.path) as raw:
+        ((count,),) = raw.execute("SELECT count(*) FROM batches")
+    raw.close()
+    return int(count)
+
+
 @pytest.mark.fault("F54")
 @pytest.mark.parametrize(
     "sql",

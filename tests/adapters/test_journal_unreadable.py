@@ -349,18 +349,26 @@ def test_a_log_that_finds_no_room_to_be_renewed_takes_the_ballasts(
 # -------------------------------------------------------------------------------------------------- salvaging
 
 
-def test_a_file_that_cannot_be_asked_gives_nothing_and_a_failing_disk_is_told(tmp_path: Path) -> None:
-    def unusable(path: Path) -> StdlibConnection:
-        raise JournalUnusable("no")
-
-    def failing(path: Path) -> StdlibConnection:
-        raise JournalFailed("the disk")
+@pytest.mark.parametrize("error", [JournalUnusable, JournalFailed, JournalHeld])
+def test_a_file_that_cannot_be_opened_at_present_is_not_an_empty_one(
+    tmp_path: Path, error: type[MeteringError]
+) -> None:
+    def refuse(path: Path) -> StdlibConnection:
+        raise error("no")
 
     fresh = open_journal(tmp_path / "new.db")
-    said = salvage(tmp_path / "old.db", unusable, fresh, ask_first=True)
+    with pytest.raises(error):
+        salvage(tmp_path / "old.db", refuse, fresh, ask_first=True)
+    fresh.close()
+
+
+def test_a_file_that_is_no_database_gives_nothing(tmp_path: Path) -> None:
+    def refuse(path: Path) -> StdlibConnection:
+        raise JournalDamaged("not a database")
+
+    fresh = open_journal(tmp_path / "new.db")
+    said = salvage(tmp_path / "old.db", refuse, fresh, ask_first=True)
     assert (said.batches, said.lost, said.points) == (0, 0, 0)
-    with pytest.raises(JournalFailed):
-        salvage(tmp_path / "old.db", failing, fresh, ask_first=True)
     fresh.close()
 
 

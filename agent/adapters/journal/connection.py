@@ -31,11 +31,15 @@ _NO_TEXT = "Could not decode to UTF-8"
 """What Python says, without a code of SQLite, where the bytes of a text are none."""
 
 
-class Connection(Protocol):
-    """What the journal needs of a database."""
+class Asked(Protocol):
+    """Whatever answers one statement at a time."""
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
         """Run one statement and give all its rows. Raises JournalFull or JournalDamaged."""
+
+
+class Connection(Asked, Protocol):
+    """What the journal needs of a database."""
 
     def script(self, sql: str) -> None:
         """Run several statements inside the open transaction."""

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.connection import Connection, Row
 from agent.adapters.journal.rows import (
     basis_of,
     integer,
@@ -130,19 +130,7 @@ class GateTables:
             "SELECT m.name, o.kind, o.noted_ms, o.by_whom, o.last_kwh, o.first_kwh, o.serial, o.confirmed"
             " FROM orders o JOIN meters m ON m.id = o.meter"
         )
-        return {
-            text(row[0]): Order(
-                meter=text(row[0]),
-                kind=text(row[1]),
-                noted_ms=integer(row[2]),
-                by=text(row[3]),
-                last_kwh=text_or_none(row[4]),
-                first_kwh=text_or_none(row[5]),
-                serial=text_or_none(row[6]),
-                confirmed=bool(row[7]),
-            )
-            for row in rows
-        }
+        return {order.meter: order for order in map(order_in, rows)}
 
     def save_order(self, order: Order) -> None:
         values = (
@@ -162,6 +150,20 @@ class GateTables:
 
     def drop_order(self, meter: str) -> None:
         self._db.execute("DELETE FROM orders WHERE meter = ?", (self._known_meter(meter),))
+
+
+def order_in(row: Row) -> Order:
+    """The columns of `orders`, with the meter's name in the place of its row. Raises JournalDamaged."""
+    return Order(
+        meter=text(row[0]),
+        kind=text(row[1]),
+        noted_ms=integer(row[2]),
+        by=text(row[3]),
+        last_kwh=text_or_none(row[4]),
+        first_kwh=text_or_none(row[5]),
+        serial=text_or_none(row[6]),
+        confirmed=bool(row[7]),
+    )
 
 
 def _fingerprint_text(fingerprint: Fingerprint) -> str:

@@ -7,7 +7,7 @@ the journal throws its names away then, because a failed commit is unknown, not 
 from functools import cached_property
 from typing import TypeVar
 
-from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.connection import Asked
 from agent.adapters.journal.rows import basis_of, integer, text
 from agent.adapters.journal.sums import judge, sum_of
 from agent.errors import JournalDamaged
@@ -20,7 +20,7 @@ _Key = tuple[int, int, int | None, str | None]
 class Names:
     """The ids as they are in the file."""
 
-    def __init__(self, db: Connection) -> None:
+    def __init__(self, db: Asked) -> None:
         self._db = db
 
     # -- from what it is to its id

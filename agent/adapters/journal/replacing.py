@@ -65,8 +65,7 @@ def open_or_replace(place: Place, wall_ms: int, *, platform_answers: bool = True
     note = place.files.marked(place.mark)
     failures, suspicion = _meaning_of(note or "")
     try:
-        opening = partial(open_at, place, thoroughly=suspicion is not None)
-        opened = Opened(_with_room(place, opening), cleared=suspicion)
+        opened = _open_or_replace_damaged(place, wall_ms, suspicion, platform_answers=platform_answers)
     except JournalDoubtful:
         raise
     except JournalFailed:
@@ -75,11 +74,7 @@ def open_or_replace(place: Place, wall_ms: int, *, platform_answers: bool = True
             place.files.mark(place.mark, _note(failures, suspicion))
         if failures < FAILURES_MAX or not _has_lost_bytes(place):
             raise
-        opened = _replace(place, wall_ms, platform_answers, is_still_so=lambda: _has_lost_bytes(place))
-    except JournalDamaged:
-        if not place.files.exists(place.path):
-            raise
-        opened = _replace(place, wall_ms, platform_answers)
+        opened = _replace(place, wall_ms, platform_answers, has_lost_bytes=True)
     if note is not None or opened.aside is not None:
         place.files.remove(place.mark)
     try:
@@ -88,6 +83,24 @@ def open_or_replace(place: Place, wall_ms: int, *, platform_answers: bool = True
         opened.journal.close()
         raise
     return opened
+
+
+def _open_or_replace_damaged(
+    place: Place, wall_ms: int, suspicion: str | None, *, platform_answers: bool
+) -> Opened:
+    """Open it, or replace what SQLite or our own checks call damaged.
+
+    Raises JournalFailed where the disk failed at either: then what it did not give is not lost yet.
+    """
+    try:
+        opening = partial(open_at, place, thoroughly=suspicion is not None)
+        return Opened(_with_room(place, opening), cleared=suspicion)
+    except (JournalDoubtful, JournalFailed):
+        raise
+    except JournalDamaged:
+        if not place.files.exists(place.path):
+            raise
+        return _replace(place, wall_ms, platform_answers)
 
 
 def note_damage(place: Place, error: JournalDamaged) -> None:
@@ -164,16 +177,15 @@ def _has_lost_bytes(place: Place) -> bool:
     return place.files.exists(place.path) and not place.files.is_readable(place.path)
 
 
-def _replace(
-    place: Place, wall_ms: int, platform_answers: bool, is_still_so: Callable[[], bool] = lambda: True
-) -> Opened:
+def _replace(place: Place, wall_ms: int, platform_answers: bool, *, has_lost_bytes: bool = False) -> Opened:
     """Make a new journal beside the damaged one, and let them change places when it is whole and on the disk.
 
-    `is_still_so` is asked again before that: the disk wrote and synced a whole journal by then, so one that could not
-    be read before for another reason than the file can be read now.
+    Where the disk seems to have lost bytes of the old one, that is asked again before: it wrote and synced a whole
+    journal by then, so one that could not be read before for another reason than the file can be read now.
     """
-    salvaged = _with_room(place, partial(_make_new, place, platform_answers))
-    if not is_still_so():
+    making = partial(_make_new, place, platform_answers, has_lost_bytes)
+    salvaged = _with_room(place, making)
+    if has_lost_bytes and not _has_lost_bytes(place):
         _drop_begun(place)
         raise JournalFailed(f"{place.path}: could not be read, and now it can")
     aside = set_aside(place.path, f"damaged-{wall_ms}", place.files)
@@ -195,10 +207,12 @@ def _with_room(place: Place, work: Callable[[], T]) -> T:
     return work()
 
 
-def _make_new(place: Place, platform_answers: bool) -> Salvaged:
+def _make_new(place: Place, platform_answers: bool, has_lost_bytes: bool) -> Salvaged:
     _drop_begun(place)
     fresh = open_at(replace(place, path=place.begun))
     try:
-        return salvage(place.path, place.connect, fresh, ask_first=platform_answers)
+        return salvage(
+            place.path, place.connect, fresh, ask_first=platform_answers, has_lost_bytes=has_lost_bytes
+        )
     finally:
         fresh.close()

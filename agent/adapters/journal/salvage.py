@@ -6,28 +6,34 @@ value that was not checked. The batches themselves stay in the damaged file, whi
 unknown must not be continued. The new journal asks the platform where it stands, and tells the salvaged points in a
 new chain from there (wire format, section 6, "When the edge restores").
 
+What a person said and no batch has told yet is kept on: orders, and statements that wait for a boundary.
+
 Of what the platform has acknowledged only the turning points are kept on: the last and first register of every epoch,
-from the readings, whose rows carry checksums. A platform that was put back to before one of them needs it.
+from the readings, whose rows carry checksums. A platform that was put back to before one of them needs it. They carry
+the mark that they were acknowledged once, because the batches that said so are gone.
 
 Of the damaged file each row is asked for alone where a range of them cannot be read.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
 from agent.adapters.journal.batches import ACKNOWLEDGED
-from agent.adapters.journal.connection import Connection, Row
+from agent.adapters.journal.connection import Connection, Row, Value
 from agent.adapters.journal.cuts import ROW, readings_in
+from agent.adapters.journal.gatetables import order_in
 from agent.adapters.journal.names import Names
 from agent.adapters.journal.retoldtable import retelling_in
 from agent.adapters.journal.rows import blob, integer, text, text_or_none
 from agent.adapters.journal.sealed import batch_in, batch_of, descriptor_in, descriptor_of
 from agent.adapters.journal.sqlite import SqliteJournal
+from agent.adapters.journal.statementtables import statement_in
 from agent.adapters.journal.sums import COLUMNS, sum_of
-from agent.errors import JournalDamaged, JournalFailed, MeteringError
+from agent.errors import JournalDamaged, JournalFailed
+from agent.metering.later import SETTLED
 from agent.metering.ledger import Basis, Head, Point
 from agent.reporting.batch import Batch, Delta
 from agent.reporting.descriptor import MeterDescription
@@ -91,7 +97,12 @@ class Salvaged:
 
 
 def salvage(
-    path: Path, connect: Callable[[Path], Connection], journal: SqliteJournal, *, ask_first: bool
+    path: Path,
+    connect: Callable[[Path], Connection],
+    journal: SqliteJournal,
+    *,
+    ask_first: bool,
+    has_lost_bytes: bool = False,
 ) -> Salvaged:
     """Fill a new journal with what the damaged one at `path` still proves.
 
@@ -100,21 +111,29 @@ def salvage(
         connect: opens it.
         journal: new and empty.
         ask_first: the platform can say where it stands, and is asked before anything is told.
+        has_lost_bytes: the disk is known to have lost bytes of the file, so what it fails to read is lost.
 
-    Raises JournalFull or JournalFailed where the new journal cannot be written.
+    Raises:
+        JournalFull: no room for the new journal.
+        JournalFailed: it cannot be written; or the old one cannot be read at present, and may be later.
     """
     salvaged = Salvaged()
     try:
         old = connect(path)
     except JournalFailed:
         raise
-    except MeteringError:
+    except JournalDamaged:
         return salvaged  # not even a database: nothing in it can be asked for
+    source = _Source(old, has_lost_bytes)
     try:
-        work = _Salvage(old, journal, salvaged)
+        work = _Salvage(source, journal, salvaged)
         work.run(ask_first=ask_first)
     finally:
         _let_go(old)
+    if source.failure is not None:
+        raise JournalFailed(
+            f"{path}: the disk failed while what it proves was read; it stays as it is: {source.failure}"
+        ) from source.failure
     return salvaged
 
 
@@ -125,10 +144,31 @@ def _let_go(old: Connection) -> None:
         return  # it is moved aside as it is
 
 
+class _Source:
+    """The damaged file. A row that the disk does not give at present is not lost, so after a failure no more is read;
+    unless the disk is known to have lost bytes of this file: then those rows are lost, and the others are not."""
+
+    def __init__(self, db: Connection, has_lost_bytes: bool) -> None:
+        self._db = db
+        self._has_lost_bytes = has_lost_bytes
+        self.failure: JournalFailed | None = None
+
+    def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        """The rows. Raises JournalDamaged."""
+        if self.failure is not None:
+            raise self.failure
+        try:
+            return self._db.execute(sql, parameters)
+        except JournalFailed as error:
+            if not self._has_lost_bytes:
+                self.failure = error
+            raise
+
+
 class _Salvage:
     """One damaged file on its way into a new one."""
 
-    def __init__(self, old: Connection, journal: SqliteJournal, salvaged: Salvaged) -> None:
+    def __init__(self, old: _Source, journal: SqliteJournal, salvaged: Salvaged) -> None:
         self._old = old
         self._journal = journal
         self._salvaged = salvaged
@@ -139,7 +179,8 @@ class _Salvage:
         self._ask("PRAGMA locking_mode=EXCLUSIVE")
         with self._journal.transaction():
             self._keep_what_the_platform_said()
-        self._keep_turning_points(0, self._number(_TOLD) or 0)
+            self._keep_what_a_person_said()
+        self._keep_turning_points(0, self._number(_TOLD) or 0, marks=frozenset({SETTLED}))
         for portion in self._portions():
             with self._journal.transaction():
                 for kept in portion:
@@ -252,12 +293,22 @@ class _Salvage:
                 continue
         journal.save_state(State(gen=gen, ack_no=ack_no, owner=owner, site_sha256=site))
 
-    def _sound(self, table: str) -> list[Row]:
+    def _keep_what_a_person_said(self) -> None:
+        """What no batch has told yet: orders for the next boundary, and statements that wait for one."""
+        names = Names(self._old)
+        for row in self._sound("orders"):
+            with suppress(JournalDamaged):
+                self._journal.save_order(order_in((names.meter(integer(row[0])), *row[1:])))
+        for row in self._sound("statements", "WHERE chain IS NULL ORDER BY id"):
+            with suppress(JournalDamaged):
+                self._journal.add_statement(statement_in(row))
+
+    def _sound(self, table: str, where: str = "") -> list[Row]:
         """The rows of a table that are what was written; all of them in a version that kept no checksums."""
         columns = COLUMNS[table]
-        rows = self._ask(f"SELECT {columns}, sum FROM {table}")
+        rows = self._ask(f"SELECT {columns}, sum FROM {table} {where}")
         if rows is None:
-            return self._ask(f"SELECT {columns} FROM {table}") or []
+            return self._ask(f"SELECT {columns} FROM {table} {where}") or []
         return [row[:-1] for row in rows if sum_of(row[:-1]) == row[-1]]
 
     def _left_to_tell(self) -> int | None:
@@ -267,18 +318,19 @@ class _Salvage:
                 return retelling_in(text(row[1])).told
         return None
 
-    def _keep_turning_points(self, after: int, up_to: int) -> None:
+    def _keep_turning_points(self, after: int, up_to: int, *, marks: frozenset[str] = frozenset()) -> None:
         """The last and first register of every epoch among readings that no batch tells any more, or tells yet.
 
         A platform that was restored from a backup may stand before such a point. Without it the register would seem to
-        have run on, and what it counted before its reset would be lost without a word.
+        have run on, and what it counted before its reset would be lost without a word. `marks` are put on each.
         """
         names = Names(self._old)
         before: dict[str, Reading] = {}
         for rows in self._pages_of_readings(after, up_to):
             with self._journal.transaction():
                 for row in rows:
-                    for reading in self._readings(row, names):
+                    for found in self._readings(row, names):
+                        reading = replace(found, point=replace(found.point, flags=found.point.flags | marks))
                         self._keep_if_it_turns(before.pop(reading.point.meter, None), reading)
                         before[reading.point.meter] = reading
 

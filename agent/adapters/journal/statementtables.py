@@ -2,9 +2,10 @@
 `agent.service.closedepochs` on SQLite."""
 
 import json
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from agent.adapters.journal.connection import Connection
+from agent.adapters.journal.connection import Connection, Row
 from agent.adapters.journal.rows import integer, text
 from agent.adapters.journal.sums import COLUMNS, judge, sum_of
 from agent.errors import JournalDamaged
@@ -30,12 +31,10 @@ class StatementTables:
             " LEFT JOIN batches b ON b.chain = s.chain AND b.seq = s.seq AND b.superseded = 0 ORDER BY s.id"
         )
         return [
-            Statement(
-                integer(row[1]),
-                text(row[2]),
-                _body(text(row[3])),
-                integer(row[0]),
-                None if row[4] is None else (text(row[4]), integer(row[5])),
+            replace(
+                statement_in(row[1:4]),
+                id=integer(row[0]),
+                told=None if row[4] is None else (text(row[4]), integer(row[5])),
             )
             for row in rows
         ]
@@ -89,6 +88,11 @@ class StatementTables:
             self._db, "epoch_ends", "WHERE meter = ? AND epoch = ?", (self._known_meter(meter), epoch)
         )
         return integer(rows[0][2]) if rows else None
+
+
+def statement_in(row: Row) -> Statement:
+    """The columns of a statement that its checksum covers, as if nobody had told it yet. Raises JournalDamaged."""
+    return Statement(integer(row[0]), text(row[1]), _body(text(row[2])))
 
 
 def _body(value: str) -> dict[str, object]:

@@ -9,7 +9,7 @@ a person who writes to the file: those are held by signatures.
 import zlib
 from collections.abc import Sequence
 
-from agent.adapters.journal.connection import Connection, Row, Value
+from agent.adapters.journal.connection import Asked, Connection, Row, Value
 from agent.errors import JournalDamaged
 
 COLUMNS = {
@@ -45,7 +45,7 @@ def sum_of(values: Sequence[Value]) -> int:
     return zlib.crc32(repr(tuple(values)).encode())
 
 
-def judge(db: Connection, table: str, where: str = "", parameters: Sequence[Value] = ()) -> list[Row]:
+def judge(db: Asked, table: str, where: str = "", parameters: Sequence[Value] = ()) -> list[Row]:
     """The rows of a table with the columns of `COLUMNS`, each what was written. Raises JournalDamaged.
 
     `where` begins after the table's name.
