@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from agent.metering.quantity import format_kwh
 from agent.reporting.batch import Delta, broken_rules
+from agent.reporting.closings import Closings
 from agent.reporting.event import Event
 from agent.reporting.verdict import Findings, stretch
 
@@ -81,6 +82,8 @@ class Books:
         self._clock_findings = clock_findings
         self._current: dict[str, _Epoch] = {}
         self._closed: dict[tuple[str, int], _Epoch] = {}
+        self._first_epochs: dict[str, int] = {}
+        self._closings = Closings(findings)
 
     def delta(self, line: int, delta: Delta, modulus: int | None) -> bool:
         """Check one delta and enter it.
@@ -117,6 +120,7 @@ class Books:
             self._findings.add(line, place, "V2: the meter's first delta must be epoch 1, n 1")
         books = _Epoch.opened(delta.epoch, delta.n - 1, delta.reg_start, None)
         self._current[delta.meter] = books
+        self._first_epochs.setdefault(delta.meter, delta.epoch)
         return books
 
     def _continue(self, line: int, place: str, delta: Delta, books: _Epoch) -> None:
@@ -144,6 +148,8 @@ class Books:
         elif self.whole and old != 1:
             self._findings.add(line, place, "V4: the meter was never seen before")
         self._current[meter] = _Epoch.opened(new, 0, event.integer("first"), None)
+        self._first_epochs.setdefault(meter, old)
+        self._closings.tell(event, None if books is None or books.epoch != old else books.last.n)
 
     def _end(self, line: int, place: str, event: Event, books: _Epoch) -> None:
         if event.integer("epoch_from") != books.epoch:
@@ -159,7 +165,7 @@ class Books:
         self._closed[meter, books.epoch] = books
 
     def balance(self, line: int, event: Event) -> bool:
-        """Rule V5: a balance agrees with itself and with the deltas.
+        """Rule V5: a balance agrees with itself and with the deltas, and what it lists as closed with the events.
 
         Returns:
             whether it could be compared with both its ends; False where it reaches further back than the books.
@@ -169,6 +175,7 @@ class Books:
         end, sum_ = event.integer("reg_last"), event.integer("sum")
         if sum_ != end - event.integer("reg_first") + event.integer("roll"):
             self._findings.add(line, place, "V5: sum is not reg_last - reg_first + roll")
+        self._closings.compare(line, event, 1 if self.whole else self._first_epochs.get(meter))
         books = self._books_of(meter, epoch)
         if books is None or last > books.last.n:
             if books is not None or self.whole:

@@ -10,10 +10,13 @@ its register, of any other the hole is declared (wire format, section 6, "Broker
 `chains` decides when a hole is passed over or a chain joined; this is what it means for the books.
 """
 
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from agent.reporting.batch import Delta
+from agent.reporting.closings import differences, text_of
 from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import Event
 from agent.reporting.utc import ms_of_text, text_of_ms
@@ -66,25 +69,53 @@ class Joining:
         return self._store.first(sql, (dossier.agent_id, newest)) is not None
 
     def learn(self, dossier: Dossier, meter: str, said: Event, source: "Source") -> None:
-        """Book an epoch change of which the batch never came, as a later balance tells it; once."""
-        x, opens = dossier.meters.get(meter), said.integer("epoch_to")
-        if x is None or self._is_told(dossier, meter, opens):
-            return
-        if opens > x.epoch:
-            self._booking.events.take(dossier, said, source)
-            return
-        self._booking.events.keep(dossier, said, source)
-        self._close(dossier, meter, said, source)
-        self._open(dossier, meter, said, source)
+        """Book an epoch change of which the batch never came, as a later balance tells it; once.
 
-    def _is_told(self, dossier: Dossier, meter: str, epoch: int) -> bool:
-        """Whether the event that opened an epoch is known; so is what came before the first that is here."""
+        Where nothing is missing, or the batch came, a balance that says something else is a finding and no more.
+        """
+        x, opens = dossier.meters.get(meter), said.integer("epoch_to")
+        if x is None or self._precedes(dossier, meter, opens):
+            return
+        told = self._told(dossier, meter, opens)
+        if told is not None or not (dossier.skipped or dossier.joined):
+            self._compare(dossier, meter, said, told, source)
+        elif opens > x.epoch:
+            self._booking.events.take(dossier, said, source)
+        else:
+            self._booking.events.keep(dossier, said, source)
+            self._close(dossier, meter, said, source)
+            self._open(dossier, meter, said, source)
+
+    def _precedes(self, dossier: Dossier, meter: str, epoch: int) -> bool:
+        """Whether an epoch was opened before the first that is here of a meter."""
         oldest = self._store.one(
             "SELECT min(epoch) FROM epochs WHERE agent_id = ? AND meter = ?", (dossier.agent_id, meter)
         )[0]
-        sql = "SELECT 1 FROM events WHERE agent_id = ? AND type = 'epoch' AND meter = ? AND body ->> 'epoch_to' = ?"
-        known = self._store.first(sql, (dossier.agent_id, meter, epoch)) is not None
-        return known or oldest is None or epoch <= oldest
+        return oldest is None or epoch <= oldest
+
+    def _told(self, dossier: Dossier, meter: str, epoch: int) -> dict[str, object] | None:
+        """What the latest event said that opened an epoch; None where there is none."""
+        sql = (
+            "SELECT body FROM events WHERE agent_id = ? AND type = 'epoch' AND meter = ?"
+            " AND body ->> 'epoch_to' = ? ORDER BY event_id DESC LIMIT 1"
+        )
+        row = self._store.first(sql, (dossier.agent_id, meter, epoch))
+        return None if row is None else dict(json.loads(row[0]))
+
+    def _compare(
+        self, dossier: Dossier, meter: str, said: Event, told: Mapping[str, object] | None, source: "Source"
+    ) -> None:
+        place = f"{meter}/{said.integer('epoch_from')}-{said.integer('epoch_to')}"
+        if told is None:
+            text = "a balance lists it as closed, and no event said so"
+            self._booking.say(dossier, "balance", place, text, source)
+            return
+        found = [
+            f"{name} {text_of(said.body[name])}, its event says {text_of(told[name])}"
+            for name in differences(said.body, told)
+        ]
+        if found:
+            self._booking.say(dossier, "balance", place, f"a balance lists {'; '.join(found)}", source)
 
     def _close(self, dossier: Dossier, meter: str, said: Event, source: "Source") -> None:
         """Bridge from where an epoch's booked energy ends to the register at which it ended."""

@@ -362,3 +362,26 @@ def test_nothing_in_an_export_becomes_a_part_of_the_page(chromium: Browser, tmp_
     assert evil in chromium.ask("document.getElementById('about').textContent")
     assert chromium.ask("document.images.length") == 0
     assert chromium.ask("document.title") == "Evidence of electricity use"
+
+
+def test_both_readings_of_a_large_file_say_how_far_they_are(chromium: Browser, tmp_path: Path) -> None:
+    put(tmp_path, adjusted_life())
+    shutil.copy(package_path("reporting", "verify.html"), tmp_path)
+    open_page(chromium, tmp_path)
+    chromium.ask(
+        "(() => { let now = 0; performance.now = () => (now += 100); window.said = [];"
+        " new MutationObserver(() => said.push(document.getElementById('progress-text').textContent))"
+        ".observe(document.getElementById('progress-text'), { childList: true }); })()"
+    )
+    chromium.give_files("#files", [tmp_path / name for name in ("evidence.jws", "agent.pem", "platform.pem")])
+    chromium.wait(DONE)
+    said = chromium.ask("said")
+    assert [text.split(":")[0] for text in said] == [
+        *["Step 1 of 2, looking for adjustments"] * 6,
+        *["Step 2 of 2, verifying"] * 6,
+    ]
+    assert said[2].endswith(", 3 lines")
+    chromium.ask("document.getElementById('language').click()")
+    chromium.give_files("#files", [tmp_path / "agent.pem"])
+    chromium.wait("said.length === 24 && " + DONE)
+    assert chromium.ask("said[12]").startswith("\u7b2c 1 \u6b65\uff08\u5171 2 \u6b65\uff09")

@@ -14,6 +14,7 @@ def make() -> Group:
     _runs(group)
     _epochs(group)
     _balances(group)
+    _closings(group)
     _corrections(group)
     return group
 
@@ -255,6 +256,35 @@ def _balances(group: Group) -> None:
     ):
         message = jws(line.batch([], [{**good, **change}]))
         _add(group, name, about, [message], "V5", ALARMED, "balance")
+
+
+def _closings(group: Group) -> None:
+    """Broker mode: a balance lists epochs that ended, and says something else than their events."""
+    line = basis(3)
+    line.now_ms += 60_000
+    event = line.epoch("m1", 0)
+    line.say([], [event])
+    ended = {name: event[name] for name in event if name not in ("type", "at", "meter")} | {"n_last": 3}
+    line.now_ms += 60_000
+    delta = line.delta("m1", 700)
+    balance = line.balance("m1", 1, 0, 700)
+    for name, about, change in (
+        (
+            "v5-closed-last",
+            "a listed epoch ended 500 higher than its event says",
+            {"last": ended["last"] + 500},
+        ),
+        ("v5-closed-first", "the next epoch is listed as opened 500 higher", {"first": 500}),
+        ("v5-closed-serial", "another meter is listed as the new one", {"serial_to": "2206007777"}),
+        ("v5-closed-bound", "the hole is listed as hiding nothing", {"bound": 0}),
+        (
+            "v5-closed-never",
+            "an epoch is listed as closed that no event closed",
+            {"epoch_from": 2, "epoch_to": 3},
+        ),
+    ):
+        messages = [line.log[3], jws(line.batch([delta], [{**balance, "closed": [ended | change]}]))]
+        _add(group, name, about, messages, "V5: a balance lists", ALARMED, "balance", m1=3_700)
 
 
 def _corrections(group: Group) -> None:
