@@ -55,7 +55,8 @@ def relabellings(batch: Batch) -> tuple[Relabelling, ...]:
 def corrected(told_ms: int, chain: str, seq: int, known: Iterable[Relabelling]) -> Corrected | None:
     """What a time that batch (`chain`, `seq`) tells should have been; None where no `clock` event speaks of it.
 
-    An offset is a signed number of any size; one that leads out of the years 1970 to 9999 corrects nothing.
+    An offset is a signed number of any size; one that leads out of the years 1970 to 9999 corrects nothing, and the
+    others do.
 
     Args:
         told_ms: the time as it was sealed, UTC Unix ms: the end of a delta, the moment of an event.
@@ -63,8 +64,9 @@ def corrected(told_ms: int, chain: str, seq: int, known: Iterable[Relabelling]) 
         seq: its number there.
         known: what the `clock` events of the evidence say, in the order of the chain.
     """
-    mine = [each for each in known if each.speaks_of(chain, seq)]
-    if not mine:
-        return None
-    at_ms = told_ms + sum(each.offset_ms for each in mine)
-    return Corrected(at_ms, mine[-1].err_ms, mine[-1].said_in) if 0 <= at_ms <= MS_MAX else None
+    right = None
+    for each in known:
+        at_ms = each.offset_ms + (told_ms if right is None else right.at_ms)
+        if each.speaks_of(chain, seq) and 0 <= at_ms <= MS_MAX:
+            right = Corrected(at_ms, each.err_ms, each.said_in)
+    return right

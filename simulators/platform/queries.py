@@ -11,9 +11,10 @@ from agent.reporting.adjustment import NO_CORRECTIONS, Corrections
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor
-from agent.reporting.utc import MS_MAX, text_of_ms
+from agent.reporting.utc import text_of_ms
 from simulators.platform.adjusting import corrections
 from simulators.platform.dossier import stored_descriptor
+from simulators.platform.relabel import moved_times
 from simulators.platform.store import Store
 
 
@@ -183,23 +184,11 @@ def _declared(store: Store, name: str, agent_id: int) -> list[Gap]:
 
 def _relabelled(store: Store, name: str, agent_id: int) -> list[Gap]:
     """Batches whose told times `clock` events corrected: booked rows have the corrected ones, batches the told ones."""
-    rows = store.rows(
-        "SELECT t.chain, body ->> 'seq_from', body ->> 'seq_to', body ->> 'offset_ms', body ->> 'err_ms',"
-        " (SELECT min(end_ms) FROM booked b JOIN batches s USING (batch_id) WHERE s.agent_id = e.agent_id AND"
-        "  s.chain = t.chain AND s.seq BETWEEN body ->> 'seq_from' AND body ->> 'seq_to'),"
-        " (SELECT max(end_ms) FROM booked b JOIN batches s USING (batch_id) WHERE s.agent_id = e.agent_id AND"
-        "  s.chain = t.chain AND s.seq BETWEEN body ->> 'seq_from' AND body ->> 'seq_to')"
-        " FROM events e JOIN batches t USING (batch_id) WHERE e.agent_id = ? AND e.type = 'clock'"
-        " AND body ->> 'offset_ms' IS NOT NULL ORDER BY event_id",
-        (agent_id,),
-    )
     found = []
-    for chain, first, last, offset_ms, err_ms, begins, ends in rows:
-        if begins is not None and 0 <= begins - int(offset_ms) <= ends - int(offset_ms) <= MS_MAX:
-            told = f"{text_of_ms(begins - int(offset_ms))} to {text_of_ms(ends - int(offset_ms))}"
-            right = f"{text_of_ms(begins)} to {text_of_ms(ends)}"
-            text = f"told {told}, was {right}, wrong by at most {err_ms} ms"
-            found.append(Gap(name, "clock", f"{chain}/{first}-{last}", text))
+    for each in moved_times(store, agent_id):
+        told, right = (" to ".join(map(text_of_ms, span)) for span in (each.told_ms, each.right_ms))
+        text = f"told {told}, was {right}, wrong by at most {each.err_ms} ms"
+        found.append(Gap(name, "clock", f"{each.chain}/{each.seq_from}-{each.seq_to}", text))
     return found
 
 

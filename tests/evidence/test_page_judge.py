@@ -16,7 +16,7 @@ from tests.evidence.judges import Case, said_by_python, said_by_the_page
 from tests.reporting.audit import KEY
 from tests.reporting.gateway import Gateway, meter_description
 from tests.reporting.keys import Key
-from tests.reporting.test_toldtimes import booted_in_1970
+from tests.reporting.test_toldtimes import booted_in_1970, set_clock
 from tests.vectors.builder import GATEWAY, PLATFORM
 from tests.vectors.readers import FOLDER, lines
 from tests.vectors.test_bad import BAD, TOLERATED, before, messages
@@ -198,11 +198,17 @@ def test_a_revoked_key_ends_where_the_operator_said_in_both(tmp_path: Path) -> N
 
 def test_times_that_clock_events_corrected_are_the_same_in_both(tmp_path: Path) -> None:
     public = public_key_of_jwk(KEY.jwk)
+    twice = booted_in_1970(is_known=True)
+    twice.minute({"m1": 1_000}, [set_clock(twice, 1, 3, 2_000), set_clock(twice, 1, 3, -(2**52))])
     cases = {
+        "set twice, and once to no time": Case(twice.jws, [public]),
         "known": Case(booted_in_1970(is_known=True).jws, [public]),
         "unknown": Case(booted_in_1970(is_known=False).jws, [public]),
         "no time at all": Case(booted_in_1970(is_known=True, offset_ms=2**53 - 1).jws, [public]),
         "an excerpt": Case(booted_in_1970(is_known=True).jws[1:], [public], excerpt=True),
     }
-    assert len(said_by_python(cases["known"])["relabelled"]) == 1
+    known, again = (
+        said_by_python(each)["relabelled"][0][4] for each in (cases["known"], Case(twice.jws, [public]))
+    )
+    assert again == [time + 2_000 for time in known]
     agree(cases, tmp_path, native=True)

@@ -59,3 +59,11 @@ def test_a_clock_that_was_set_twice_adds_up() -> None:
     assert corrected(100, CHAIN, 1, known) == Corrected(1100, 5, 5)
     assert corrected(100, CHAIN, 4, known) == Corrected(1070, 8, 7)
     assert corrected(100, CHAIN, 6, known) == Corrected(70, 8, 7)
+
+
+def test_one_that_leads_to_no_time_leaves_the_others_in_force() -> None:
+    absurd = relabellings(batch(6, event(1, 4, -(2**52))))
+    known = (*relabellings(batch(5, event(1, 4, 1000))), *absurd, *relabellings(batch(7, event(1, 4, 50, 8))))
+    assert corrected(100, CHAIN, 2, known) == Corrected(1150, 8, 7)
+    assert corrected(100, CHAIN, 2, known[:2]) == Corrected(1100, 5, 5)
+    assert corrected(100, CHAIN, 2, absurd) is None

@@ -93,3 +93,41 @@ def test_rows_outside_the_range_stay(bench: Bench, gateway: Gateway) -> None:
     after = times(bench)
     assert after[:2] == before
     assert after[2] == (before[1][1], before[1][1] + MINUTE_MS + 5_000)
+
+
+def shown(bench: Bench) -> list[tuple[str, str]]:
+    """What `gaps` says of clocks: the place without its chain, and the text."""
+    found = [gap for gap in queries.gaps(bench.platform.store) if gap.kind == "clock"]
+    return [(gap.place.split("/")[1], gap.text) for gap in found]
+
+
+@pytest.mark.fault("F40")
+def test_a_clock_that_was_set_twice_is_shown_with_what_was_told_first(bench: Bench, gateway: Gateway) -> None:
+    """Set roughly by a person, then by the network: the first batches were moved twice, the later ones once."""
+    roughly_ms, begun_ms = BACK_MS - 5_000, gateway.now_ms
+    gateway.now_ms -= BACK_MS
+    bench.send(*(gateway.interval(1_000) for _ in range(2)))
+    gateway.now_ms += roughly_ms
+    bench.send(gateway.interval(1_000, events=[event(gateway, 1, 2, roughly_ms)]), gateway.interval(1_000))
+    gateway.now_ms += 5_000
+    bench.send(gateway.interval(1_000, events=[event(gateway, 1, 4, 5_000)]))
+    minutes = [begun_ms + number * MINUTE_MS for number in range(1, 6)]
+    assert [end for _, end in times(bench)] == minutes
+
+    def text(first: int, last: int, offset_ms: int) -> str:
+        told, right = (
+            " to ".join(text_of_ms(minutes[each] - less) for each in (first, last)) for less in (offset_ms, 0)
+        )
+        return f"told {told}, was {right}, wrong by at most 10 ms"
+
+    assert shown(bench) == [("1-2", text(0, 1, BACK_MS)), ("3-4", text(2, 3, 5_000))]
+
+
+def test_an_offset_that_leads_to_no_time_hides_no_other(bench: Bench, gateway: Gateway) -> None:
+    bench.send(gateway.interval(1_000), gateway.interval(1_000))
+    said = [event(gateway, 1, 2, 7_000), event(gateway, 1, 2, -60 * 365 * 86_400_000)]
+    before = times(bench)
+    bench.send(gateway.interval(1_000, events=said))
+    assert [end for _, end in times(bench)[:2]] == [end + 7_000 for _, end in before]
+    ((place, text),) = shown(bench)
+    assert place == "1-2" and text_of_ms(before[0][1]) in text and text_of_ms(before[0][1] + 7_000) in text
