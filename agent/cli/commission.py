@@ -13,7 +13,7 @@ from pathlib import Path
 
 import click
 
-from agent.cli.exits import NO, TRY_AGAIN
+from agent.cli.exits import NO, NOT_PROVED, OK, TRY_AGAIN
 from agent.cli.installer import Say, in_language
 from agent.cli.options import json_option, language_option, site_option
 from agent.cli.read import (
@@ -65,6 +65,11 @@ class Finding:
         """Whether the same may be asked again with another answer."""
         return self.silence is not None or self.comparison.verdict in _UNDECIDED
 
+    @property
+    def is_compared(self) -> bool:
+        """Whether energy could be held against power at all; a meter that shows no power never can."""
+        return self.comparison.verdict is not Verdict.NOT_SHOWN
+
 
 @click.command()
 @site_option
@@ -80,8 +85,9 @@ def commission(
     """Watch the METERs of the site file, all where none is named, and say whether what they show can be true.
 
     Compared are the four orders in which the words of a value may lie, and the rise of the energy register with the
-    power register. Exit code 0 if nothing is wrong, 1 if something is, 75 if it cannot be told now (no answer, too
-    little load, power that flows back). Nothing is written to a meter. The agent must not run at the same time.
+    power register. Exit code 0 if both agree for every meter, 1 if something is wrong, 75 if it cannot be told now (no
+    answer, too little load, power that flows back), and 3 if nothing is wrong but a meter shows no power: watch its
+    display instead. Nothing is written to a meter. The agent must not run at the same time.
     """
     from agent.adapters.clock import SystemClock
     from agent.settings.site import load_site
@@ -107,10 +113,16 @@ def commission(
         click.echo(json.dumps({"meters": [json_of(finding) for finding in findings]}))
     else:
         click.echo("\n".join(text for finding in findings for text in texts_of(finding, say)))
+    click.get_current_context().exit(_exit_code(findings))
+
+
+def _exit_code(findings: Sequence[Finding]) -> int:
+    """What there is to do first: correct something, watch again, look at a display, nothing."""
     if any(finding.is_wrong for finding in findings):
-        click.get_current_context().exit(NO)
+        return NO
     if any(finding.is_undecided for finding in findings):
-        click.get_current_context().exit(TRY_AGAIN)
+        return TRY_AGAIN
+    return OK if all(finding.is_compared for finding in findings) else NOT_PROVED
 
 
 # ------------------------------------------------------------------------------------------------------------ watching
@@ -205,6 +217,7 @@ def json_of(finding: Finding) -> dict[str, object]:
         "meter": finding.meter.id,
         "wrong": finding.is_wrong,
         "undecided": finding.is_undecided,
+        "compared": finding.is_compared,
         "error": None if finding.silence is None else str(finding.silence),
         "misordered": [json_of_order(one) for one in finding.orders],
         "verdict": seen.verdict.value,

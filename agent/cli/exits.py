@@ -3,6 +3,8 @@
     0   done, and the answer is yes
     1   done, and the answer is no: `check` found faults, `verify` found a broken chain, a meter refused
     2   the command line or a file it names is wrong; a person must change something
+    3   nothing speaks against it, but not everything could be looked at, and asking again changes nothing: a person
+        has to look (`commission` where a meter shows no power)
     74  stored data is damaged (EX_IOERR); nothing was guessed
     75  the world is briefly unavailable (EX_TEMPFAIL): a silent meter, a broker away, a port in use; try again
     78  `run` with a site file that is not right (EX_CONFIG), so that systemd does not try again and again
@@ -17,6 +19,7 @@ from agent.errors import ConfigError, JournalDamaged, MeteringError, Refused, Re
 OK = 0
 NO = 1
 USAGE = 2
+NOT_PROVED = 3
 DAMAGED = 74
 TRY_AGAIN = 75
 CONFIGURATION = 78

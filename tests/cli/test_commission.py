@@ -175,6 +175,38 @@ def test_a_circuit_that_feeds_back_is_not_called_well(tmp_path: Path, bench: Ben
     assert (done.exit_code, "m: feeds back" in done.stdout) == (75, True), done.output
 
 
+NO_POWER = "acrel-amc72l-e4"
+"""A model whose documented registers are energy alone."""
+
+
+def test_a_meter_without_power_is_not_called_proved(tmp_path: Path, bench: Bench) -> None:
+    site = write_site(tmp_path, meters=[meter("m", 7), meter("blind", 8, profile=NO_POWER)])
+    bench.connect(site)
+    done = _commission(site)
+    assert done.exit_code == 3, done.output
+    assert "m: energy and power agree" in done.stdout
+    assert "blind: shows no power that could be compared with its energy." in done.stdout
+    assert _commission(site, "m").exit_code == 0
+    alone = _commission(site, "blind", "--json")
+    (facts,) = json.loads(alone.stdout)["meters"]
+    assert (alone.exit_code, facts["compared"], facts["undecided"], facts["wrong"]) == (
+        3,
+        False,
+        False,
+        False,
+    )
+
+
+def test_what_can_be_corrected_or_asked_again_comes_before_what_cannot(tmp_path: Path, bench: Bench) -> None:
+    meters = [meter("m", 7), meter("n", 8), meter("blind", 9, profile=NO_POWER)]
+    site = write_site(tmp_path, meters=meters)
+    bench.connect(site)
+    bench.silent = {8}
+    assert _commission(site).exit_code == 75
+    bench.connect(site, energy_import={"per_count": Fraction(1, 1000)})
+    assert _commission(site).exit_code == 1
+
+
 def test_a_silent_meter_does_not_hide_the_others(tmp_path: Path, bench: Bench) -> None:
     site = write_site(tmp_path, meters=[meter("m", 7), meter("n", 8)])
     bench.connect(site)
