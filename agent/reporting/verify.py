@@ -9,7 +9,7 @@ verdict it belongs to. Before this comes an export of the journal or of the plat
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
 
 from agent.reporting import envelope
@@ -17,18 +17,18 @@ from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.adjustment import Run
 from agent.reporting.attribution import Part, attribution
 from agent.reporting.batch import FLAGS, Batch, Delta
-from agent.reporting.chain import ChainHead
 from agent.reporting.conservation import Books
 from agent.reporting.continuity import WINDOW, Continuity
 from agent.reporting.correcting import Correcting
 from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
 from agent.reporting.envelope import EnvelopeError, KeyRing, Opened, UnparsablePayload
 from agent.reporting.event import KNOWN_TYPES, Event
+from agent.reporting.keystandings import Admit, KeyStandings
 from agent.reporting.runs import Runs
 from agent.reporting.toldtimes import ToldTimes
 from agent.reporting.utc import text_of_ms
 from agent.reporting.verdict import Findings, Holes, Report
-from agent.reporting.wire import Members, WireError
+from agent.reporting.wire import WireError
 
 LINE_BYTES_MAX = max(envelope.SIZE_MAX.values())
 """No line of an export is longer."""
@@ -47,34 +47,6 @@ _WORTH_A_LOOK = {
     "clock": "its times are doubtful, its energy is not",
 }
 """Flags of which every stretch of deltas is reported; the other known flags are counted."""
-
-Admit = Callable[[Mapping[str, object]], KeyRing]
-"""Makes a key ring of the one public key of a JWK. Raises ValueError for a key that cannot be used."""
-
-
-class _Keys:
-    """The keys given by a person, and those that a verified rotation has brought along."""
-
-    def __init__(self, pinned: KeyRing) -> None:
-        self._rings = [pinned]
-
-    def add(self, ring: KeyRing) -> None:
-        self._rings.append(ring)
-
-    def _ring_with(self, kid: str) -> KeyRing:
-        for ring in self._rings:
-            try:
-                ring.alg_of(kid)
-            except KeyError:
-                continue
-            return ring
-        raise KeyError(kid)
-
-    def alg_of(self, kid: str) -> str:
-        return self._ring_with(kid).alg_of(kid)
-
-    def verify(self, kid: str, alg: str, signed: bytes, signature: bytes) -> bool:
-        return self._ring_with(kid).verify(kid, alg, signed, signature)
 
 
 class _Map:
@@ -114,9 +86,8 @@ class Verifier:
             runs: what `announced` found in the same file; None where it could be read only once, and adjusted energy
                 is not computed.
         """
-        self._keys = _Keys(keys)
+        self._keys = KeyStandings(keys, admit, revoked or {})
         self._ack_keys = ack_keys
-        self._admit = admit
         self._signature, self._chain = Findings(), Findings()
         self._conservation, self._quality = Findings(), Findings(REMARKS_MAX)
         self._runs = Runs(self._quality)
@@ -126,9 +97,6 @@ class Verifier:
         self._maps: dict[str, _Map] = {}
         self._assembly = Assembly()
         self._last_rev: tuple[str, int, str] | None = None
-        self._ended: dict[str, ChainHead] = {}
-        self._revoked = dict(revoked or {})
-        self._revoked_chains = {chain: False for chain, _ in self._revoked.values()}
         self._steps: dict[str | None, Fraction] = {}
         self._correcting = Correcting(self._books, self._conservation, self._quality, runs)
         self._latest: _Map | None = None
@@ -227,26 +195,12 @@ class Verifier:
             return
         if self._continuity.is_known(batch, opened.hash):
             return
-        over = self._is_over(opened.kid, batch)
+        over = self._keys.is_over(opened.kid, batch)
         if over is not None:
             self._signature.add(line, f"chain {batch.chain}, seq {batch.seq}", over)
             return
         if self._continuity.place(line, batch, opened.hash):
             self._book(line, batch, opened)
-
-    def _is_over(self, kid: str, batch: Batch) -> str | None:
-        """What is wrong with a key that was not in force for a batch; None where it was."""
-        end = self._ended.get(kid)
-        if end is not None and not (batch.chain == end.chain and batch.seq <= end.seq):
-            return f"signed by key {kid}, which ended with chain {end.chain}, seq {end.seq}"
-        if batch.chain in self._revoked_chains:
-            self._revoked_chains[batch.chain] = True
-        if kid in self._revoked:
-            # Chains before the one named are not concerned: the file has them before it.
-            chain, seq = self._revoked[kid]
-            if batch.seq > seq if batch.chain == chain else self._revoked_chains[chain]:
-                return f"signed by key {kid}, which was revoked and ended with chain {chain}, seq {seq}"
-        return None
 
     def _book(self, line: int, batch: Batch, opened: Opened) -> None:
         self._counts["batches"] += 1
@@ -392,31 +346,10 @@ class Verifier:
         self._quality.add(line, "event epoch", _described(event))
 
     def _rotate(self, line: int, event: Event, batch: Batch, opened: Opened) -> None:
-        """The new key is believed because the old one signed it and because it signed its own enrolment.
-
-        A rotation that fails proves nothing: it neither begins a key nor ends one (decision 0015).
-        """
-        place = f"chain {batch.chain}, seq {batch.seq}, key-rotate"
-        if self._admit is None:
-            self._signature.add(line, place, "the new key cannot be checked here")
-            return
         try:
-            jwk = Members(event.body["jwk"])
-            ring = self._admit(jwk.as_dict())
-            proof = envelope.open_sealed(event.text("proof").encode(), envelope.ENROLMENT, ring)
-            members = Members(proof.payload)
-            if (members.identifier("org"), members.identifier("agent")) != (batch.org, batch.agent):
-                raise ValueError("the proof is that of another gateway")
-            if members.members("jwk").as_dict() != jwk.as_dict():
-                raise ValueError("the proof is that of another key")
+            self._keys.rotate(event, batch, opened)
         except ValueError as error:
-            self._signature.add(line, place, f"the new key is not proved: {error}")
-            return
-        if proof.kid == opened.kid or proof.kid in self._ended:
-            self._signature.add(line, place, f"key {proof.kid} has ended before")
-            return
-        self._ended[opened.kid] = ChainHead(batch.chain, batch.seq, opened.hash)
-        self._keys.add(ring)
+            self._signature.add(line, f"chain {batch.chain}, seq {batch.seq}, key-rotate", str(error))
 
     # ------------------------------------------------------------------------------------------------------ result
 
