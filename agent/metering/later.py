@@ -12,6 +12,9 @@ can falsify comes first (decision 0016):
 4. where registers cannot say it, the labels of clocks that knew the time;
 5. what nothing proves to be later is left out. Within an epoch that costs resolution and never energy, because the next
    reading spans it.
+
+Of what was acknowledged a salvaged journal has only the turning points, and no batch that would say so: these carry a
+mark (`SETTLED`). A higher register alone proves none of them later, because the register may have been reset since.
 """
 
 from collections.abc import Sequence
@@ -21,6 +24,8 @@ from itertools import pairwise
 from agent.metering.interval import has_trusted_label
 from agent.metering.ledger import Basis, Head, Point
 
+SETTLED = "settled"
+"""Mark of a reading, never sent: the platform had acknowledged it before the journal that held it was damaged."""
 _SEEN_ALREADY = ("ratio", "first", "restore")
 """Epochs that were opened because an earlier position was on another basis: no epoch of a position on this one."""
 
@@ -90,15 +95,17 @@ def _first_later(points: Sequence[Point], theirs: Head, *, is_anchored: bool) ->
         run = points[start:end]
         agrees = run[0].basis.continues(theirs.basis)
         begins_acknowledged = is_anchored and start == 0
-        agreed += [agrees] * len(run)
         if agrees:
-            verdicts += _by_register(run, theirs, is_anchored=begins_acknowledged)
+            by_register = _by_register(run, theirs, is_anchored=begins_acknowledged)
+            agrees = any(each is not None for each in by_register)
+            verdicts += by_register
         elif begins_acknowledged:
             # The position is later than its beginning and in another run: the meter was exchanged, or its ratio
             # changed, when this run was over. That is surer than labels, which anybody can set.
             verdicts += [False] * len(run)
         else:
             verdicts += [_by_label(point, theirs) for point in run]
+        agreed += [agrees] * len(run)
     if is_anchored and verdicts:
         verdicts[0] = False
     begin = max((i + 1 for i, is_later in enumerate(verdicts) if is_later is False), default=0)
@@ -124,7 +131,8 @@ def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool) -> li
     """What the registers of a run say that the position may lie in.
 
     They are sure where the position lies between two registers of the run, or the run begins with what the platform
-    has acknowledged. Else a trusted label is surer: the register may have been reset or gone round in between.
+    has acknowledged. Else a trusted label is surer: the register may have been reset or gone round in between. Where
+    there is none, a settled reading with a higher register may be of long before a reset: nothing is known of it.
     """
     totals = _unwrapped(run, theirs.basis.modulus_milliwh)
     place = _place(theirs, totals, is_anchored=is_anchored)
@@ -135,6 +143,9 @@ def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool) -> li
     for point, total in zip(run, totals, strict=True):
         by_register = None if total == place else total > place
         by_label = _by_label(point, theirs)
+        if not is_sure and by_label is None and by_register and SETTLED in point.flags:
+            verdicts.append(None)
+            continue
         one, other = (by_register, by_label) if is_sure else (by_label, by_register)
         verdicts.append(bool(other if one is None else one))
     return verdicts

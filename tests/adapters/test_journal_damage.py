@@ -27,6 +27,7 @@ from agent.adapters.journal.salvage import salvage
 from agent.adapters.journal.sums import COLUMNS, sum_of
 from agent.errors import JournalDamaged, JournalFailed
 from agent.metering.interval import DAY_MS
+from agent.metering.later import SETTLED
 from agent.metering.memory import Order
 from agent.reporting.batch import Batch, Delta
 from agent.reporting.chain import ChainHead
@@ -449,6 +450,9 @@ def test_a_platform_put_back_to_before_an_epoch_learns_of_it_from_a_salvaged_jou
     assert told[-1][1][1] == 40 * 10_000
     booked = sum(what[1] - what[0] for kind, what in told if kind == "delta")
     assert booked == (10 + 40 - told[1][1][1] // 10_000) * 10_000
+    kept = bench.journal.readings("reflow-1", after=None)
+    assert [SETTLED in each.point.flags for each in kept] == [True] * (len(kept) - 2) + [False] * 2
+    assert not any(SETTLED in delta.q for _, batch in bench.batches() for delta in batch.deltas)
 
 
 def _said_of(batch: Batch, meter: str) -> list[tuple[str, tuple[int, int]]]:

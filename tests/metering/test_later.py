@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from agent.metering.gates import Held
 from agent.metering.interval import Moment
-from agent.metering.later import since
+from agent.metering.later import SETTLED, since
 from agent.metering.ledger import Advanced, Basis, Head, Opened, Point, advance
 
 MODULUS = 10_000_000
@@ -37,6 +37,36 @@ def registers(points: list[Point]) -> list[int]:
 def test_a_journal_that_was_lost_in_1970_tells_all_it_has() -> None:
     own = [point(500, 60_000, opens="first"), point(510, 120_000), point(520, 180_000)]
     assert registers(since(own, position(490))) == [500, 510, 520]
+
+
+def settled(one: Point) -> Point:
+    return replace(one, flags=frozenset({SETTLED}))
+
+
+@pytest.mark.fault("F39", "F53", "F54")
+def test_a_higher_register_of_long_before_a_reset_is_not_told_again() -> None:
+    """All that a damaged journal could save is where an epoch began (seeds 6180, 6247 of the world: 90 and 26 MWh)."""
+    saved = settled(point(25_733, NOON_MS, opens="first"))
+    there = position(22, 60_000, epoch=2)
+    assert since([saved], there) == []
+    assert registers(since([saved, point(39, NOON_MS + 9), point(41, NOON_MS + 10)], there)) == [39, 41]
+    other = replace(BASIS, serial="other")
+    exchanged = point(7, 120_000, other, opens="exchange")
+    assert since([saved, exchanged], there) == [], "nothing says that the exchange came after the position"
+
+
+@pytest.mark.fault("F53", "F54")
+def test_saved_turning_points_are_told_to_a_platform_that_was_put_back_to_before_them() -> None:
+    """By the labels of clocks that knew the time; without them by the two registers between which it lies."""
+    own = [
+        settled(point(400, NOON_MS, opens="first")),
+        settled(point(900, NOON_MS + 5)),
+        settled(point(3, NOON_MS + 6, opens="reset")),
+        point(70, NOON_MS + 9),
+    ]
+    told = since(own, position(450, NOON_MS + 2))
+    assert registers(told) == [900, 3, 70] and told[1].opens == "reset"
+    assert registers(since(own[:2], position(450, 60_000))) == [900]
 
 
 @pytest.mark.fault("F40", "F55")
