@@ -50,6 +50,19 @@ ONCE_BROKEN = {
         1,
         "swapped.1,swapped.2",
     ),
+    "a turning point that was saved from a damaged journal, of before a reset: told again behind an untrusted label": (
+        6180,
+        2,
+        "suspend.1,dark.2,disk-lost.1,denied.2,unplugged.1,reset.1,clone.1,crash.1,clock-step.2,register-jump.3,"
+        "disk-gone.1,bit-rot.2,wakes-wrong.1",
+    ),
+    "the same where the platform was put back to an older copy": (
+        6247,
+        2,
+        "bad-start.1,big-map.2,stop.2,meter-other-unit.3,meter-function.3,reset.3,register-jump.1,bit-rot.2,"
+        "power-cut-in-write.1,drift.1,meter-failed.2,drift.3,register-back.2,platform-restored.1,bit-rot.1,unplugged.3,"
+        "denied.1,register-jump.2,unplugged.2,platform-restored.2",
+    ),
 }
 
 
