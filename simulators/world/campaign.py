@@ -43,13 +43,21 @@ def outcome_of(
     names: frozenset[str] | None = None,
     *,
     faults_s: int = FAULTS_S,
+    interval_s: int | None = None,
     scenario: str | None = None,
     to_the_end: bool = True,
 ) -> Outcome:
     """Run a seed; what it raises is a violation too."""
     try:
         result = quietly(
-            lambda: run_seed(seed, names, faults_s=faults_s, scenario=scenario, to_the_end=to_the_end)
+            lambda: run_seed(
+                seed,
+                names,
+                faults_s=faults_s,
+                interval_s=interval_s,
+                scenario=scenario,
+                to_the_end=to_the_end,
+            )
         )
     except Exception as error:  # noqa: BLE001  # whatever the code under test or the world itself raises is a finding
         where = traceback.extract_tb(error.__traceback__)[-1]
@@ -70,10 +78,15 @@ def quietly(run: Callable[[], Result]) -> Result:
 
 
 def run_many(
-    seeds: Iterable[int], processes: int, *, faults_s: int = FAULTS_S, scenario: str | None = None
+    seeds: Iterable[int],
+    processes: int,
+    *,
+    faults_s: int = FAULTS_S,
+    interval_s: int | None = None,
+    scenario: str | None = None,
 ) -> Iterator[Outcome]:
     """All seeds, in the order in which they are finished."""
-    work = [(seed, faults_s, scenario) for seed in seeds]
+    work = [(seed, faults_s, interval_s, scenario) for seed in seeds]
     if processes == 1:
         yield from map(_one, work)
         return
@@ -88,9 +101,9 @@ def _settle() -> None:
     gc.freeze()
 
 
-def _one(work: tuple[int, int, str | None]) -> Outcome:
-    seed, faults_s, scenario = work
-    return outcome_of(seed, faults_s=faults_s, scenario=scenario)
+def _one(work: tuple[int, int, int | None, str | None]) -> Outcome:
+    seed, faults_s, interval_s, scenario = work
+    return outcome_of(seed, faults_s=faults_s, interval_s=interval_s, scenario=scenario)
 
 
 def minimised(
@@ -99,6 +112,7 @@ def minimised(
     promise: str,
     *,
     faults_s: int = FAULTS_S,
+    interval_s: int | None = None,
     scenario: str | None = None,
 ) -> list[str]:
     """The names of as few faults of the plan as still break a promise (`I1` ...)."""
@@ -108,10 +122,10 @@ def minimised(
     def breaks(some: list[str]) -> bool:
         nonlocal tries
         tries += 1
-        return any(
-            each.startswith(promise)
-            for each in outcome_of(seed, frozenset(some), faults_s=faults_s, scenario=scenario).violations
+        outcome = outcome_of(
+            seed, frozenset(some), faults_s=faults_s, interval_s=interval_s, scenario=scenario
         )
+        return any(each.startswith(promise) for each in outcome.violations)
 
     size = max(1, len(names) // 2)
     while names and tries < TRIES_MAX:

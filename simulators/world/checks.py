@@ -40,8 +40,8 @@ RESTORES_MAX = 200
 """New chains in one world; a clone and its original make one every few minutes."""
 TURNS_PER_S_MAX = 60
 """Of the event loop, on the average of minutes; a quiet agent makes two."""
-UNASKED_NS_MAX = 360 * 1_000_000_000
-"""Three intervals without a question to a meter that nothing ails."""
+UNASKED_INTERVALS = 3
+"""So long nobody may leave a meter unasked that nothing ails."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,8 @@ class Auditor:
         sites: dict[int, Site],
         alarm: Callable[[str], None],
         trace: Callable[[str], None],
+        *,
+        interval_ms: int,
     ) -> None:
         self.refused: Counter[tuple[str, str]] = Counter()
         self.first_is_known = True
@@ -79,6 +81,7 @@ class Auditor:
         self._sites = sites
         self._alarm = alarm
         self._trace = trace
+        self._interval_ms = interval_ms
         self._restores = 0
         self._rows_up_to = 0
         self._batches_up_to = 0
@@ -192,12 +195,13 @@ class Auditor:
         heard = (topics.acknowledgement(ORG, AGENT),)
         if gateway.uplink is not None and gateway.uplink.topics not in ((), heard):  # () before it begins
             self._alarm(f"I12: the agent listens to {gateway.uplink.topics}")
+        unasked_ns_max = UNASKED_INTERVALS * self._interval_ms * 1_000_000
         for pair in pairs.values():
             if pair.unplugged is not None or pair.line.flip_every:
                 continue  # no question arrives whole for certain
             for device in pair.devices:
                 since_ns = max(device.asked_ns, pair.plugged_ns, gateway.started_ns)
-                if self._time.ns - since_ns > UNASKED_NS_MAX:
+                if self._time.ns - since_ns > unasked_ns_max:
                     silent_s = (self._time.ns - since_ns) // 1_000_000_000
                     self._alarm(f"I10: nobody has asked {device.meter.id} for {silent_s} s")
 
@@ -225,7 +229,7 @@ class Auditor:
 
     # -- at the end
 
-    def still_missing(self, store: Store, gateway: Gateway, interval_ms: int) -> list[str]:
+    def still_missing(self, store: Store, gateway: Gateway) -> list[str]:
         """What keeps the world from having converged; empty when the platform has everything there is."""
         missing = []
         if gateway.journal is None or gateway.stages is None:
@@ -237,7 +241,9 @@ class Auditor:
             newest = self._newest(store, meter, place)
             if newest is None:
                 missing.append(f"I9: {meter}: nothing is booked")
-            elif (age_s := (self._time.ns - newest.last_ns) // 1_000_000_000) > 2.5 * interval_ms / 1000:
+            elif (
+                age_s := (self._time.ns - newest.last_ns) // 1_000_000_000
+            ) > 2.5 * self._interval_ms / 1000:
                 missing.append(f"I9: {meter}: the newest register booked was read {age_s} s ago")
         return missing
 

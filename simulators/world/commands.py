@@ -3,6 +3,7 @@
 import os
 import time
 from collections import Counter
+from typing import TypedDict
 
 import click
 
@@ -25,6 +26,14 @@ BY_PEOPLE = {
 """Kinds of faults that are what an operator does, as a campaign counts them."""
 
 
+class Form(TypedDict):
+    """How every seed of a campaign is run: see `run_seed`."""
+
+    faults_s: int
+    interval_s: int | None
+    scenario: str | None
+
+
 @click.command()
 @click.option("--seeds", default=100, show_default=True, type=click.IntRange(1), help="How many seeds.")
 @click.option("--start", default=0, show_default=True, type=click.IntRange(0), help="The first seed.")
@@ -37,6 +46,11 @@ BY_PEOPLE = {
     show_default=True,
     type=click.IntRange(1),
     help="Of faults, per seed.",
+)
+@click.option(
+    "--interval",
+    type=click.IntRange(60),
+    help="Seconds of an interval in every seed; drawn by seed without it.",
 )
 @click.option(
     "--scenario",
@@ -53,6 +67,7 @@ def world(
     show: bool,
     faults: str | None,
     hours: int,
+    interval: int | None,
     scenario: str | None,
     processes: int | None,
 ) -> None:
@@ -64,22 +79,23 @@ def world(
     """
     if seed is not None and scenario == ALL:
         raise click.UsageError("--seed needs one scenario, by its name")
+    form = Form(faults_s=hours * 3600, interval_s=interval, scenario=scenario)
     if seed is not None:
-        ctx.exit(_one(seed, faults, show=show, faults_s=hours * 3600, scenario=scenario))
+        ctx.exit(_one(seed, faults, form, show=show))
     many, processes = range(start, start + seeds), processes or os.cpu_count() or 1
     if scenario == ALL:
-        ctx.exit(max(_scenario(name, many, processes) for name in sorted(SCENARIOS)))
-    ctx.exit(_many(many, processes, faults_s=hours * 3600, scenario=scenario))
+        ctx.exit(max(_scenario(name, many, processes, form) for name in sorted(SCENARIOS)))
+    ctx.exit(_many(many, processes, form))
 
 
-def _scenario(name: str, seeds: range, processes: int) -> int:
+def _scenario(name: str, seeds: range, processes: int, form: Form) -> int:
     click.echo(f"{name}: {SCENARIOS[name].about}")
-    return _many(seeds, processes, faults_s=FAULTS_S, scenario=name)
+    return _many(seeds, processes, Form(faults_s=FAULTS_S, interval_s=form["interval_s"], scenario=name))
 
 
-def _one(seed: int, faults: str | None, *, show: bool, faults_s: int, scenario: str | None) -> int:
+def _one(seed: int, faults: str | None, form: Form, *, show: bool) -> int:
     names = None if faults is None else frozenset(each for each in faults.split(",") if each)
-    result = quietly(lambda: run_seed(seed, names, faults_s=faults_s, scenario=scenario))
+    result = quietly(lambda: run_seed(seed, names, **form))
     if show:
         click.echo("\n".join(result.story))
     click.echo(
@@ -91,12 +107,12 @@ def _one(seed: int, faults: str | None, *, show: bool, faults_s: int, scenario: 
     return 1 if result.violations else 0
 
 
-def _many(seeds: range, processes: int, *, faults_s: int, scenario: str | None) -> int:
+def _many(seeds: range, processes: int, form: Form) -> int:
     begun = time.monotonic()
     failed: list[Outcome] = []
     simulated_s = batches = 0
     kinds: Counter[str] = Counter()
-    for outcome in run_many(seeds, processes, faults_s=faults_s, scenario=scenario):
+    for outcome in run_many(seeds, processes, **form):
         simulated_s += outcome.simulated_s
         batches += outcome.batches
         kinds.update(outcome.kinds)
@@ -112,19 +128,31 @@ def _many(seeds: range, processes: int, *, faults_s: int, scenario: str | None) 
     click.echo(f"of them done by people: {done}")
     if not failed:
         return 0
-    _explain(min(failed, key=lambda each: each.faults), faults_s, scenario)
+    _explain(min(failed, key=lambda each: each.faults), form)
     return 1
 
 
-def _explain(outcome: Outcome, faults_s: int, scenario: str | None) -> None:
+def _explain(outcome: Outcome, form: Form) -> None:
     """Make the smallest failure smaller, and say how to see it again."""
     promise = outcome.violations[0].split(":")[0]
     seed = outcome.seed
-    plan = quietly(lambda: run_seed(seed, faults_s=faults_s, scenario=scenario)).plan if outcome.trace else ()
-    names = minimised(seed, plan, promise, faults_s=faults_s, scenario=scenario) if plan else []
+    plan = quietly(lambda: run_seed(seed, **form)).plan if outcome.trace else ()
+    names = minimised(seed, plan, promise, **form) if plan else []
     click.echo(f"\nseed {outcome.seed}, {outcome.violations[0]}")
     click.echo(f"enough to break it: {', '.join(names) or 'no fault at all'}")
-    length = "" if faults_s == FAULTS_S else f" --hours {faults_s // 3600}"
-    length = length if scenario is None else f" --scenario {scenario}"
     chosen = f' --faults "{",".join(names)}"' if plan else ""
-    click.echo(f"see it again:       metering-sim world --seed {outcome.seed} --show{length}{chosen}")
+    click.echo(
+        f"see it again:       metering-sim world --seed {outcome.seed} --show{options_of(form)}{chosen}"
+    )
+
+
+def options_of(form: Form) -> str:
+    """What of the command made the seeds of this form other ones than usual."""
+    said = ""
+    if form["scenario"] is not None:
+        said += f" --scenario {form['scenario']}"
+    elif form["faults_s"] != FAULTS_S:
+        said += f" --hours {form['faults_s'] // 3600}"
+    if form["interval_s"] is not None:
+        said += f" --interval {form['interval_s']}"
+    return said

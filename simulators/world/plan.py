@@ -14,6 +14,10 @@ CALM_S = 600
 EACH_MAX = 3
 SHARES = (0.15, 0.3, 0.5)
 """So many of the kinds a seed may use."""
+INTERVALS_S = {120: 2, 180: 2, 300: 3, 600: 3}
+"""Lengths of an interval, and how often each is drawn: a site may have any, and the longer ones cost less time."""
+INTERVALS_MIN = 12
+"""A world is at least so many of them long, but for the shortest worlds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +50,13 @@ def draw(seed: int, kinds: Collection[str], end_s: int, *, share: float | None =
             for_s = min(chance.choice((20, 60, 150, 400, 1200)), end_s - at_s)
             found.append(Planned(f"{kind}.{number}", at_s, for_s))
     return tuple(sorted(found, key=lambda each: (each.at_s, each.name)))
+
+
+def drawn_interval_s(seed: int, end_s: int) -> int:
+    """How long the intervals of a seed are whose faults are over at `end_s`."""
+    lengths = [each for each in INTERVALS_S if each * INTERVALS_MIN <= end_s] or [min(INTERVALS_S)]
+    shares = [INTERVALS_S[each] for each in lengths]
+    return random.Random(f"{seed}/interval").choices(lengths, shares)[0]
 
 
 def only(plan: tuple[Planned, ...], names: Collection[str]) -> tuple[Planned, ...]:

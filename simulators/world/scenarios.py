@@ -12,6 +12,8 @@ from simulators.world.plan import Planned, draw
 
 SCENARIO_S = 1500
 """Of faults, per seed: short, so that all scenarios in a thousand seeds each take minutes and not hours."""
+INTERVAL_S = 120
+"""Short as well: the times below are made for it."""
 BACKGROUND = 0.06
 """So many of all other kinds happen beside."""
 FORCED_FROM = 10

@@ -19,6 +19,7 @@ from simulators.world.time import run_in_world
 from simulators.world.world import Result, World
 
 HALF_HOUR_S = 1800
+INTERVAL_S = 120
 SEED = 0
 SINGLE_MAX = 12
 """No transaction of the half hour leaves more writes than this between two syncs, but for the making of the file."""
@@ -40,7 +41,7 @@ def operations() -> list[str]:
     """What the half hour does to the disk, in order."""
 
     async def live() -> list[str]:
-        world = World(SEED, (), faults_s=HALF_HOUR_S)
+        world = World(SEED, (), interval_s=INTERVAL_S, faults_s=HALF_HOUR_S)
         world.gateway.disk.recording = True
         await world.run()
         return world.gateway.disk.names
@@ -75,7 +76,7 @@ def run_crash(crash: Crash) -> Result:
     """The half hour with this one power cut."""
 
     async def live() -> Result:
-        world = World(SEED, (), faults_s=HALF_HOUR_S)
+        world = World(SEED, (), interval_s=INTERVAL_S, faults_s=HALF_HOUR_S)
         world.gateway.disk.troubles[crash.operation] = crash.cut
         world.auditor.first_is_known = False
         return await world.run()

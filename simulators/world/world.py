@@ -15,15 +15,16 @@ from simulators.world.keys import WorldSigner
 from simulators.world.line import Pair, WorldLine
 from simulators.world.network import Broker
 from simulators.world.office import Office
-from simulators.world.plan import CALM_S, Planned, draw, only
-from simulators.world.scenarios import SCENARIO_S, planned
+from simulators.world.plan import CALM_S, Planned, draw, drawn_interval_s, only
+from simulators.world.scenarios import INTERVAL_S, SCENARIO_S, planned
 from simulators.world.site import PLANNED_LINE, RATED_W, Site, first_site, opening_counts
 from simulators.world.time import START_MS, GatewayClock, Time, run_in_world
 from simulators.world.truth import Device, Load, Place
 
-INTERVAL_MS = 120_000
 FAULTS_S = 7200
 CONVERGE_S = 3600
+CONVERGE_INTERVALS = 15
+"""It takes at least so long until something is missing for good: what is doubted is read several times."""
 LOOK_S = 300
 SILENT_MS_MAX = 12 * 3_600_000
 VIOLATIONS_MAX = 20
@@ -47,13 +48,19 @@ class World:
     """One seed."""
 
     def __init__(
-        self, seed: int, plan: tuple[Planned, ...], *, faults_s: int = FAULTS_S, to_the_end: bool = True
+        self,
+        seed: int,
+        plan: tuple[Planned, ...],
+        *,
+        interval_s: int,
+        faults_s: int = FAULTS_S,
+        to_the_end: bool = True,
     ) -> None:
-        """Without `to_the_end` the world stops at the first broken promise."""
+        """`interval_s` is the length of an interval. Without `to_the_end` the first broken promise is the end."""
         self.seed = seed
         self.plan = plan
         self.faults_s = faults_s
-        self.interval_ms = INTERVAL_MS
+        self.interval_ms = interval_s * 1000
         self.violations: list[str] = []
         self._to_the_end = to_the_end
         self._enough = asyncio.Event()
@@ -72,7 +79,9 @@ class World:
             self._put_up(meter.id)
         self._all_pairs: list[dict[str, Pair]] = []
         self.pairs = self.new_pairs("pairs")
-        self.auditor = Auditor(self.time, self.places, self.sites, self.alarm, self.trace)
+        self.auditor = Auditor(
+            self.time, self.places, self.sites, self.alarm, self.trace, interval_ms=self.interval_ms
+        )
         self.office = Office(
             self.broker,
             self.platform_key,
@@ -237,9 +246,9 @@ class World:
     async def _converge(self) -> None:
         """Give it time; what is still missing then is a violation."""
         missing = ["not looked at"]
-        for _ in range(CONVERGE_S // 60):
+        for _ in range(max(CONVERGE_S, CONVERGE_INTERVALS * self.interval_ms // 1000) // 60):
             await asyncio.sleep(60)
-            missing = self.auditor.still_missing(self.office.store, self.gateway, self.interval_ms)
+            missing = self.auditor.still_missing(self.office.store, self.gateway)
             if not missing or self._enough.is_set():
                 return
         for each in missing:
@@ -252,25 +261,27 @@ def run_seed(
     *,
     kinds: frozenset[str] | None = None,
     faults_s: int = FAULTS_S,
+    interval_s: int | None = None,
     scenario: str | None = None,
     to_the_end: bool = True,
 ) -> Result:
     """Run one seed, with all faults of its plan or only those named; `kinds` limits what is drawn at all.
 
-    With a scenario its faults are forced, and it has its own length. Without `to_the_end` the first broken promise
-    is enough.
+    The length of its intervals is drawn too, unless it is given. With a scenario the faults are forced, and it has its
+    own lengths. Without `to_the_end` the first broken promise is enough.
     """
     asked_for = {name.partition(".")[0] for name in names or ()}
     allowed = kinds if kinds is not None else nemesis.SETTLED | (asked_for & nemesis.OPEN.keys())
     if scenario is None:
-        plan = draw(seed, allowed, faults_s)
+        plan, drawn_s = draw(seed, allowed, faults_s), drawn_interval_s(seed, faults_s)
     else:
-        plan, faults_s = planned(scenario, seed, allowed), SCENARIO_S
+        plan, faults_s, drawn_s = planned(scenario, seed, allowed), SCENARIO_S, INTERVAL_S
     if names is not None:
         plan = only(plan, names)
 
     async def live() -> Result:
-        return await World(seed, plan, faults_s=faults_s, to_the_end=to_the_end).run()
+        length_s = drawn_s if interval_s is None else interval_s
+        return await World(seed, plan, interval_s=length_s, faults_s=faults_s, to_the_end=to_the_end).run()
 
     assert faults_s > CALM_S
     return run_in_world(live())

@@ -58,6 +58,7 @@ class Court:
             {},
             self.alarms.append,
             lambda _: None,
+            interval_ms=120_000,
         )
         description: Any = SimpleNamespace(num=1000, den=1, modulus=1_000_000)
         self.auditor._described = {1: {"m1": description}}

@@ -9,6 +9,8 @@ import pytest
 from simulators.world.campaign import outcome_of
 
 HOUR_S = 3600
+INTERVAL_S = 120
+"""Of every world when these were found; since then it is drawn by seed."""
 ONCE_BROKEN = {
     "a position labelled in 1970 was believed again once it had been in the journal: a hole nobody made": (
         15,
@@ -68,7 +70,7 @@ ONCE_BROKEN = {
 
 @pytest.mark.parametrize(("seed", "hours", "faults"), ONCE_BROKEN.values(), ids=ONCE_BROKEN.keys())
 def test_a_promise_that_was_broken_once_holds(seed: int, hours: int, faults: str) -> None:
-    outcome = outcome_of(seed, frozenset(faults.split(",")), faults_s=hours * HOUR_S)
+    outcome = outcome_of(seed, frozenset(faults.split(",")), faults_s=hours * HOUR_S, interval_s=INTERVAL_S)
     assert outcome.violations == ()
     assert outcome.faults == len(faults.split(",")), (
         "the plan of the seed has changed: find the situation again"

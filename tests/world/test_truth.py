@@ -15,7 +15,7 @@ def test_a_refused_register_may_be_left_alone_although_another_one_is_answered()
     """The agent then knows of no reason to ask for it sooner (seed 21)."""
 
     async def live() -> tuple[int, int, Time]:
-        world = World(0, ())
+        world = World(0, (), interval_s=120)
         device = world.devices["m3"]
         device.faults.append(Fault(Kind.EXCEPTION, code=2))
         device.answer(READ_ENERGY)
