@@ -9,7 +9,8 @@
     │   ├── LineDown           the adapter, port or gateway connection is gone
     │   ├── UplinkDown         the broker is away or did not acknowledge in time
     │   ├── JournalFull        no room for a write; nothing was changed
-    │   └── JournalHeld        another process has the journal open
+    │   ├── JournalHeld        another process has the journal open
+    │   └── OpeningEnded       the journal's opening was broken off, because the agent is to stop
     ├── Refused              the other side understood and said no; asking again at once is useless
     │   ├── MeterRefused       Modbus exception 1, 2, 3, 4, 10 or 11
     │   └── UplinkRefused      an MQTT reason code that means "not delivered"
@@ -96,6 +97,10 @@ class JournalUnusable(RetryLater):
 
 class JournalHeld(RetryLater):
     """Another process has the journal open; only one agent may run on it."""
+
+
+class OpeningEnded(RetryLater):
+    """The opening of the journal was broken off because the agent is to stop; the next start begins it anew."""
 
 
 class Refused(MeteringError):

@@ -21,8 +21,10 @@ from agent.adapters.credentials import read_password
 from agent.adapters.entropy import SystemEntropy
 from agent.adapters.journal import (
     JournalThread,
+    Opening,
     Place,
     SqliteJournal,
+    StdlibConnection,
     inspect,
     note_damage,
     open_or_replace,
@@ -55,6 +57,7 @@ from agent.service.export import Period, lines_of
 from agent.service.inspecting import Inspector
 from agent.service.journal import Standing
 from agent.service.logline import pairs
+from agent.service.opening import is_open
 from agent.service.overview import Overview
 from agent.service.ports import Clock, Line, Uplink
 from agent.service.premises import About
@@ -128,9 +131,11 @@ async def _run(site: Site, signers: Signers, platform_keys: PublicKeys) -> bool:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    clock = SystemClock()
-    storage = JournalThread(lambda: _open_journal(site, clock))
-    await storage.open()
+    clock, opening = SystemClock(), Opening()
+    storage = JournalThread(lambda: _open_journal(site, clock, opening))
+    if not await is_open(storage.open, opening, Notifier(), stop):
+        await storage.close()
+        return False
     try:
         return await _run_on(site, signers, platform_keys, storage, clock, stop)
     except JournalDamaged as error:
@@ -201,7 +206,7 @@ async def _run_on(
         await control.close()
 
 
-def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
+def _open_journal(site: Site, clock: Clock, opening: Opening) -> SqliteJournal:
     path = site.journal.path
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -210,7 +215,8 @@ def _open_journal(site: Site, clock: Clock) -> SqliteJournal:
         raise ConfigError(
             [Fault(str(path.parent), None, "journal.path", f"cannot be made: {error}", remedy)]
         ) from None
-    place, answers = _journal_place(site), site.platform.acknowledgement == "platform"
+    place = replace(_journal_place(site), connect=partial(StdlibConnection, goes_on=opening.goes_on))
+    answers = site.platform.acknowledgement == "platform"
     opened = open_or_replace(place, clock.wall_ms(), platform_answers=answers)
     journal = opened.journal
     if opened.aside is not None:

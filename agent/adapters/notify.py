@@ -29,6 +29,10 @@ class Notifier:
         self._address = "\0" + name[1:] if name.startswith("@") else name if name.startswith("/") else None
         self._failed = False
 
+    def starting(self, more_s: int) -> None:
+        """The start goes on: EXTEND_TIMEOUT_USEC. It fails if the next word does not come within so many seconds."""
+        self._send([f"EXTEND_TIMEOUT_USEC={more_s * 1_000_000}"])
+
     def ready(self, status: str = "") -> None:
         """The start is over: READY=1."""
         self._send(["READY=1", *_status(status)])

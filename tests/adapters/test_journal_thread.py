@@ -1,13 +1,26 @@
 """A slow disk slows nobody but the journal."""
 
 import asyncio
+import os
 import time
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal import JournalThread, open_journal
-from agent.errors import JournalDamaged, JournalDoubtful, JournalFailed, JournalFull
+from agent.adapters.journal import (
+    JournalThread,
+    Opening,
+    Place,
+    StdlibConnection,
+    note_damage,
+    open_journal,
+    open_or_replace,
+)
+from agent.errors import JournalDamaged, JournalDoubtful, JournalFailed, JournalFull, OpeningEnded
+from tests.service.bench import Bench
+from tests.support.eventually import eventually
 
 SYNC_S = 0.6
 BEAT_S = 0.01
@@ -76,3 +89,72 @@ async def test_what_fails_for_another_reason_hinders_nothing_else(tmp_path: Path
         await storage.run(no_room)
     assert await storage.run(lambda journal: journal.last_ordinal()) == 0
     await storage.close()
+
+
+@dataclass
+class Steps(Opening):
+    """Ends the opening at a step."""
+
+    at: int
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def goes_on(self) -> bool:
+        if self.steps == self.at:
+            self.end()
+        return super().goes_on()
+
+
+def a_journal_that_is_said_to_be_damaged(folder: Path, *, rightly: bool) -> None:
+    bench = Bench(folder)
+    for turn in range(3):
+        bench.read({"reflow-1": 1_000 + turn, "wave-1": 7})
+    if rightly:
+        bench.journal.ask("DELETE FROM texts WHERE ordinal = 2")
+    bench.journal.close()
+    note_damage(Place(folder / "journal.db"), JournalDamaged("a batch"))
+
+
+@pytest.mark.fault("F51", "F54")
+@pytest.mark.parametrize("rightly", [False, True])
+async def test_an_opening_may_be_broken_off_at_any_step(tmp_path: Path, rightly: bool) -> None:
+    """While it judges and while it replaces; the next one begins it anew, and finds what this one would have."""
+
+    async def opened(folder: Path, at: int) -> tuple[Steps, int, list[str]]:
+        steps = Steps(at)
+        place = Place(folder / "journal.db", partial(StdlibConnection, goes_on=steps.goes_on))
+        storage = JournalThread(lambda: open_or_replace(place, 7).journal)
+        try:
+            await storage.open()
+            kept = await storage.run(lambda journal: len(journal.readings("wave-1", after=None)))
+        finally:
+            await storage.close()
+        return steps, kept, sorted(name for name in os.listdir(folder) if ".damaged" in name)
+
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    a_journal_that_is_said_to_be_damaged(whole, rightly=rightly)
+    steps, kept, aside = await opened(whole, -1)
+    assert (kept, aside) == ((2, ["journal.db.damaged-7"]) if rightly else (3, []))
+    for at in range(0, steps.steps - 1, steps.steps // 12):
+        folder = tmp_path / str(at)
+        folder.mkdir()
+        a_journal_that_is_said_to_be_damaged(folder, rightly=rightly)
+        try:
+            await opened(folder, at)
+        except OpeningEnded:
+            assert (await opened(folder, -1))[1:] == (kept, aside)
+
+
+@pytest.mark.fault("F54")
+async def test_one_long_statement_is_broken_off_too(tmp_path: Path) -> None:
+    opening = Opening()
+    connection = StdlibConnection(tmp_path / "j.db", opening.goes_on)
+    endless = "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t"
+    asking = asyncio.create_task(asyncio.to_thread(connection.execute, endless))
+    await eventually(lambda: opening.steps >= 5, 10)
+    opening.end()
+    with pytest.raises(OpeningEnded, match=r"j\.db: its opening was broken off"):
+        await asking
+    connection.close()

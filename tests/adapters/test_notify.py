@@ -32,6 +32,8 @@ def spoken(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Man
 
 def test_every_word_arrives(spoken: tuple[Manager, Notifier]) -> None:
     manager, notifier = spoken
+    notifier.starting(900)
+    assert manager.hear() == ["EXTEND_TIMEOUT_USEC=900000000"]
     notifier.ready("26 meters on 3 lines")
     assert manager.hear() == ["READY=1", "STATUS=26 meters on 3 lines"]
     notifier.watchdog()

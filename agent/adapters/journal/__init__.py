@@ -14,7 +14,7 @@ from agent.adapters.journal.inspection import inspect
 from agent.adapters.journal.opening import Place, open_at, open_journal
 from agent.adapters.journal.replacing import Opened, note_damage, open_or_replace, set_aside
 from agent.adapters.journal.sqlite import SqliteJournal
-from agent.adapters.journal.thread import JournalThread
+from agent.adapters.journal.thread import JournalThread, Opening
 
 __all__ = [
     "Connection",
@@ -22,6 +22,7 @@ __all__ = [
     "FolderFiles",
     "JournalThread",
     "Opened",
+    "Opening",
     "Place",
     "SqliteJournal",
     "StdlibConnection",

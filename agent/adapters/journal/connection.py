@@ -6,7 +6,7 @@ file really holds (a failed commit is unknown, not undone).
 """
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -17,6 +17,7 @@ from agent.errors import (
     JournalFull,
     JournalHeld,
     JournalUnusable,
+    OpeningEnded,
 )
 
 Value = int | str | bytes | None
@@ -29,6 +30,10 @@ _UNUSABLE = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOP
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
 _NO_TEXT = "Could not decode to UTF-8"
 """What Python says, without a code of SQLite, where the bytes of a text are none."""
+
+
+_STRETCH = 100_000
+"""Steps of SQLite's machine, some milliseconds: so often a long statement asks whether it is to go on."""
 
 
 class Asked(Protocol):
@@ -49,18 +54,27 @@ class Connection(Asked, Protocol):
 
 
 class StdlibConnection:
-    """The connection over Python's own sqlite3, without its implicit transactions."""
+    """The connection over Python's own sqlite3, without its implicit transactions.
 
-    def __init__(self, path: Path) -> None:
+    `goes_on` is asked before each statement and during long ones; where it says no they end with OpeningEnded. What is
+    rolled back is rolled back all the same.
+    """
+
+    def __init__(self, path: Path, goes_on: Callable[[], bool] | None = None) -> None:
         self._path = path
+        self._goes_on = goes_on
         try:
             self._connection = sqlite3.connect(
                 path, isolation_level=None, check_same_thread=False, timeout=0.2
             )
         except sqlite3.Error as error:
             raise self._meaning(error) from error
+        if goes_on is not None:
+            self._connection.set_progress_handler(lambda: not goes_on(), _STRETCH)
 
     def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+        if self._goes_on is not None and not self._goes_on() and sql != "ROLLBACK":
+            raise self._ended()
         try:
             return self._connection.execute(sql, parameters).fetchall()
         except sqlite3.Error as error:
@@ -76,9 +90,14 @@ class StdlibConnection:
         except sqlite3.Error as error:
             raise self._meaning(error) from error
 
+    def _ended(self) -> OpeningEnded:
+        return OpeningEnded(f"{self._path}: its opening was broken off")
+
     def _meaning(self, error: sqlite3.Error) -> Exception:
         exact = getattr(error, "sqlite_errorcode", 0)
         code = exact & 0xFF
+        if code == sqlite3.SQLITE_INTERRUPT:
+            return self._ended()
         if code in _FULL:
             return JournalFull(f"{self._path}: no room for a write ({error}); free space on this file system")
         if code in _HELD:

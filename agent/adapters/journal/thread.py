@@ -11,6 +11,27 @@ from agent.errors import JournalDamaged
 T = TypeVar("T")
 
 
+class Opening:
+    """An opening as it is seen from the event loop: whether it moves, and how it is broken off.
+
+    The connection asks `goes_on` in the journal's thread, at each statement and during long ones.
+    """
+
+    def __init__(self) -> None:
+        self.steps = 0
+        """How often it was asked: an opening that moves asks again and again."""
+        self._is_to_end = False
+
+    def goes_on(self) -> bool:
+        """Whether it is to go on."""
+        self.steps += 1
+        return not self._is_to_end
+
+    def end(self) -> None:
+        """It is to end, at the next step, with OpeningEnded."""
+        self._is_to_end = True
+
+
 class JournalThread:
     """Runs pieces of work on the journal, one after the other, in a thread of its own."""
 
@@ -22,7 +43,7 @@ class JournalThread:
         self._failure: JournalDamaged | None = None
 
     async def open(self) -> None:
-        """Open the file. Raises JournalDamaged, JournalHeld or ConfigError."""
+        """Open the file. Raises JournalDamaged, JournalHeld, OpeningEnded or ConfigError."""
         self._journal = await asyncio.get_running_loop().run_in_executor(self._thread, self._open_it)
 
     async def run(self, work: Callable[[SqliteJournal], T]) -> T:
