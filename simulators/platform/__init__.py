@@ -13,8 +13,9 @@ acknowledgements after its commit (wire format, sections 5 and 6). One kWh passe
 commands works without a network and without a clock of its own, so that a simulated world can drive it.
 """
 
+from simulators.platform.answers import Outgoing
 from simulators.platform.booking import Release
-from simulators.platform.ingest import Outgoing, Platform
+from simulators.platform.ingest import Platform
 from simulators.platform.store import Store
 
 __all__ = ["Outgoing", "Platform", "Release", "Store"]

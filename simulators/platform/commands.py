@@ -19,10 +19,11 @@ from agent.errors import ConfigError
 from agent.reporting.chain import ChainHead
 from simulators.platform import report
 from simulators.platform.alarms import Alarms
+from simulators.platform.answers import Name
 from simulators.platform.booking import Booking, Release
 from simulators.platform.courier import as_lines, visit
 from simulators.platform.dossier import Dossier
-from simulators.platform.ingest import Name, Platform
+from simulators.platform.ingest import Platform
 from simulators.platform.queries import head as head_of
 from simulators.platform.registry import Registry, UnknownKey
 from simulators.platform.serve import BrokerAddress, Service

@@ -34,7 +34,8 @@ from agent.reporting.envelope import (
 )
 from agent.reporting.strictjson import NotStrict, loads
 from agent.reporting.wire import WireError
-from simulators.platform.ingest import Outgoing, Platform
+from simulators.platform.answers import Outgoing
+from simulators.platform.ingest import Platform
 
 GROUP = 64
 """Messages in one commit."""

@@ -1,24 +1,20 @@
 """The platform's core: messages in, signed acknowledgements out, one commit in between.
 
 No network and no clock of its own: `receive` takes a topic and a payload, `tick` the time, both return what is to be
-published. What they return speaks only of rows that are committed. An acknowledgement is due after 64 batches or 2 s,
-whichever is first, and at once where somebody asked or a chain was refused (wire format, section 6).
+published. What they return speaks only of rows that are committed. What is owed to whom is kept by `answers`.
 """
 
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from agent.adapters.keys import PublicKey
 from agent.errors import ConfigError, Fault
 from agent.reporting import topics
-from agent.reporting.acknowledgement import NEED_MAX, Acknowledgement
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import (
-    ACKNOWLEDGEMENT,
     BATCH,
     STATUS,
     EnvelopeError,
@@ -26,28 +22,21 @@ from agent.reporting.envelope import (
     SigningKey,
     UnparsablePayload,
     open_sealed,
-    seal,
 )
 from agent.reporting.status import Status
 from agent.reporting.strictjson import dumps
 from agent.reporting.wire import WireError
 from simulators.platform.alarms import Alarms
+from simulators.platform.answers import Answers, Name, Outgoing
 from simulators.platform.booking import Booking, Quarantine, Release
-from simulators.platform.chains import Arrival, Chains, Outcome
+from simulators.platform.chains import Arrival, Chains
 from simulators.platform.dossier import Dossier
-from simulators.platform.heads import heads_of
 from simulators.platform.registry import Clones, Registry
 from simulators.platform.store import Store
 
-ACKNOWLEDGE_BATCHES = 64
-ACKNOWLEDGE_MS = 2_000
 JOIN_MS = 600_000
 """So long a batch of an agent that cannot be asked waits for the one before it."""
 _JOIN_LOOK_MS = 60_000
-_HELD_MAX = 1_000
-_SESSIONS_MAX = 8
-
-Name = tuple[str, str]
 
 
 class WallClock(Protocol):
@@ -55,33 +44,6 @@ class WallClock(Protocol):
 
     def wall_ms(self) -> int:
         """UTC Unix time in ms."""
-
-
-@dataclass(frozen=True, slots=True)
-class Outgoing:
-    """A message to publish with QoS 1."""
-
-    topic: str
-    payload: bytes
-    retain: bool
-
-
-@dataclass(slots=True)
-class _Due:
-    """What one agent is still to be told."""
-
-    batches: int = 0
-    since_ms: int | None = None
-    now: bool = False
-    heads: bool = False
-    refused: set[str] = field(default_factory=set)
-    sessions: dict[str, bool] = field(default_factory=dict)
-
-    def is_due(self, now_ms: int) -> bool:
-        if self.now or self.batches >= ACKNOWLEDGE_BATCHES:
-            return True
-        # A clock that was set back must not hold an acknowledgement.
-        return self.since_ms is not None and not 0 <= now_ms - self.since_ms < ACKNOWLEDGE_MS
 
 
 class Platform:
@@ -120,19 +82,18 @@ class Platform:
         self._join_looked_ms = 0
         self.audience = audience
         self.counts: Counter[str] = Counter()
-        self._signer = signer
         self._clock = clock
         self._root = root
         self._alarms = Alarms(store)
+        self._answers = Answers(store, self._alarms, signer, root, self.counts)
         self._booking = Booking(store, self._alarms, quarantine)
         self._chains = Chains(store, self._alarms, self._booking)
         self._chains.counts = self.counts
         self._registry = Registry(store, self._alarms)
         self._clones = Clones()
         self._dossiers: dict[Name, Dossier] = {}
-        self._due: dict[Name, _Due] = {}
         with store.transaction():
-            self.gen = self._settle(gen)
+            self.gen = self._answers.gen = self._settle(gen)
             self._ids = self._register(keys)
 
     def _settle(self, gen: int | None) -> int:
@@ -166,7 +127,8 @@ class Platform:
                 self._registry.look_for_doubles(key.kid, self._clock.wall_ms())
             dossier.withdraw_others(key.kid for key in given)
             # Whatever was committed before a stop may not have been acknowledged.
-            self._note(name).now = dossier.head is not None
+            if dossier.head is not None:
+                self._answers.remind([name])
         return {**self._approved(), **ids}
 
     def _approved(self) -> dict[Name, int]:
@@ -176,7 +138,8 @@ class Platform:
             " WHERE origin = 'approved' AND NOT withdrawn"
         )
         for org, agent, agent_id in rows:
-            self._note((org, agent)).now = Dossier(self.store, agent_id, org, agent).head is not None
+            if Dossier(self.store, agent_id, org, agent).head is not None:
+                self._answers.remind([(org, agent)])
         return {(org, agent): agent_id for org, agent, agent_id in rows}
 
     # ------------------------------------------------------------------------------------------------- doors
@@ -198,12 +161,13 @@ class Platform:
     def tick(self, now_ms: int) -> list[Outgoing]:
         """Give the acknowledgements that have become due; to be called a few times a second."""
         waiting = self._waiting_to_join(now_ms)
-        if not waiting and not any(due.is_due(now_ms) for due in self._due.values()):
+        if not waiting and not self._answers.are_due(now_ms):
             return []
 
         def act() -> None:
             for name in waiting:
-                self._owe(name, self._chains.join_overdue(self._dossier(name), now_ms, self._join_ms), now_ms)
+                dossier = self._dossier(name)
+                self._answers.owe(dossier, self._chains.join_overdue(dossier, now_ms, self._join_ms), now_ms)
 
         return self._committed(act, now_ms)
 
@@ -217,8 +181,7 @@ class Platform:
 
     def acknowledge_all(self) -> list[Outgoing]:
         """Tell every agent its head: after a reconnect, when the broker may have forgotten what was retained."""
-        for name in self._ids:
-            self._note(name).now = True
+        self._answers.remind(self._ids)
         return self.tick(self._clock.wall_ms())
 
     def approve(self, org: str, agent: str, thumbprint: str) -> PublicKey:
@@ -256,7 +219,7 @@ class Platform:
 
         def act() -> None:
             dossier = self._registry.dossier(org, agent)
-            made.append(self._acknowledgement(dossier, None, True, set(), now_ms).payload)
+            made.append(self._answers.acknowledgement(dossier, None, True, set(), now_ms).payload)
 
         self._committed(act, now_ms, answer=False)
         self._dossiers.pop((org, agent), None)
@@ -285,11 +248,10 @@ class Platform:
         try:
             with self.store.transaction():
                 act()
-                return self._answers(now_ms) if answer else []
+                return self._answers.sign_due(now_ms, self._dossier) if answer else []
         except BaseException:
             self._dossiers.clear()
-            for name in self._ids:
-                self._note(name).now = True
+            self._answers.remind(self._ids)
             raise
 
     # ------------------------------------------------------------------------------------------------ intake
@@ -344,28 +306,17 @@ class Platform:
             self._misdirected(name, opened, f"{batch.org}/{batch.agent} for {batch.aud}", now_ms)
             return
         outcome = self._chains.arrived(dossier, Arrival(batch, opened.hash, opened.kid, jws, now_ms))
-        self._owe(name, outcome, now_ms)
+        self._answers.owe(dossier, outcome, now_ms)
 
     def _unparsable(self, name: Name, jws: bytes, hash_: str, reason: str, now_ms: int) -> None:
         self.counts["unparsable"] += 1
-        outcome = self._chains.unparsable(self._dossier(name), jws, hash_, reason, now_ms)
-        self._owe(name, outcome, now_ms)
+        dossier = self._dossier(name)
+        self._answers.owe(dossier, self._chains.unparsable(dossier, jws, hash_, reason, now_ms), now_ms)
 
     def _misdirected(self, name: Name, opened: Opened, says: str, now_ms: int) -> None:
         """Validly signed, and said of somebody else or to somebody else: a replay."""
         self.counts["misdirected"] += 1
         self._alarms.say(name, "misdirected", opened.typ, f"the payload is of {says}", now_ms)
-
-    def _owe(self, name: Name, outcome: Outcome, now_ms: int) -> None:
-        """Remember what the agent is to be told of an arrival."""
-        refused = outcome.refused or set()
-        if self._dossier(name).head is None and not refused:
-            return  # while nothing of an agent is held, nothing of it is acknowledged
-        due = self._note(name)
-        due.batches += 1
-        due.since_ms = now_ms if due.since_ms is None else due.since_ms
-        due.refused |= refused
-        due.now |= outcome.answer_now or bool(refused)
 
     def _status(self, name: Name, jws: bytes, now_ms: int) -> None:
         dossier = self._dossier(name)
@@ -386,7 +337,7 @@ class Platform:
         dossier.mode = status.mode
         if status.state == "online":
             self._look_for_clones(name, status, now_ms)
-            self._owe_status(name, dossier, status)
+            self._answers.owe_status(dossier, status)
 
     def _look_for_clones(self, name: Name, status: Status, now_ms: int) -> None:
         head = "nothing sealed" if status.head is None else f"at {status.chain}/{status.head[0]}"
@@ -403,14 +354,6 @@ class Platform:
         row = self.store.first("SELECT session FROM statuses WHERE agent_id = ?", (dossier.agent_id,))
         return row is None or row[0].partition(".")[0] == status.session
 
-    def _owe_status(self, name: Name, dossier: Dossier, status: Status) -> None:
-        due = self._note(name)
-        due.now = True
-        if len(due.sessions) < _SESSIONS_MAX:
-            due.sessions[status.session] = due.sessions.get(status.session, False) or status.need_heads
-        if status.chain is not None and dossier.chains.get(status.chain) == "refused":
-            due.refused.add(status.chain)
-
     def _descriptor(self, name: Name, jws: bytes, now_ms: int) -> None:
         """The retained copy is a convenience; the chain carries the same text."""
         self._dossier(name).keep_descriptor(jws)
@@ -418,81 +361,6 @@ class Platform:
     def _enrolment(self, name: Name, jws: bytes, now_ms: int) -> None:
         """A key asks to be registered; a person decides."""
         self._registry.apply(*name, jws, now_ms)
-
-    # ----------------------------------------------------------------------------------------------- answers
-
-    def _note(self, name: Name) -> _Due:
-        return self._due.setdefault(name, _Due())
-
-    def _answers(self, now_ms: int) -> list[Outgoing]:
-        """Sign what is due, its numbers in the same commit as the rows it speaks of."""
-        outgoing = []
-        for name in [name for name, due in self._due.items() if due.is_due(now_ms)]:
-            due, dossier = self._due.pop(name), self._dossier(name)
-            if dossier.head is None and not due.sessions and not due.refused:
-                continue
-            sessions: list[tuple[str | None, bool]] = [*due.sessions.items()] or [(None, False)]
-            for session, heads in sessions:
-                with_heads = heads or bool(due.refused)
-                outgoing.append(self._acknowledgement(dossier, session, with_heads, due.refused, now_ms))
-        return outgoing
-
-    def _acknowledgement(
-        self, dossier: Dossier, session: str | None, with_heads: bool, refused: set[str], now_ms: int
-    ) -> Outgoing:
-        acknowledgement = Acknowledgement(
-            org=dossier.org,
-            agent=dossier.agent,
-            gen=self.gen,
-            ack_no=dossier.next_ack_no(now_ms),
-            head=dossier.head,
-            stored_at_ms=now_ms,
-            need=self._need(dossier, now_ms),
-            held=self._held(dossier),
-            refused=tuple(sorted(refused)),
-            session=session,
-            heads=heads_of(self.store, dossier) if with_heads else None,
-            rev=self._rev(dossier) if with_heads else None,
-        )
-        self.counts["acknowledgements"] += 1
-        topic = topics.acknowledgement(dossier.org, dossier.agent, self._root)
-        return Outgoing(topic, self._sealed(acknowledgement), retain=True)
-
-    def _sealed(self, acknowledgement: Acknowledgement) -> bytes:
-        """Sign an acknowledgement; one that is too large goes without what it cannot carry, and a person is told."""
-        try:
-            return seal(ACKNOWLEDGEMENT, acknowledgement.to_payload(), self._signer)
-        except EnvelopeError as error:
-            name = (acknowledgement.org, acknowledgement.agent)
-            self._alarms.say(name, "acknowledgement", "size", str(error), acknowledgement.stored_at_ms)
-            less = replace(acknowledgement, heads=None, rev=None, held=())
-            return seal(ACKNOWLEDGEMENT, less.to_payload(), self._signer)
-
-    def _need(self, dossier: Dossier, now_ms: int) -> tuple[tuple[int, int], ...]:
-        """What is missing between the head and the batches that wait behind it; what just came may be reordered."""
-        if dossier.head is None or not dossier.staged:
-            return ()
-        waiting = self.store.rows(
-            "SELECT DISTINCT seq FROM staged WHERE agent_id = ? AND chain = ? AND seq > ? AND received_ms <= ?"
-            " ORDER BY seq",
-            (dossier.agent_id, dossier.head.chain, dossier.head.seq, now_ms - ACKNOWLEDGE_MS),
-        )
-        need, expected = [], dossier.head.seq + 1
-        for (seq,) in waiting:
-            if seq > expected:
-                need.append((expected, seq - 1))
-            expected = seq + 1
-        return tuple(need[:NEED_MAX])
-
-    def _held(self, dossier: Dossier) -> tuple[tuple[str, int, int], ...]:
-        sql = "SELECT meter, epoch, n FROM held WHERE agent_id = ? AND state = 'held' ORDER BY meter, epoch, n LIMIT ?"
-        return tuple(self.store.rows(sql, (dossier.agent_id, _HELD_MAX)))
-
-    def _rev(self, dossier: Dossier) -> int | None:
-        if dossier.head_descriptor is None:
-            return None
-        descriptor = dossier.descriptor(dossier.head_descriptor)
-        return None if descriptor is None else descriptor.rev
 
     def _dossier(self, name: Name) -> Dossier:
         if name not in self._dossiers:

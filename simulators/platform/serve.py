@@ -28,7 +28,8 @@ from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from agent.errors import ConfigError, Fault
 from agent.reporting import topics
-from simulators.platform.ingest import Outgoing, Platform
+from simulators.platform.answers import Outgoing
+from simulators.platform.ingest import Platform
 
 log = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from agent.adapters.keys import Ed25519Signer
 from agent.reporting import envelope, topics
 from agent.reporting.chain import ChainHead
 from agent.reporting.enrolment import Enrolment
-from simulators.platform.ingest import Outgoing, Platform
+from simulators.platform.answers import Outgoing
+from simulators.platform.ingest import Platform
 from simulators.platform.registry import UnknownKey
 from simulators.platform.store import Store
 from simulators.world.network import Broker

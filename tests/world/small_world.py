@@ -22,7 +22,8 @@ from agent.reporting.batch import Clock
 from agent.reporting.chain import ChainHead
 from agent.reporting.status import Backlog, Oldest, Status
 from agent.service.journal import Standing
-from simulators.platform.ingest import Outgoing, Platform
+from simulators.platform.answers import Outgoing
+from simulators.platform.ingest import Platform
 from simulators.platform.queries import broken_books, totals
 from simulators.platform.store import Store
 from tests.metering.examples import meter, register
