@@ -321,12 +321,12 @@ class Rig:
             store.close()
 
     def agent_status(self) -> dict[str, object] | None:
-        """What the agent says on its control socket, None where it does not answer."""
+        """What the agent says on its control socket, None where it does not answer or cannot say it (a sick disk)."""
         try:
             answer = ask(self.journal.with_name("journal.db.control"), "status", timeout_s=2)
         except (OSError, TimeoutError, ValueError):
             return None
-        return answer if isinstance(answer, dict) else None
+        return answer if isinstance(answer, dict) and "error" not in answer else None
 
     def differences(self) -> dict[str, str]:
         """The meters whose booked energy is not what their register rose by, and in which way; empty if all agree."""
