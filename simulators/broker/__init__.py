@@ -10,6 +10,7 @@ does the talking, `faults` is the switchboard.
 """
 
 from simulators.broker.faults import ALWAYS, Faults
-from simulators.broker.server import Broker, Limits
+from simulators.broker.routing import Limits
+from simulators.broker.server import Broker
 
 __all__ = ["ALWAYS", "Broker", "Faults", "Limits"]

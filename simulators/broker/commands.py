@@ -5,7 +5,8 @@ import signal
 
 import click
 
-from simulators.broker.server import Broker, Limits
+from simulators.broker.routing import Limits
+from simulators.broker.server import Broker
 
 
 @click.command("broker")

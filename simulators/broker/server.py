@@ -1,7 +1,7 @@
-"""The broker itself: connections, routing and the duties of a server (MQTT 5, chapters 3 and 4).
+"""The broker itself: sockets, packets and the duties of a server (MQTT 5, chapters 3 and 4).
 
 Reading and writing are separate tasks for each connection: a subscriber that does not read costs its own queue and
-nothing else. Whatever may go wrong on purpose is asked of `Faults` at one place each.
+nothing else. Who gets a message is `routing`. Whatever may go wrong on purpose is asked of `Faults` at one place each.
 """
 
 import asyncio
@@ -9,71 +9,24 @@ import logging
 import ssl
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from itertools import count
 from types import TracebackType
 from typing import Self
 
 from simulators.broker import packets
+from simulators.broker.connection import Connection
 from simulators.broker.faults import Faults
 from simulators.broker.packets import V5, Connect, Malformed, Message, Property, UnsupportedVersion
-from simulators.broker.sessions import Session, Subscription, shaped
-from simulators.broker.topics import is_name, matches, split_share
+from simulators.broker.routing import Limits, Router
+from simulators.broker.sessions import Session
+from simulators.broker.topics import is_name
 
 log = logging.getLogger(__name__)
 
-_NO_SUBSCRIBER, _RECEIVE_EXCEEDED, _TOO_LARGE, _TAKEN_OVER = 0x10, 0x93, 0x95, 0x8E
+_NO_SUBSCRIBER, _RECEIVE_EXCEEDED, _TOO_LARGE = 0x10, 0x93, 0x95
 _NORMAL, _SHUTTING_DOWN, _KEEP_ALIVE = 0x00, 0x8B, 0x8D
 _WRITE_BUFFER_MAX = 1 << 20
 _CONNECT_TIMEOUT_S = 10
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the broker takes. Sizes are of whole packets in bytes; queues are per client."""
-
-    packet_max: int = 320 * 1024
-    receive_maximum: int = 20
-    queue_max: int = 1000
-    queue_bytes_max: int = 64 << 20
-    connections_max: int = 1000
-
-
-class Connection:
-    """One accepted socket with its client, from CONNECT to the end."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.reader, self.writer = reader, writer
-        self.version = V5
-        self.client_id = ""
-        self.keep_alive_s = 0
-        self.heard = 0.0
-        self.unanswered: set[int] = set()
-        self.wake = asyncio.Event()
-        self.arrived = 0
-        self.left_in_order = False
-        self.gone = False
-
-    def write(self, data: bytes) -> None:
-        """Send bytes unless the connection has ended."""
-        if not self.gone and not self.writer.is_closing():
-            self.writer.write(data)
-
-    def close(self, reason: int | None = None) -> None:
-        """End the connection, after a DISCONNECT with this reason where the client understands it."""
-        if self.gone:
-            return
-        if reason is not None and self.version == V5:
-            self.write(packets.encode_disconnect(reason))
-        self.gone = True
-        self.wake.set()
-        self.writer.close()
-
-    def cut(self) -> None:
-        """Reset the connection without a word."""
-        self.gone = True
-        self.wake.set()
-        self.writer.transport.abort()
 
 
 class Broker:
@@ -103,13 +56,10 @@ class Broker:
         self.faults = faults if faults is not None else Faults()
         self.limits = limits if limits is not None else Limits()
         self.counts: Counter[str] = Counter()
-        self.retained: dict[str, Message] = {}
         self._tls = tls
-        self._sessions: dict[str, Session[Connection]] = {}
-        self._timers: dict[tuple[str, str], asyncio.TimerHandle] = {}
+        self._router = Router(self.counts, self.limits)
         self._connections: set[Connection] = set()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._turns: Counter[tuple[str, str]] = Counter()
         self._names = count(1)
         self._server: asyncio.Server | None = None
 
@@ -137,12 +87,7 @@ class Broker:
         for task in list(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        for timer in self._timers.values():
-            timer.cancel()
-        self._timers.clear()
-        if forget:
-            self._sessions.clear()
-            self.retained.clear()
+        self._router.stop(forget=forget)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -161,11 +106,16 @@ class Broker:
     @property
     def clients(self) -> frozenset[str]:
         """Ids of the clients that are connected now."""
-        return frozenset(name for name, session in self._sessions.items() if session.link is not None)
+        return self._router.clients
+
+    @property
+    def retained(self) -> Mapping[str, Message]:
+        """What is retained, by topic."""
+        return self._router.retained
 
     def kick(self, client_id: str) -> bool:
         """Cut a client's connection without a word; False if it is not connected."""
-        session = self._sessions.get(client_id)
+        session = self._router.sessions.get(client_id)
         if session is None or session.link is None:
             return False
         session.link.cut()
@@ -173,7 +123,7 @@ class Broker:
 
     def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
         """Publish from inside; returns to how many clients the message went."""
-        return self._route(Message(topic, payload, qos=qos, retain=retain), None)
+        return self._router.route(Message(topic, payload, qos=qos, retain=retain), None)
 
     # ------------------------------------------------------------------------------------- one connection
 
@@ -264,24 +214,11 @@ class Broker:
         """Find or make the session, put an older connection out, answer CONNACK."""
         self.counts["connect"] += 1
         client_id = connect.client_id or f"auto-{next(self._names)}"
-        old = self._sessions.get(client_id)
-        if old is not None and old.link is not None:
-            self.counts["takeover"] += 1
-            ended, old.link = old.link, None
-            ended.close(_TAKEN_OVER)
-            self._part(old, ended, in_order=False)
-            old = self._sessions.get(client_id)
-        if old is not None and connect.clean_start:
-            self._end_session(old)
-            old = None
-        self._cancel_timer("session", client_id)
-        self._cancel_timer("will", client_id)
-        session = old or Session[Connection](client_id, self.limits.queue_max, self.limits.queue_bytes_max)
-        self._sessions[client_id] = session
+        session, is_old = self._router.session_for(client_id, connect)
         connection.client_id, connection.keep_alive_s = client_id, connect.keep_alive_s
         connection.heard = asyncio.get_running_loop().time()
         properties = self._connack_properties(connect, client_id)
-        connection.write(packets.encode_connack(connect.version, 0, old is not None, properties))
+        connection.write(packets.encode_connack(connect.version, 0, is_old, properties))
         session.attach(connection, connect)
         connection.wake.set()
 
@@ -345,8 +282,8 @@ class Broker:
 
     def _says_goodbye(self, connection: Connection, body: bytes) -> None:
         reason, expiry_s = packets.decode_disconnect(body, connection.version)
-        session = self._sessions.get(connection.client_id)
-        if session is not None and session.link is connection and expiry_s is not None:
+        session = self._router.session_of(connection)
+        if session is not None and expiry_s is not None:
             if session.expiry_s == 0 and expiry_s:
                 raise Malformed("session expiry raised from zero at DISCONNECT", 0x82)
             session.expiry_s = expiry_s
@@ -354,8 +291,8 @@ class Broker:
         connection.close()
 
     def _handle(self, connection: Connection, kind: int, flags: int, body: bytes) -> None:
-        session = self._sessions.get(connection.client_id)
-        if session is None or session.link is not connection:
+        session = self._router.session_of(connection)
+        if session is None:
             return
         if kind == packets.PUBLISH:
             self._published(connection, *packets.decode_publish(flags, body, connection.version))
@@ -363,7 +300,10 @@ class Broker:
             session.settle(packets.decode_puback(body))
             connection.wake.set()
         elif kind == packets.SUBSCRIBE:
-            self._subscribe(session, connection, body)
+            packet_id, wishes = packets.decode_subscribe(body, connection.version)
+            reasons, stored = self._router.subscribe(session, wishes)
+            connection.write(packets.encode_suback(packet_id, reasons, connection.version))
+            self._router.offer_all(session, stored)
         elif kind == packets.UNSUBSCRIBE:
             packet_id, filters = packets.decode_unsubscribe(body, connection.version)
             reasons = [0 if session.subscriptions.pop(each, None) else 0x11 for each in filters]
@@ -405,60 +345,16 @@ class Broker:
         if self.faults.take("forget", message.topic):
             self.counts["forgotten"] += 1
             return 0
-        reached = self._route(message, publisher)
+        reached = self._router.route(message, publisher)
         if self.faults.take("duplicate", message.topic):
             self.counts["duplicated"] += 1
-            self._route(message, publisher)
+            self._router.route(message, publisher)
         return 0 if reached else _NO_SUBSCRIBER
-
-    def _route(self, message: Message, publisher: str | None) -> int:
-        """Retain and hand out a message; returns how many subscribers it matched."""
-        expiry = message.properties.get("message_expiry")
-        if isinstance(expiry, int):
-            message = replace(message, expires_at=asyncio.get_running_loop().time() + expiry)
-        if message.retain:
-            self._retain(message)
-        reached = 0
-        for session in list(self._sessions.values()):
-            if (wanted := session.matching(message, publisher)) is not None:
-                self._offer(session, wanted)
-                reached += 1
-        reached += self._share(message)
-        if not reached:
-            self.counts["no-subscriber"] += 1
-        return reached
-
-    def _retain(self, message: Message) -> None:
-        if message.payload:
-            self.retained[message.topic] = message
-        else:
-            self.retained.pop(message.topic, None)
-
-    def _share(self, message: Message) -> int:
-        """One member of each matching group gets the message, in turn; members that are connected come first."""
-        groups: dict[tuple[str, str], list[tuple[Session[Connection], Subscription]]] = {}
-        for session in self._sessions.values():
-            for each in session.subscriptions.values():
-                if each.group is not None and matches(each.filter, message.topic):
-                    groups.setdefault((each.group, each.filter), []).append((session, each))
-        for group, members in groups.items():
-            present = [pair for pair in members if pair[0].link is not None] or members
-            session, subscription = present[self._turns[group] % len(present)]
-            self._turns[group] += 1
-            self._offer(session, shaped(message, subscription.wish))
-        return len(groups)
-
-    def _offer(self, session: Session[Connection], message: Message) -> None:
-        if session.offer(message):
-            if session.link is not None:
-                session.link.wake.set()
-        else:
-            self.counts["drop"] += 1
 
     async def _send(self, connection: Connection) -> None:
         """Write what the session owes to its connection, as fast as the client reads."""
         loop = asyncio.get_running_loop()
-        session = self._sessions[connection.client_id]
+        session = self._router.sessions[connection.client_id]
         while not connection.gone:
             await connection.wake.wait()
             connection.wake.clear()
@@ -491,72 +387,10 @@ class Broker:
         self.counts["deliver"] += 1
         connection.write(data)
 
-    # ---------------------------------------------------------------------------------------- subscribing
-
-    def _subscribe(self, session: Session[Connection], connection: Connection, body: bytes) -> None:
-        packet_id, wishes = packets.decode_subscribe(body, connection.version)
-        reasons: list[int] = []
-        stored: list[Message] = []
-        for wish in wishes:
-            split = split_share(wish.filter)
-            if split is None or (split[0] is not None and wish.no_local):
-                reasons.append(0x8F)
-                continue
-            group, pattern = split
-            known = wish.filter in session.subscriptions
-            session.subscriptions[wish.filter] = Subscription(group, pattern, wish)
-            reasons.append(wish.qos)
-            if group is None and (wish.retain_handling == 0 or (wish.retain_handling == 1 and not known)):
-                stored += [
-                    shaped(message, wish, stored=True)
-                    for topic, message in self.retained.items()
-                    if matches(pattern, topic)
-                ]
-        connection.write(packets.encode_suback(packet_id, reasons, connection.version))
-        for message in stored:
-            self._offer(session, message)
-
-    # -------------------------------------------------------------------------------------- leaving, wills
-
     def _left(self, connection: Connection) -> None:
         """The socket ended, for whatever reason."""
-        session = self._sessions.get(connection.client_id)
-        if session is not None and session.link is connection:
+        session = self._router.session_of(connection)
+        if session is not None:
             session.link = None
-            self._part(session, connection, in_order=connection.left_in_order)
+            self._router.part(session, in_order=connection.left_in_order)
         connection.close()
-
-    def _part(self, session: Session[Connection], connection: Connection, *, in_order: bool) -> None:
-        """A session lost its connection: its will and its own end are due, now or later."""
-        if in_order:
-            session.will = None
-        if session.will is not None:
-            self._later("will", session, min(session.will_delay_s, session.expiry_s))
-        self._later("session", session, session.expiry_s)
-
-    def _later(self, what: str, session: Session[Connection], delay_s: int) -> None:
-        act = self._send_will if what == "will" else self._end_session
-        if delay_s == 0:
-            act(session)
-        elif delay_s != 0xFFFFFFFF:
-            self._cancel_timer(what, session.client_id)
-            handle = asyncio.get_running_loop().call_later(delay_s, act, session)
-            self._timers[what, session.client_id] = handle
-
-    def _cancel_timer(self, what: str, client_id: str) -> None:
-        if (timer := self._timers.pop((what, client_id), None)) is not None:
-            timer.cancel()
-
-    def _send_will(self, session: Session[Connection]) -> None:
-        self._cancel_timer("will", session.client_id)
-        will, session.will = session.will, None
-        if will is not None:
-            self.counts["will"] += 1
-            self._route(will, session.client_id)
-
-    def _end_session(self, session: Session[Connection]) -> None:
-        """Forget a session; a will that still waits goes out with it (MQTT 5, 3.1.2.5)."""
-        self._send_will(session)
-        self._cancel_timer("session", session.client_id)
-        if self._sessions.get(session.client_id) is session:
-            del self._sessions[session.client_id]

@@ -24,8 +24,8 @@ from agent.service.ports import Connected, Disconnected, Received, Will
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
 from simulators.broker import Broker
+from simulators.broker.connection import Connection
 from simulators.broker.packets import Message
-from simulators.broker.server import Connection
 from tests.service.bench import Bench
 from tests.support.eventually import eventually
 
