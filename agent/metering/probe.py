@@ -15,15 +15,30 @@ These fix everything except one factor of ten that current, power and energy sha
 counts 5 A in 0.01 A or 50 A in 0.1 A. It is taken from how the makers of the known meters combine their scales, and one
 look at the display decides it (`display_kwh`).
 
-Comes after `agent.protocol.explore`, which reads, and `series`, which reads it in every way; after it a person, who
-compares with the display.
+Comes after `agent.protocol.explore`, which reads, `series`, which reads it in every way, and `candidates`; after it a
+person, who compares with the display.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import product
 
+from agent.metering.candidates import (
+    FACTOR_MIN,
+    FLOAT_SCALES,
+    INTEGER_SCALES,
+    Group,
+    apparent_counts,
+    are_similar,
+    currents,
+    is_exact,
+    is_kin,
+    is_mains,
+    moving_together,
+    powers,
+    voltages,
+)
 from agent.metering.profile import Register, WordType
 from agent.metering.series import (
     Place,
@@ -39,7 +54,6 @@ from agent.metering.series import (
     is_cut_off,
     is_shifted,
     register_at,
-    rounding,
     series_of,
     slope_of,
 )
@@ -79,25 +93,9 @@ class _Evidence:
     mains: "dict[str, tuple[Series, Fraction] | None]" = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class _Group:
-    """A quantity of one or three phases, and the scale that makes it one."""
-
-    phases: tuple[Series, ...]
-    scale: Fraction
-
-    @property
-    def stride(self) -> int:
-        return self.phases[1].place[1] - self.phases[0].place[1] if len(self.phases) > 1 else 0
-
-
 _COUNTERS = (
     *(WordType.U32, WordType.S32, WordType.F32, WordType.BCD32, WordType.U64, WordType.S64, WordType.F64),
 )
-_INTEGER_SCALES = (Fraction(1, 10), Fraction(1, 100), Fraction(1, 1000), Fraction(1))
-_FLOAT_SCALES = (Fraction(1), Fraction(1, 10))
-_STRIDE_MAX = 16
-_FACTOR_MIN, _FACTOR_MAX = Fraction(1, 2), Fraction(101, 100)
 _FACTOR_USUAL = Fraction(7, 10)
 _FACTOR_OFF = Fraction(15, 1000)
 _ROUNDED_OFF = 2
@@ -165,7 +163,7 @@ def wants_more(snapshots: Sequence[Snapshot], drafts: Sequence[Draft]) -> bool:
     if drafts:
         return drafts[0].is_coarse
     return len(snapshots) > 1 and any(
-        bool(list(_voltages(series)) and _moving_together(series))
+        bool(list(voltages(series)) and moving_together(series))
         for series in (list(series_of(snapshots, low_first)) for low_first in (False, True))
     )
 
@@ -175,12 +173,12 @@ def wants_more(snapshots: Sequence[Snapshot], drafts: Sequence[Draft]) -> bool:
 
 def _drafts(series: list[Series], snapshots: Sequence[Snapshot], display_kwh: Fraction | None) -> list[Draft]:
     seen = _Evidence(snapshots, series, area_begins(snapshots), _factors(series), display_kwh)
-    families = _moving_together(series)
+    families = moving_together(series)
     counters = [one for one in series if one.type in _COUNTERS and is_counter(one)]
     best: dict[tuple[Place, WordType, bool, Fraction], Draft] = {}
-    for voltage, moving in product(_voltages(series), families):
-        for current in _currents(voltage, moving):
-            for power in _powers(voltage, current, moving):
+    for voltage, moving in product(voltages(series), families):
+        for current in currents(voltage, moving):
+            for power in powers(voltage, current, moving):
                 for counter in counters:
                     draft = _draft(seen, voltage, current, power, counter)
                     if draft is None:
@@ -197,117 +195,13 @@ def _drafts(series: list[Series], snapshots: Sequence[Snapshot], display_kwh: Fr
     return list(best.values())
 
 
-def _voltages(series: list[Series]) -> Iterator[_Group]:
-    """Three voltages at equal steps, or one."""
-    ways: dict[tuple[WordType, bool, Fraction], dict[Place, Series]] = {}
-    for one in series:
-        for scale in _FLOAT_SCALES if one.is_float else _INTEGER_SCALES:
-            if all(_is_phase_voltage(value * scale) for value in one.values):
-                ways.setdefault((one.type, one.low_first, scale), {})[one.place] = one
-    for (_, _, scale), found in ways.items():
-        for (function, address), first in found.items():
-            threes = [
-                _Group((first, found[function, address + step], found[function, address + 2 * step]), scale)
-                for step in range(first.words, _STRIDE_MAX + 1)
-                if (function, address + step) in found and (function, address + 2 * step) in found
-            ]
-            yield from threes[:2]
-            yield _Group((first,), scale)
-
-
-def _is_phase_voltage(volt: Fraction) -> bool:
-    return 195 <= volt <= 265 or 105 <= volt <= 132
-
-
-def _moving_together(series: list[Series]) -> list[list[Series]]:
-    """What rises and falls together, in families; one of them follows the load."""
-    shapes: list[tuple[tuple[Fraction, ...], list[Series]]] = []
-    for one in series:
-        mean = abs(one.mean)
-        if not mean or one.type in (WordType.U64, WordType.S64, WordType.F64, WordType.BCD32):
-            continue
-        if max(one.values) - min(one.values) < mean / 20 or min(one.values) < 0 < max(one.values):
-            continue
-        shape = tuple(abs(value) / mean for value in one.values)
-        for known, family in shapes:
-            if all(abs(a - b) <= Fraction(6, 100) for a, b in zip(shape, known, strict=True)):
-                family.append(one)
-                break
-        else:
-            shapes.append((shape, [one]))
-    return [family for _, family in shapes if len(family) > 1]
-
-
-def _currents(voltage: _Group, moving: list[Series]) -> Iterator[_Group]:
-    """Currents of the same number of phases, of the same make as the voltages where there are three."""
-    if len(voltage.phases) == 1:
-        yield from (_Group((one,), Fraction(1)) for one in moving)
-        return
-    at = {(one.place, one.type, one.low_first): one for one in moving}
-    for one in moving:
-        # A wider current beside a narrower voltage has a wider step.
-        for step in dict.fromkeys((voltage.stride, one.words)):
-            function, address = one.place
-            others = [
-                at.get(((function, address + times * step), one.type, one.low_first)) for times in (1, 2)
-            ]
-            phases = [one, *(other for other in others if other is not None)]
-            if len(phases) == 3 and step >= one.words:
-                yield _Group(tuple(phases), Fraction(1))
-
-
-def _powers(voltage: _Group, current: _Group, moving: list[Series]) -> Iterator[tuple[Series, Fraction]]:
-    """The series that are U I cos phi, and their cos phi."""
-    apparent = _apparent(voltage, current)
-    inside = {phase.place for phase in current.phases}
-    for one in moving:
-        if one.place in inside or one.mean <= 0:
-            continue
-        decade = Fraction(10) ** decade_of(one.values[0] / apparent[0])
-        low, high = _FACTOR_MIN * decade, _FACTOR_MAX * decade
-        if all(low * of <= value <= high * of for value, of in zip(one.values, apparent, strict=True)):
-            yield one, sum(one.values, Fraction(0)) / sum(apparent, Fraction(0)) / decade
-
-
-def _is_kin(one: Series, other: Series) -> bool:
-    return one.type == other.type and one.low_first == other.low_first
-
-
-def _apparent(voltage: _Group, current: _Group) -> list[Fraction]:
-    moments = range(len(voltage.phases[0].values))
-    return [
-        sum(
-            (
-                volt.values[at] * voltage.scale * abs(ampere.values[at])
-                for volt, ampere in zip(voltage.phases, current.phases, strict=True)
-            ),
-            Fraction(0),
-        )
-        or Fraction(1)
-        for at in moments
-    ]
-
-
-def _is_exact(voltage: _Group, current: _Group, watt: Series) -> bool:
-    """Whether power is U I at one cos phi, but for the rounding of what is shown."""
-    apparent = _apparent(voltage, current)
-    ratio = sum(watt.values, Fraction(0)) / sum(apparent, Fraction(0))
-    for at, of in enumerate(apparent):
-        rounded = sum(
-            max(rounding(one, at) for one in group) for group in ((watt,), voltage.phases, current.phases)
-        )
-        if abs(watt.values[at] / (of * ratio) - 1) > rounded:
-            return False
-    return True
-
-
 # -------------------------------------------------------------------------------------------------------------- a draft
 
 
 def _draft(
     seen: _Evidence,
-    voltage: _Group,
-    current: _Group,
+    voltage: Group,
+    current: Group,
     power: tuple[Series, Fraction],
     counter: Series,
 ) -> Draft | None:
@@ -318,7 +212,7 @@ def _draft(
     slope = seen.slopes[watt, counter]
     if slope is None:
         return None
-    apparent = sum(_apparent(voltage, current), Fraction(0)) / len(seen.snapshots)
+    apparent = sum(apparent_counts(voltage, current), Fraction(0)) / len(seen.snapshots)
     # W per count of power for an ampere per count of current, and Wh per count of energy for a watt per count.
     watt_per = Fraction(10) ** -decade_of(watt.mean / apparent)
     energy_per = Fraction(10) ** slope.power_of_ten
@@ -335,7 +229,7 @@ def _draft(
         score += 8 if seen.sums[watt] else 0
     # Reactive power moves like the load too, and stands beside U as I does, but only U I is exact at every moment.
     score -= 4 if factor < _FACTOR_USUAL else 0
-    score += 6 if _is_exact(voltage, current, watt) else 0
+    score += 6 if is_exact(voltage, current, watt) else 0
     # Apparent power is in many maps too: U I itself, never below it, and counted by no ordinary energy register.
     score += 6 if factor < _APPARENT_FROM else 0
     score -= 0 if _KWH_MIN <= shown_kwh <= _KWH_MAX else 25
@@ -352,14 +246,14 @@ def _draft(
     return Draft(registers, score, shown_kwh, reasons, slope.is_coarse)
 
 
-def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: Series, counter: Series) -> int:
+def _make(seen: _Evidence, voltage: Group, current: Group, watt: Series, counter: Series) -> int:
     """How much these registers look like one map that somebody made."""
     used = [*voltage.phases, *current.phases, watt, counter]
     score = 30 if len(voltage.phases) == 3 else 0
-    score += 4 if _is_kin(watt, current.phases[0]) else 0
+    score += 4 if is_kin(watt, current.phases[0]) else 0
     score += 6 if current.stride == current.phases[0].words else 0
     score -= 3 if _is_preceded(seen.series, current) else 0
-    score -= 10 if not all(_similar(one, current.phases[0]) for one in current.phases) else 0
+    score -= 10 if not all(are_similar(one, current.phases[0]) for one in current.phases) else 0
     if all(one.words > 1 for one in used):
         score -= 12 * sum(is_shifted(one, seen.begins) for one in used)
     score -= 5 * (len({one.type for one in (voltage.phases[0], current.phases[0], watt)}) - 1)
@@ -372,8 +266,8 @@ def _make(seen: _Evidence, voltage: _Group, current: _Group, watt: Series, count
 
 
 def _best_scales(
-    voltage: _Group,
-    current: _Group,
+    voltage: Group,
+    current: Group,
     watt: Series,
     counter: Series,
     watt_per: Fraction,
@@ -396,7 +290,7 @@ def _best_scales(
 
 
 def _prior(
-    kinds: str, voltage: _Group, current: _Group, ampere: Fraction, watts: Fraction, energy: Fraction
+    kinds: str, voltage: Group, current: Group, ampere: Fraction, watts: Fraction, energy: Fraction
 ) -> int:
     score = 0
     for count, types in _USUAL.get((voltage.scale, ampere, watts, energy), ()):
@@ -417,18 +311,18 @@ def _factors(series: list[Series]) -> list[Fraction]:
         one.mean * scale
         for one in series
         for scale in scales[one.is_float]
-        if all(_FACTOR_MIN <= value * scale <= 1 for value in one.values)
+        if all(FACTOR_MIN <= value * scale <= 1 for value in one.values)
         and (max(one.values) - min(one.values)) * scale <= 2 * _FACTOR_OFF
-        and not any(all(_is_mains(value * hertz) for value in one.values) for hertz in _INTEGER_SCALES)
+        and not any(all(is_mains(value * hertz) for value in one.values) for hertz in INTEGER_SCALES)
     ]
 
 
-def _is_preceded(series: list[Series], current: _Group) -> bool:
+def _is_preceded(series: list[Series], current: Group) -> bool:
     """Whether three currents begin in the middle of more: one of the same make that moves lies right before them."""
     first = current.phases[0]
     before = (first.place[0], first.place[1] - current.stride)
     return current.stride > 0 and any(
-        one.place == before and _is_kin(one, first) and _similar(one, first) for one in series
+        one.place == before and is_kin(one, first) and are_similar(one, first) for one in series
     )
 
 
@@ -437,12 +331,12 @@ def _is_sum_of_phases(series: list[Series], watt: Series) -> bool:
 
     Read from the wrong word, or in the wrong order, the last of the three would have a part of its neighbour.
     """
-    at = {one.place: one for one in series if _is_kin(one, watt)}
+    at = {one.place: one for one in series if is_kin(one, watt)}
     function = watt.place[0]
     for _, address in at:
         three = [at.get((function, address + times * watt.words)) for times in range(3)]
         phases = [one for one in three if one is not None and one is not watt and one.mean]
-        if len(phases) < 3 or not all(_similar(one, phases[0]) for one in phases):
+        if len(phases) < 3 or not all(are_similar(one, phases[0]) for one in phases):
             continue
         added = [sum(values, Fraction(0)) for values in zip(*(one.values for one in phases), strict=True)]
         if all(
@@ -453,13 +347,9 @@ def _is_sum_of_phases(series: list[Series], watt: Series) -> bool:
     return False
 
 
-def _similar(one: Series, other: Series) -> bool:
-    return abs(other.mean) <= 2 * abs(one.mean) and abs(one.mean) <= 2 * abs(other.mean)
-
-
 def _registers(
-    voltage: _Group,
-    current: _Group,
+    voltage: Group,
+    current: Group,
     watt: Series,
     counter: Series,
     frequency: tuple[Series, Fraction] | None,
@@ -488,8 +378,8 @@ def _frequency(seen: _Evidence, like: Series) -> tuple[Series, Fraction] | None:
     found = [
         (one, scale)
         for one in seen.series
-        for scale in (_FLOAT_SCALES[:1] if one.is_float else _INTEGER_SCALES)
-        if all(_is_mains(value * scale) for value in one.values) and not is_counter(one)
+        for scale in (FLOAT_SCALES[:1] if one.is_float else INTEGER_SCALES)
+        if all(is_mains(value * scale) for value in one.values) and not is_counter(one)
     ]
     # A value that moves in its last digits is a measurement; a constant 50 may be anything.
     seen.mains[like.kind] = min(
@@ -503,10 +393,6 @@ def _frequency(seen: _Evidence, like: Series) -> tuple[Series, Fraction] | None:
         default=None,
     )
     return seen.mains[like.kind]
-
-
-def _is_mains(hertz: Fraction) -> bool:
-    return 49 <= hertz <= 51 or 59 <= hertz <= 61
 
 
 def _rounded(value: Fraction) -> int:
