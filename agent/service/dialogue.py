@@ -149,8 +149,7 @@ class Dialogue:
             asking = self._position is not None and self._position.state.standing is not Standing.NORMAL
             pause_s = min(ASK_S[1], 2 * pause_s) if asking else ASK_S[0]
             await self._wait_to_tell(pause_s if asking else STATUS_S)
-            if self._session is not None:
-                await self._say("online")
+            await self._say("online")
 
     def map_changed(self) -> None:
         """A new descriptor was sealed: the retained copy is brought up to date."""
@@ -158,8 +157,7 @@ class Dialogue:
 
     async def farewell(self) -> None:
         """The last status before a clean stop."""
-        if self._session is not None:
-            await self._say("offline")
+        await self._say("offline")
 
     # -- the connection
 
@@ -187,7 +185,7 @@ class Dialogue:
         self._tell_now.clear()
 
     async def _say(self, state: str) -> None:
-        """Publish the status, and the descriptor where it is news; then the batches may flow."""
+        """Publish the status, and the descriptor where it is news; then the batches may flow. To nobody, nothing."""
         session = self._session
         if session is None:
             return
