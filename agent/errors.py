@@ -58,6 +58,13 @@ class ConfigError(MeteringError):
         lines.append(f"{count} problem{'' if count == 1 else 's'}, nothing was started")
         super().__init__("\n".join(lines))
 
+    @classmethod
+    def of(
+        cls, file: object, reason: str, remedy: str = "", *, line: int | None = None, key: str = ""
+    ) -> "ConfigError":
+        """One fault of one `file`, a path or the name of what is no file; of its line and key where they are known."""
+        return cls([Fault(str(file), line, key, reason, remedy)])
+
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[tuple[Fault, ...]]]:
         """Faults found in another process arrive as faults."""
         return ConfigError, (self.faults,)

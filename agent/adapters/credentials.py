@@ -7,7 +7,7 @@ systemd credential, encrypted with the machine's key until the service starts. U
 import os
 from pathlib import Path
 
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 
 PASSWORD_CHARACTERS_MAX = 1_000
 
@@ -22,10 +22,10 @@ def credential_path(name: str, instead: str) -> Path:
     if not folder:
         reason = "there are no systemd credentials: CREDENTIALS_DIRECTORY is not set"
         remedy = f"start as a service with LoadCredentialEncrypted={name}, or use {instead}"
-        raise ConfigError([Fault(name, None, "", reason, remedy)])
+        raise ConfigError.of(name, reason, remedy)
     if not name or Path(name).name != name or name in (".", ".."):
         remedy = "use the plain name given to LoadCredentialEncrypted="
-        raise ConfigError([Fault(name, None, "", "is not a credential name", remedy)])
+        raise ConfigError.of(name, "is not a credential name", remedy)
     return Path(folder) / name
 
 
@@ -43,13 +43,9 @@ def read_password(file: Path | None, credential: str | None, instead: str) -> st
             password = text.read(PASSWORD_CHARACTERS_MAX + 1).strip()
     except OSError as error:
         reason = f"cannot be read: {error.strerror or error}"
-        raise _fault(file, reason, "check that it is there and who may read it") from error
+        raise ConfigError.of(file, reason, "check that it is there and who may read it") from error
     except UnicodeDecodeError as error:
-        raise _fault(file, "is no UTF-8 text", "write the password into it, nothing else") from error
+        raise ConfigError.of(file, "is no UTF-8 text", "write the password into it, nothing else") from error
     if not 0 < len(password) <= PASSWORD_CHARACTERS_MAX:
-        raise _fault(file, "holds no password", "write the password into it, nothing else")
+        raise ConfigError.of(file, "holds no password", "write the password into it, nothing else")
     return password
-
-
-def _fault(file: Path, reason: str, remedy: str) -> ConfigError:
-    return ConfigError([Fault(str(file), None, "", reason, remedy)])

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from agent.adapters.credentials import credential_path
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 from agent.reporting.envelope import base64url, base64url_decode, thumbprint
 
 # No key or certificate chain is larger; a device or a log file given by mistake must not be read into memory.
@@ -144,11 +144,11 @@ def generate_key(path: Path) -> PublicKey:
     try:
         _write_new(path, pem)
     except FileExistsError:
-        raise _fault(
+        raise ConfigError.of(
             path, "exists already", "keep it, or choose another name; a key is never overwritten"
         ) from None
     except OSError as error:
-        raise _fault(
+        raise ConfigError.of(
             path, f"cannot be written: {_why(error)}", "choose a folder that this user may write"
         ) from error
     return _describe(private_key.public_key())
@@ -180,14 +180,14 @@ def load_public_key(path: Path) -> PublicKey:
     """
     pem = _read(path, secret=False)
     if b"PRIVATE KEY" in pem:
-        raise _fault(
+        raise ConfigError.of(
             path, "is a private key", "give the public key here, and keep the private one to yourself"
         )
     try:
         return _describe(serialization.load_pem_public_key(pem))
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         remedy = "a PEM file that begins with -----BEGIN PUBLIC KEY----- and holds an Ed25519 or P-256 key is needed"
-        raise _fault(path, "is not a public key that can be used", remedy) from error
+        raise ConfigError.of(path, "is not a public key that can be used", remedy) from error
 
 
 def public_key_of_jwk(jwk: Mapping[str, object]) -> PublicKey:
@@ -223,7 +223,7 @@ def certificate_dates(path: Path) -> CertificateDates:
     try:
         certificate = x509.load_pem_x509_certificate(_read(path, secret=False))
     except ValueError as error:
-        raise _fault(
+        raise ConfigError.of(
             path, "holds no certificate", "a PEM file with -----BEGIN CERTIFICATE----- is needed"
         ) from error
     return CertificateDates(
@@ -276,13 +276,13 @@ def _signer_of(path: Path, pem: bytes) -> Ed25519Signer:
         key = serialization.load_pem_private_key(pem, password=None)
     except TypeError as error:
         reason = "is encrypted with a passphrase, and nobody is there to type it"
-        raise _fault(
+        raise ConfigError.of(
             path, reason, "store it unencrypted with mode 0600, or as an encrypted systemd credential"
         ) from error
     except (ValueError, UnsupportedAlgorithm) as error:
-        raise _fault(path, "is not a private key in PKCS#8 PEM", remedy) from error
+        raise ConfigError.of(path, "is not a private key in PKCS#8 PEM", remedy) from error
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise _fault(path, "is a private key, but not an Ed25519 key", remedy)
+        raise ConfigError.of(path, "is a private key, but not an Ed25519 key", remedy)
     return Ed25519Signer(key)
 
 
@@ -295,13 +295,13 @@ def _read(path: Path, *, secret: bool, credential: bool = False) -> bytes:
         # Without O_NONBLOCK a named pipe would hang the start.
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
-        raise _fault(
+        raise ConfigError.of(
             path, f"cannot be opened: {_why(error)}", "check the path and who may read it"
         ) from error
     try:
         status = os.fstat(handle)
         if not stat.S_ISREG(status.st_mode):
-            raise _fault(path, "is not a file", "name the PEM file itself")
+            raise ConfigError.of(path, "is not a file", "name the PEM file itself")
         if secret:
             _check_secret(path, status, credential=credential)
         with open(handle, "rb", closefd=False) as file:
@@ -309,7 +309,7 @@ def _read(path: Path, *, secret: bool, credential: bool = False) -> bytes:
     finally:
         os.close(handle)
     if len(data) > FILE_SIZE_MAX:
-        raise _fault(path, "is too large for a PEM file", "name the PEM file itself")
+        raise ConfigError.of(path, "is too large for a PEM file", "name the PEM file itself")
     return data
 
 
@@ -318,12 +318,12 @@ def _check_secret(path: Path, status: os.stat_result, *, credential: bool) -> No
     user = os.geteuid()
     if mode & (stat.S_IRWXO if credential else stat.S_IRWXO | stat.S_IRWXG):
         reason = f"can be read or changed by other users (mode {mode:04o})"
-        raise _fault(
+        raise ConfigError.of(
             path, reason, f"chmod 600 {path}; when somebody may have copied it, make a new key and enrol it"
         )
     if status.st_uid != user and not (credential and status.st_uid == 0):
         reason = f"belongs to user {status.st_uid}, and the agent runs as user {user}"
-        raise _fault(path, reason, f"chown {user} {path}, or run the agent as its owner")
+        raise ConfigError.of(path, reason, f"chown {user} {path}, or run the agent as its owner")
 
 
 def _write_new(path: Path, data: bytes) -> None:
@@ -351,10 +351,6 @@ def _certificate_ms(certificate: x509.Certificate, name: str) -> int:
     if moment is None:
         moment = getattr(certificate, name).replace(tzinfo=datetime.UTC)
     return int(moment.timestamp()) * 1000
-
-
-def _fault(path: Path, reason: str, remedy: str) -> ConfigError:
-    return ConfigError([Fault(str(path), None, "", reason, remedy)])
 
 
 def _why(error: OSError) -> str:

@@ -88,9 +88,7 @@ class SiteFile:
             return None
         except (OSError, ValueError, KeyError, TypeError) as error:
             remedy = "look at site file and agent, then remove it"
-            raise ConfigError(
-                [Fault(str(self.record_path), None, "", f"cannot be understood: {error}", remedy)]
-            ) from None
+            raise ConfigError.of(self.record_path, f"cannot be understood: {error}", remedy) from None
 
     def is_locked(self) -> bool:
         """Whether a command is making a change at this moment."""
@@ -189,7 +187,7 @@ class SiteFile:
             remedy = "apply as the one who owns it, or as root: sudo metering-agent apply ..."
         else:
             reason, remedy = f"cannot be replaced: {error}", "look at the disk and the folder"
-        return ConfigError([Fault(str(self.path), None, "", reason, remedy)])
+        return ConfigError.of(self.path, reason, remedy)
 
 
 def sha256_of(text: bytes) -> str:

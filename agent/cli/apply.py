@@ -21,7 +21,7 @@ from agent.cli.options import json_option, language_option, site_option
 from agent.cli.rehearse import Found, rehearse
 from agent.cli.running import NotRunning, ask_agent, ask_agent_once
 from agent.cli.takingover import START_S, Complaint, Said, complaints, status_of, wait_for, watch
-from agent.errors import ConfigError, Fault, RetryLater
+from agent.errors import ConfigError, RetryLater
 from agent.settings.changes import Difference, difference, refuse_another_agent
 from agent.settings.values import Site
 
@@ -332,4 +332,4 @@ def _text_of(new_file: Path) -> bytes:
         return new_file.read_bytes()
     except OSError as error:
         reason = f"cannot be read: {error.strerror}"
-        raise ConfigError([Fault(str(new_file), None, "", reason, "name the new site file")]) from None
+        raise ConfigError.of(new_file, reason, "name the new site file") from None

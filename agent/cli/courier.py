@@ -18,7 +18,7 @@ from agent.cli.chinese import COURIER as CHINESE
 from agent.cli.exits import NO
 from agent.cli.options import json_option, language_option, site_option
 from agent.cli.running import NotRunning
-from agent.errors import ConfigError, Fault, RetryLater
+from agent.errors import ConfigError, RetryLater
 from agent.reporting.courier import (
     ANSWERS,
     DOWN,
@@ -135,7 +135,7 @@ def _lines(site: Site, question: str, arguments: dict[str, object]) -> Iterator[
         ) from None
     except PermissionError as error:
         remedy = "run this as the user who runs the agent (sudo -u metering ...)"
-        raise ConfigError([Fault(str(site.control_socket), None, "", "may not be used", remedy)]) from error
+        raise ConfigError.of(site.control_socket, "may not be used", remedy) from error
     except OSError as error:
         raise RetryLater(f"the running agent does not answer ({error}); try again") from error
 
@@ -169,7 +169,7 @@ def write_stick(top: Path, lines: Iterable[bytes]) -> Done:
     except _NotWritten as error:
         reason = f"could not be written ({error}); the export is not complete"
         remedy = "put the stick in again, see that it has room, and type the same command: it goes on where it ended"
-        raise ConfigError([Fault(str(top), None, "", reason, remedy)]) from error
+        raise ConfigError.of(top, reason, remedy) from error
 
 
 class _NotWritten(Exception):
@@ -302,7 +302,7 @@ def _receipts(site: Site, file: Path) -> Iterator[tuple[Path, str]]:
         if others:
             reason += f"; the stick has {', '.join(others)}"
         remedy = "the platform's operator has to type: metering-sim platform courier DIR"
-        raise ConfigError([Fault(str(file), None, "", reason, remedy)])
+        raise ConfigError.of(file, reason, remedy)
     with file.open("rb") as lines:
         while line := lines.readline(LINE_BYTES_MAX):
             text = line.strip().decode("ascii", "replace")

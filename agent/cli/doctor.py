@@ -16,7 +16,7 @@ import click
 from agent.cli.exits import NO
 from agent.cli.lines import Place, explained, find_line
 from agent.cli.options import json_option, site_option
-from agent.errors import ConfigError, Fault, LineDown
+from agent.errors import ConfigError, LineDown
 from agent.metering.plant import Line, Meter, Transport
 from agent.protocol.doctor import Diagnosis, Tally, diagnose, spoken
 from agent.service import ports
@@ -49,7 +49,7 @@ def doctor(ctx: click.Context, site_file: Path, line_id: str | None, frames: int
     meters = load_site(site_file).plant.meters_on(line.id)
     if not meters:
         reason, remedy = f"line {line.id} has no meters", "the doctor reads meters; add those that are wired"
-        raise ConfigError([Fault(str(site_file), None, "meters", reason, remedy)])
+        raise ConfigError.of(site_file, reason, remedy, key="meters")
     if sys.stderr.isatty():
         click.echo(duration_text(line, meters, frames), err=True)
     try:

@@ -16,7 +16,7 @@ from agent.cli.chinese import EXCHANGE as CHINESE
 from agent.cli.exits import NO, OK
 from agent.cli.options import json_option, language_option, site_option
 from agent.cli.running import ask_agent
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 
 ENGLISH: Mapping[str, str] = {
     "ledger": "The ledger of {meter} ({place}) stands at {register_kwh} kWh, read {at}; serial number {serial}.",
@@ -129,7 +129,7 @@ def _ask(site_file: Path, meter_id: str, question: Mapping[str, object]) -> dict
         names = answer["meters"]
         assert isinstance(names, list)
         remedy = did_you_mean(meter_id, names) or f"there are {', '.join(names)}"
-        raise ConfigError([Fault(str(site_file), None, "meters", f'there is no meter "{meter_id}"', remedy)])
+        raise ConfigError.of(site_file, f'there is no meter "{meter_id}"', remedy, key="meters")
     return answer
 
 

@@ -17,7 +17,7 @@ from agent.adapters.keys import PublicKey, load_public_key, load_signer
 from agent.cli.exportfiles import Manifest, Parcel, write_export
 from agent.cli.options import json_option, site_option
 from agent.cli.times import Moment
-from agent.errors import ConfigError, Fault, RetryLater
+from agent.errors import ConfigError, RetryLater
 from agent.service.export import Closing, Item, Pager, Period, from_line
 from agent.settings.site import Site, load_site
 
@@ -91,7 +91,7 @@ def _items(site: Site, period: Period) -> tuple[bool, Iterator[Item]]:
         return False, _of_journal(site.journal.path, period)
     except PermissionError as error:
         remedy = "run this as the user who runs the agent (sudo -u metering ...)"
-        raise ConfigError([Fault(str(site.control_socket), None, "", "may not be used", remedy)]) from error
+        raise ConfigError.of(site.control_socket, "may not be used", remedy) from error
     except OSError as error:
         raise RetryLater(f"{site.control_socket}: the agent does not answer ({error}); try again") from error
     return True, _of_lines(first, lines)
@@ -113,7 +113,7 @@ def _of_lines(first: bytes, lines: Iterator[bytes]) -> Iterator[Item]:
 def _of_journal(path: Path, period: Period) -> Iterator[Item]:
     if not path.is_file():
         remedy = "name the site file of a gateway that has run"
-        raise ConfigError([Fault(str(path), None, "journal.path", "there is no journal", remedy)])
+        raise ConfigError.of(path, "there is no journal", remedy, key="journal.path")
     journal = open_journal(path)
     try:
         pager = Pager(period)

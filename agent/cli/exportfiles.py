@@ -28,7 +28,7 @@ from typing import IO, Protocol
 
 from agent import __version__
 from agent.adapters.keys import PublicKey, public_key_of_jwk
-from agent.errors import ConfigError, Fault, Refused
+from agent.errors import ConfigError, Refused
 from agent.reporting import envelope
 from agent.reporting.chain import ChainHead
 from agent.reporting.utc import text_of_ms
@@ -97,9 +97,11 @@ class Parcel:
         self.zipped = path.suffix.lower() == ".zip"
         self._partial = path.with_name(f"{path.name}.partial")
         if os.path.lexists(path):
-            raise _fault(path, "exists already", "choose another name; an export is never overwritten")
+            raise ConfigError.of(
+                path, "exists already", "choose another name; an export is never overwritten"
+            )
         if os.path.lexists(self._partial):
-            raise _fault(self._partial, "is left over from an export that broke off", "delete it")
+            raise ConfigError.of(self._partial, "is left over from an export that broke off", "delete it")
 
     @contextmanager
     def open(self) -> Iterator[_Sink]:
@@ -112,7 +114,9 @@ class Parcel:
         except OSError as error:
             self._discard()
             reason = f"cannot be written: {error.strerror or error}"
-            raise _fault(self.path, reason, "choose a folder with room that this user may write") from error
+            raise ConfigError.of(
+                self.path, reason, "choose a folder with room that this user may write"
+            ) from error
         except BaseException:
             self._discard()
             raise
@@ -122,10 +126,6 @@ class Parcel:
             shutil.rmtree(self._partial)
         else:
             self._partial.unlink(missing_ok=True)
-
-
-def _fault(path: Path, reason: str, remedy: str) -> ConfigError:
-    return ConfigError([Fault(str(path), None, "", reason, remedy)])
 
 
 # ------------------------------------------------------------------------------------------------ what is in it
@@ -416,7 +416,7 @@ def write_export(
         if not of_agent:
             reason = "no key is known: the signing key is a systemd credential, and nothing was signed in this period"
             remedy = "give its public key with --key FILE, or name another period"
-            raise ConfigError([Fault(str(site.path), None, "signing", reason, remedy)])
+            raise ConfigError.of(site.path, reason, remedy, key="signing")
         keys = [*_named(of_agent, "agent"), *_named(platform_keys, "platform")]
         for file, whose, key in keys:
             writer.data(file, f"public key of the {whose}", key.pem.encode())

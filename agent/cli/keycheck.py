@@ -60,10 +60,10 @@ def _check_dates(file: Path) -> None:
     dates, now_ms = certificate_dates(file), time.time_ns() // 1_000_000
     if now_ms > dates.not_after_ms:
         reason = f"the certificate expired on {_day(dates.not_after_ms)}"
-        raise _fault(file, reason, "ask for a new one, or set the clock of this machine")
+        raise ConfigError.of(file, reason, "ask for a new one, or set the clock of this machine")
     if now_ms < dates.not_before_ms:
         reason = f"the certificate is not valid before {_day(dates.not_before_ms)}"
-        raise _fault(file, reason, "set the clock of this machine")
+        raise ConfigError.of(file, reason, "set the clock of this machine")
 
 
 def _check_pair(certificate: Path | None, key: Path | None, faults: list[Fault]) -> None:
@@ -76,10 +76,6 @@ def _check_pair(certificate: Path | None, key: Path | None, faults: list[Fault])
         faults.append(
             Fault(str(key), None, "", reason, "use the key with which the certificate was requested")
         )
-
-
-def _fault(file: Path, reason: str, remedy: str) -> ConfigError:
-    return ConfigError([Fault(str(file), None, "", reason, remedy)])
 
 
 def _day(time_ms: int) -> str:

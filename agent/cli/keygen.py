@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from agent.cli.options import json_option
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 
 
 @click.command()
@@ -36,13 +36,9 @@ def keygen(file: Path, public_file: Path | None, as_json: bool) -> None:
     from agent.adapters.keys import generate_key
 
     if public_file is not None and os.path.lexists(public_file):
-        raise ConfigError(
-            [Fault(str(public_file), None, "", "exists already", "choose another name; no key was made")]
-        )
+        raise ConfigError.of(public_file, "exists already", "choose another name; no key was made")
     if public_file is not None and public_file.absolute() == file.absolute():
-        raise ConfigError(
-            [Fault(str(file), None, "", "cannot hold both keys", "give --public-out another name")]
-        )
+        raise ConfigError.of(file, "cannot hold both keys", "give --public-out another name")
     key = generate_key(file)
     if public_file is not None:
         _write_public(public_file, key.pem)
@@ -71,4 +67,4 @@ def _write_public(file: Path, pem: str) -> None:
     except OSError as error:
         reason = f"cannot be written: {error.strerror}"
         remedy = "the private key was made; copy the public key from `openssl pkey -pubout`"
-        raise ConfigError([Fault(str(file), None, "", reason, remedy)]) from error
+        raise ConfigError.of(file, reason, remedy) from error

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import click
 
-from agent.errors import ConfigError, Fault, LineDown
+from agent.errors import ConfigError, LineDown
 from agent.metering.plant import Line, SerialSettings, Transport
 from agent.metering.profile import Profile
 
@@ -102,7 +102,7 @@ def _of_site(site_file: Path, line_id: str | None) -> Line:
         return lines[line_id]
     reason = f'there is no line "{line_id}"' if line_id else "there are several lines"
     remedy = did_you_mean(line_id or "", lines) or f"name one of {', '.join(lines)}"
-    raise ConfigError([Fault(str(site_file), None, "lines", reason, remedy)])
+    raise ConfigError.of(site_file, reason, remedy, key="lines")
 
 
 def _unnamed(transport: Transport, device: str | None = None) -> Line:

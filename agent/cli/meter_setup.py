@@ -19,7 +19,6 @@ from agent.cli.lines import Place, explained, find_line, line_options, settings_
 from agent.cli.options import json_option, language_option
 from agent.errors import (
     ConfigError,
-    Fault,
     LineDown,
     MeterRefused,
     MeterSilent,
@@ -185,7 +184,7 @@ def _profile(profile_id: str | None) -> Profile:
             if profile_id is None
             else f'nothing may be written to "{profile_id}": no source says how; use its buttons'
         )
-        raise ConfigError([Fault("meter-setup", None, "--profile", reason, remedy)])
+        raise ConfigError.of("meter-setup", reason, remedy, key="--profile")
     return load_profile(config_path("profiles") / f"{profile_id}.toml")
 
 
@@ -475,4 +474,4 @@ def _log(log_file: Path, line: Line, change: Change, before: Witness, result: st
             file.write(json.dumps(entry) + "\n")
     except OSError as error:
         reason = f"the log cannot be written: {error.strerror}; the meter was already asked: {result}"
-        raise ConfigError([Fault(str(log_file), None, "", reason, "name another file with --log")]) from None
+        raise ConfigError.of(log_file, reason, "name another file with --log") from None

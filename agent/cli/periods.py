@@ -12,7 +12,7 @@ import click
 
 from agent.cli.running import NotRunning, ask_agent
 from agent.cli.times import Moment, ms_of
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 
 if TYPE_CHECKING:
     from agent.service.journal import Journal
@@ -82,7 +82,7 @@ def _of_the_journal(site_file: Path, walker: Walker) -> dict[str, object]:
     if not path.is_file():
         reason = "there is no journal, and no agent runs"
         remedy = "name the site file of a gateway that has run, or start it: metering-agent run"
-        raise ConfigError([Fault(str(path), None, "journal.path", reason, remedy)])
+        raise ConfigError.of(path, reason, remedy, key="journal.path")
     journal = open_journal(path)
     try:
         while walker.page(journal):

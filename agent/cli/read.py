@@ -17,7 +17,6 @@ from agent.cli.installer import ENGLISH, Say, in_language
 from agent.cli.options import json_option, language_option, site_option
 from agent.errors import (
     ConfigError,
-    Fault,
     FrameDamaged,
     LineDown,
     MeterBusy,
@@ -97,7 +96,7 @@ def find_meter(plant: Plant, meter_id: str, site_file: Path) -> Meter:
 
     known = [meter.id for meter in plant.meters]
     remedy = did_you_mean(meter_id, known) or f"there are {', '.join(known)}"
-    raise ConfigError([Fault(str(site_file), None, "meters", f'there is no meter "{meter_id}"', remedy)])
+    raise ConfigError.of(site_file, f'there is no meter "{meter_id}"', remedy, key="meters")
 
 
 # ------------------------------------------------------------------------------------------------------------ reading

@@ -17,7 +17,7 @@ from agent.adapters.keys import (
     load_signer,
     public_key_of_jwk,
 )
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 from agent.reporting import envelope, strictjson
 from agent.reporting.acknowledgement import heads_to_payload
 from agent.reporting.courier import ANSWERS, DOWN, UP, WORDS, folder_name
@@ -64,7 +64,7 @@ def read_source(site: Site, path: Path, keys: Sequence[Path]) -> Source:
         "ask the platform's operator for `metering-sim platform heads`, or name the folder of an export of this"
         " gateway, or a file with its last status from the broker (topic up/status)"
     )
-    raise ConfigError([Fault(str(path), None, "", reason, remedy)])
+    raise ConfigError.of(path, reason, remedy)
 
 
 def _own_keys(site: Site, files: Sequence[Path]) -> list[PublicKey]:
@@ -76,7 +76,7 @@ def _own_keys(site: Site, files: Sequence[Path]) -> list[PublicKey]:
 def _files(site: Site, path: Path) -> list[Path]:
     """The files to look into, the best word first."""
     if path.suffix == ".zip":
-        raise ConfigError([Fault(str(path), None, "", "is packed", "unpack it and name the folder")])
+        raise ConfigError.of(path, "is packed", "unpack it and name the folder")
     if not path.is_dir():
         return [path]
     stick = path / folder_name(site.plant.org, site.plant.agent)
@@ -85,7 +85,7 @@ def _files(site: Site, path: Path) -> list[Path]:
     if not found:
         reason = f"is neither an export (no {EVIDENCE}) nor a stick with the folder {stick.name}"
         remedy = "name the file, the folder of an export, or the top of the stick"
-        raise ConfigError([Fault(str(path), None, "", reason, remedy)])
+        raise ConfigError.of(path, reason, remedy)
     return found
 
 
@@ -200,9 +200,7 @@ def _lines(path: Path) -> Iterator[bytes]:
             while line := file.readline(LINE_BYTES_MAX + 2):
                 yield line.strip()
     except OSError as error:
-        raise ConfigError(
-            [Fault(str(path), None, "", f"cannot be read: {error.strerror}", "try again")]
-        ) from error
+        raise ConfigError.of(path, f"cannot be read: {error.strerror}", "try again") from error
 
 
 def _hash_of(path: Path) -> str:

@@ -9,7 +9,7 @@ import tomllib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from agent.errors import ConfigError, Fault, RetryLater
+from agent.errors import ConfigError, RetryLater
 from agent.settings.values import control_socket_of
 
 
@@ -62,7 +62,7 @@ def _asked(site_file: Path, ask: Callable[[Path], object]) -> dict[str, object]:
         ) from None
     except PermissionError:
         remedy = "ask as the user who runs the agent, or as root: sudo metering-agent ..."
-        raise ConfigError([Fault(str(socket), None, "", "this user may not ask the agent", remedy)]) from None
+        raise ConfigError.of(socket, "this user may not ask the agent", remedy) from None
     except (OSError, ValueError) as error:
         raise RetryLater(
             f"the agent on {site_file} runs and does not answer ({str(error) or 'time is up'}); "

@@ -16,7 +16,7 @@ from agent.cli.exits import NO, OK
 from agent.cli.options import json_option, site_option
 from agent.cli.running import NotRunning, ask_agent
 from agent.cli.times import Moment
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 from agent.reporting.utc import text_of_ms
 
 
@@ -58,7 +58,7 @@ def _of_the_journal(site_file: Path, meter_id: str, at_ms: int) -> dict[str, obj
             "there is no journal, and no agent runs",
             "name the site file of a gateway that has run",
         )
-        raise ConfigError([Fault(str(site.journal.path), None, "journal.path", reason, remedy)])
+        raise ConfigError.of(site.journal.path, reason, remedy, key="journal.path")
     journal = open_journal(site.journal.path)
     try:
         return trace_in(journal, meter, at_ms)
@@ -70,7 +70,7 @@ def _unknown(site_file: Path, meter_id: str, found: Mapping[str, Any]) -> Config
     from agent.settings.suggest import did_you_mean
 
     remedy = did_you_mean(meter_id, found["meters"]) or f"there are {', '.join(found['meters'])}"
-    return ConfigError([Fault(str(site_file), None, "meters", f'there is no meter "{meter_id}"', remedy)])
+    return ConfigError.of(site_file, f'there is no meter "{meter_id}"', remedy, key="meters")
 
 
 # --------------------------------------------------------------------------------------------------------------- text

@@ -134,16 +134,16 @@ def _text(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(SIZE_MAX + 1)
     except OSError as error:
-        raise _unreadable(
-            path, None, f"cannot be read: {error.strerror}", "check its name and who owns it"
+        raise ConfigError.of(
+            path, f"cannot be read: {error.strerror}", "check its name and who owns it"
         ) from None
     if len(data) > SIZE_MAX:
-        raise _unreadable(path, None, "is larger than 4 MB, so it is no catalogue", "name another file")
+        raise ConfigError.of(path, "is larger than 4 MB, so it is no catalogue", "name another file")
     try:
         return data.decode("utf-8-sig")  # spreadsheets write a byte order mark
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise _unreadable(path, line, "is not UTF-8 text", 'save it as "CSV UTF-8"') from None
+        raise ConfigError.of(path, "is not UTF-8 text", 'save it as "CSV UTF-8"', line=line) from None
 
 
 def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
@@ -153,8 +153,8 @@ def _rows(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     try:
         rows = [(reader.line_num, [cell.strip() for cell in row]) for row in reader if any(row)]
     except csv.Error as error:
-        raise _unreadable(
-            path, reader.line_num, f"this is not CSV: {error}", "check the quotes there"
+        raise ConfigError.of(
+            path, f"this is not CSV: {error}", "check the quotes there", line=reader.line_num
         ) from None
     header = rows[0][1] if rows else []
     faults = [
@@ -197,7 +197,3 @@ def _source(path: Path, line: int, row: dict[str, str], faults: list[Fault]) -> 
         wrong.append(Fault(str(path), line, "kind", f'there is no kind "{row["kind"]}"', remedy))
     faults += wrong
     return None if wrong else Source(int(row["number"]), *(row[column] for column in COLUMNS[1:]))
-
-
-def _unreadable(path: Path, line: int | None, reason: str, remedy: str) -> ConfigError:
-    return ConfigError([Fault(str(path), line, "", reason, remedy)])

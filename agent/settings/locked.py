@@ -9,7 +9,7 @@ from pathlib import Path
 
 from agent.carbon.factors import Factor
 from agent.carbon.template import DocumentError, Locked, Template, canonical, factors_of, sha256_of
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 from agent.resources import config_path
 
 LOCKS = "locked.json"
@@ -28,7 +28,7 @@ def open_locked(path: Path) -> Locked:
     try:
         return Locked.opened(path.name, _bytes(path), locks.get(path.name))
     except DocumentError as error:
-        raise _fault(path, str(error)) from None
+        raise ConfigError.of(path, str(error)) from None
 
 
 def open_template(path: Path | None = None) -> Template:
@@ -37,7 +37,7 @@ def open_template(path: Path | None = None) -> Template:
     try:
         return Template.of(open_locked(path))
     except DocumentError as error:
-        raise _fault(path, str(error)) from None
+        raise ConfigError.of(path, str(error)) from None
 
 
 def open_factors(path: Path | None = None) -> tuple[Locked, dict[str, Factor]]:
@@ -47,7 +47,7 @@ def open_factors(path: Path | None = None) -> tuple[Locked, dict[str, Factor]]:
     try:
         return locked, factors_of(locked)
     except DocumentError as error:
-        raise _fault(path, str(error)) from None
+        raise ConfigError.of(path, str(error)) from None
 
 
 def lock(path: Path) -> str:
@@ -62,10 +62,10 @@ def lock(path: Path) -> str:
             raise ValueError("the top level is not an object")
         data = canonical(document)
     except (ValueError, RecursionError) as error:
-        raise _fault(path, f"cannot be locked: {error}") from None
+        raise ConfigError.of(path, f"cannot be locked: {error}") from None
     locks, found = locks_beside(path), sha256_of(data)
     if locks.get(path.name, found) != found:
-        raise _fault(
+        raise ConfigError.of(
             path, "is locked with another content", "give the new version a new name and a later valid_from"
         )
     path.write_bytes(data)
@@ -82,7 +82,7 @@ def locks_beside(path: Path) -> dict[str, str]:
         files = json.loads(_bytes(file).decode("utf-8"))["files"]
         return {str(name): str(hash_) for name, hash_ in files.items()}
     except (ValueError, KeyError, AttributeError, TypeError) as error:
-        raise _fault(
+        raise ConfigError.of(
             file, f"is not a list of locks: {error!r}", "restore it from where the locks are kept"
         ) from None
 
@@ -92,11 +92,9 @@ def _bytes(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(SIZE_MAX + 1)
     except OSError as error:
-        raise _fault(path, f"cannot be read: {error.strerror}", "check its name and who owns it") from None
+        raise ConfigError.of(
+            path, f"cannot be read: {error.strerror}", "check its name and who owns it"
+        ) from None
     if len(data) > SIZE_MAX:
-        raise _fault(path, "is larger than 4 MB")
+        raise ConfigError.of(path, "is larger than 4 MB")
     return data
-
-
-def _fault(path: Path, reason: str, remedy: str = "") -> ConfigError:
-    return ConfigError([Fault(str(path), None, "", reason, remedy)])

@@ -110,7 +110,7 @@ def _files_of(directory: Path) -> list[Path]:
         return sorted(path for path in directory.iterdir() if path.suffix == ".toml")
     except OSError as error:
         reason = f"the profiles cannot be listed: {error.strerror}"
-        raise ConfigError([Fault(str(directory), None, "", reason, "name a folder")]) from None
+        raise ConfigError.of(directory, reason, "name a folder") from None
 
 
 def load_profile(path: Path) -> Profile:
@@ -137,11 +137,11 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(SIZE_MAX + 1)
     except OSError as error:
-        raise _unreadable(
+        raise ConfigError.of(
             path, f"cannot be read: {error.strerror}", "check its name and who owns it"
         ) from None
     if len(data) > SIZE_MAX:
-        raise _unreadable(path, "is larger than 1 MB, so it is no profile", "name another file")
+        raise ConfigError.of(path, "is larger than 1 MB, so it is no profile", "name another file")
     return data
 
 
@@ -151,18 +151,14 @@ def _parse(path: Path, data: bytes) -> tuple[dict[str, object], dict[KeyPath, in
         return tomllib.loads(text), locate(text)
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise _unreadable(path, "is not UTF-8 text", "save it as UTF-8", line) from None
+        raise ConfigError.of(path, "is not UTF-8 text", "save it as UTF-8", line=line) from None
     except RecursionError:
-        raise _unreadable(path, "has brackets within brackets a hundred deep", "take them out") from None
+        raise ConfigError.of(path, "has brackets within brackets a hundred deep", "take them out") from None
     except ValueError as error:
         found = re.search(r"\(at line ([0-9]+), ", str(error))
         remedy = "check the quotes, brackets and commas there; text needs quotes"
         line_or_none = int(found[1]) if found else None
-        raise _unreadable(path, f"this is not TOML: {error}", remedy, line_or_none) from None
-
-
-def _unreadable(path: Path, reason: str, remedy: str, line: int | None = None) -> ConfigError:
-    return ConfigError([Fault(str(path), line, "", reason, remedy)])
+        raise ConfigError.of(path, f"this is not TOML: {error}", remedy, line=line_or_none) from None
 
 
 def _profile(name: str, digest: str, document: dict[str, object], faults: FaultList) -> Profile | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 from agent.metering.plant import Line, Meter, Plant
 from agent.metering.profile import Profile
 from agent.resources import config_path
@@ -116,13 +116,13 @@ def _read(path: Path) -> bytes:
         with path.open("rb") as file:
             data = file.read(SIZE_MAX + 1)
     except FileNotFoundError:
-        raise _unreadable(path, "there is no such file", "name it with --site") from None
+        raise ConfigError.of(path, "there is no such file", "name it with --site") from None
     except IsADirectoryError:
-        raise _unreadable(path, "is a folder", "name the site file in it") from None
+        raise ConfigError.of(path, "is a folder", "name the site file in it") from None
     except (OSError, ValueError) as error:
-        raise _unreadable(path, f"cannot be read: {error}", "check who owns it") from None
+        raise ConfigError.of(path, f"cannot be read: {error}", "check who owns it") from None
     if len(data) > SIZE_MAX:
-        raise _unreadable(path, "is larger than 4 MB, so it is no site file", "name another file")
+        raise ConfigError.of(path, "is larger than 4 MB, so it is no site file", "name another file")
     return data
 
 
@@ -133,24 +133,22 @@ def parse(path: Path, data: bytes) -> tuple[dict[str, object], dict[KeyPath, int
         ConfigError: with one fault, where the bytes are no TOML.
     """
     if data.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
-        raise _unreadable(path, "begins with a byte order mark", "save it as plain UTF-8", line=1)
+        raise ConfigError.of(path, "begins with a byte order mark", "save it as plain UTF-8", line=1)
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError as error:
         line = data[: error.start].count(b"\n") + 1
-        raise _unreadable(path, "is not UTF-8 text", "save it as UTF-8", line=line) from None
+        raise ConfigError.of(path, "is not UTF-8 text", "save it as UTF-8", line=line) from None
     if not text.strip():
-        raise _unreadable(path, "is empty", "begin with the example of the documentation, site.example.toml")
+        raise ConfigError.of(
+            path, "is empty", "begin with the example of the documentation, site.example.toml"
+        )
     try:
         return tomllib.loads(text), locate(text)
     except RecursionError:
-        raise _unreadable(path, "has brackets within brackets a hundred deep", "take them out") from None
+        raise ConfigError.of(path, "has brackets within brackets a hundred deep", "take them out") from None
     except ValueError as error:  # TOMLDecodeError, and numbers with thousands of digits
         raise _not_toml(path, text, error) from None
-
-
-def _unreadable(path: Path, reason: str, remedy: str, line: int | None = None) -> ConfigError:
-    return ConfigError([Fault(str(path), line, "", reason, remedy)])
 
 
 def _not_toml(path: Path, text: str, error: ValueError) -> ConfigError:
@@ -165,7 +163,7 @@ def _not_toml(path: Path, text: str, error: ValueError) -> ConfigError:
         line = text.count("\n") + 1
         reason = f"{reason}, and there the file ends"
     remedy = "check the quotes, brackets and commas there; text needs quotes"
-    return _unreadable(path, f"this is not TOML: {reason}", remedy, line)
+    return ConfigError.of(path, f"this is not TOML: {reason}", remedy, line=line)
 
 
 def _names(document: Mapping[str, object]) -> dict[KeyPath, str]:

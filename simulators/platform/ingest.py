@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from agent.adapters.keys import PublicKey
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 from agent.reporting import topics
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
@@ -105,11 +105,19 @@ class Platform:
             )
             return stored
         if row[0] != self.audience:
-            raise _fault(
-                "audience", f"the store belongs to {row[0]!r}, not {self.audience!r}", "use another store"
+            raise ConfigError.of(
+                "platform",
+                f"the store belongs to {row[0]!r}, not {self.audience!r}",
+                "use another store",
+                key="audience",
             )
         if gen is not None and gen < row[1]:
-            raise _fault("gen", f"{gen} is lower than the {row[1]} in use", "give a higher one, or none")
+            raise ConfigError.of(
+                "platform",
+                f"{gen} is lower than the {row[1]} in use",
+                "give a higher one, or none",
+                key="gen",
+            )
         wanted: int = row[1] if gen is None else gen
         self.store.run("UPDATE platform SET gen = ?", (wanted,))
         return wanted
@@ -366,7 +374,3 @@ class Platform:
         if name not in self._dossiers:
             self._dossiers[name] = Dossier(self.store, self._ids[name], *name)
         return self._dossiers[name]
-
-
-def _fault(key: str, reason: str, remedy: str) -> ConfigError:
-    return ConfigError([Fault("platform", None, key, reason, remedy)])

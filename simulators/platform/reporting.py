@@ -88,7 +88,7 @@ def answer_of(
 def time_of(option: str, text: str | None) -> int:
     """A time as people write it, `2026-05-03` or `2026-05-03T08:15Z`, in UTC Unix ms. Raises ConfigError."""
     if text is None:
-        raise _fault(option, "is missing", "a period has two ends")
+        raise ConfigError.of("report", "is missing", "a period has two ends", key=option)
     match = _TIME.fullmatch(text)
     try:
         if match is None:
@@ -96,16 +96,19 @@ def time_of(option: str, text: str | None) -> int:
         day, minute, second, thousandth = match.groups(default="")
         return ms_of_text(f"{day}T{minute or '00:00'}:{second or '00'}.{thousandth or '000'}Z")
     except ValueError:
-        raise _fault(
-            option, f'"{text}" is not a time', "write 2026-05-03 or 2026-05-03T08:15Z, in UTC"
+        raise ConfigError.of(
+            "report", f'"{text}" is not a time', "write 2026-05-03 or 2026-05-03T08:15Z, in UTC", key=option
         ) from None
 
 
 def _only_org(store: Store) -> str:
     names = [row[0] for row in store.rows("SELECT DISTINCT org FROM agents ORDER BY org")]
     if len(names) != 1:
-        raise _fault(
-            "--org", f"the store knows {len(names)} organisations", f"name one of: {', '.join(names)}"
+        raise ConfigError.of(
+            "report",
+            f"the store knows {len(names)} organisations",
+            f"name one of: {', '.join(names)}",
+            key="--org",
         )
     return str(names[0])
 
@@ -114,7 +117,7 @@ def _correction(path: Path) -> Correction:
     try:
         return Correction.of(open_locked(path))
     except DocumentError as error:
-        raise _fault(str(path), str(error)) from None
+        raise ConfigError.of("report", str(error), key=str(path)) from None
 
 
 def read_series(path: Path) -> tuple[Series, str]:
@@ -122,7 +125,7 @@ def read_series(path: Path) -> tuple[Series, str]:
     faults = Faults()
     table = read_table(path, SERIES_COLUMNS, faults)
     if table is None:
-        raise ConfigError([Fault(str(path), None, "", "is not there, or empty", _SERIES_REMEDY)])
+        raise ConfigError.of(path, "is not there, or empty", _SERIES_REMEDY)
     points: list[tuple[int, Fraction]] = []
     for row in table.rows:
         start_ms, value = row.time("start"), row.needed_number("kgco2e_per_kwh")
@@ -138,7 +141,7 @@ def read_series(path: Path) -> tuple[Series, str]:
     try:
         return Series.of(path.name, points, Provenance(source=path.name)), sha256_of(table.data)
     except ValueError as error:
-        raise ConfigError([Fault(str(path), None, "", str(error), _SERIES_REMEDY)]) from None
+        raise ConfigError.of(path, str(error), _SERIES_REMEDY) from None
 
 
 def _heads(path: Path) -> dict[str, ChainHead]:
@@ -147,14 +150,16 @@ def _heads(path: Path) -> dict[str, ChainHead]:
         messages = json.loads(path.read_text("utf-8"))["made_of"]["messages"]
         return {name: ChainHead.from_payload(said["head"], name) for name, said in messages.items()}
     except OSError as error:
-        raise _fault(str(path), f"cannot be read: {error.strerror}") from None
+        raise ConfigError.of("report", f"cannot be read: {error.strerror}", key=str(path)) from None
     except (ValueError, KeyError, TypeError, AttributeError, WireError) as error:
-        raise _fault(str(path), f"is no report of this platform: {error!r}") from None
+        raise ConfigError.of("report", f"is no report of this platform: {error!r}", key=str(path)) from None
 
 
 def _write_exchange(answer: Answer, question: Question, path: Path, stated: Path | None) -> None:
     if stated is None:
-        raise _fault("--stated", "is missing", "a person has to state what no meter knows")
+        raise ConfigError.of(
+            "report", "is missing", "a person has to state what no meter knows", key="--stated"
+        )
     try:
         made = product_footprint(
             answer.footprint,
@@ -167,7 +172,7 @@ def _write_exchange(answer: Answer, question: Question, path: Path, stated: Path
         )
         path.write_text(json.dumps(made, ensure_ascii=False, indent=1) + "\n", "utf-8")
     except OSError as error:
-        raise _fault(str(error.filename), f"cannot be used: {error.strerror}") from None
+        raise ConfigError.of("report", f"cannot be used: {error.strerror}", key=str(error.filename)) from None
     except ExchangeError as error:
         raise ConfigError([Fault(str(stated), None, "", fault) for fault in error.faults]) from None
 
@@ -176,13 +181,7 @@ def _statement(path: Path) -> dict[str, object]:
     try:
         stated = json.loads(path.read_text("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ConfigError([Fault(str(path), None, "", f"is not JSON in UTF-8: {error}")]) from None
+        raise ConfigError.of(path, f"is not JSON in UTF-8: {error}") from None
     if not isinstance(stated, dict):
-        raise ConfigError(
-            [Fault(str(path), None, "", "is no JSON object", "write names and values in braces")]
-        )
+        raise ConfigError.of(path, "is no JSON object", "write names and values in braces")
     return stated
-
-
-def _fault(key: str, reason: str, remedy: str = "") -> ConfigError:
-    return ConfigError([Fault("report", None, key, reason, remedy)])

@@ -15,7 +15,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Self
 
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 
 SCHEMAS = ("schema.sql", "schema_0002.sql", "schema_0003.sql", "schema_0004.sql", "schema_0005.sql")
 """Each raises the version by one; a store of an earlier version is brought forward by whoever opens it for writing."""
@@ -46,7 +46,7 @@ class Store:
                 connection.execute(f"PRAGMA {pragma}")
             store._migrate(path)
         except sqlite3.Error as error:
-            raise _fault(
+            raise ConfigError.of(
                 path, f"cannot be opened: {error}", "name a file that a platform has written"
             ) from error
         return store
@@ -63,11 +63,13 @@ class Store:
             connection.execute("PRAGMA query_only=ON")
             version = connection.execute("PRAGMA user_version").fetchone()[0]
         except sqlite3.Error as error:
-            raise _fault(
+            raise ConfigError.of(
                 path, f"cannot be read: {error}", "name the file given to `platform serve`"
             ) from error
         if version != SCHEMA_VERSION:
-            raise _fault(path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release")
+            raise ConfigError.of(
+                path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release"
+            )
         return cls(connection)
 
     @classmethod
@@ -85,7 +87,9 @@ class Store:
     def _migrate(self, path: Path | str) -> None:
         version = self.one("PRAGMA user_version")[0]
         if version > SCHEMA_VERSION:
-            raise _fault(path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release")
+            raise ConfigError.of(
+                path, f"is of version {version}, not {SCHEMA_VERSION}", "use the matching release"
+            )
         for number, name in enumerate(SCHEMAS[version:], version + 1):
             schema = resources.files("simulators.platform").joinpath(name).read_text("utf-8")
             self._connection.executescript(f"BEGIN;{schema};PRAGMA user_version={number};COMMIT;")
@@ -152,21 +156,19 @@ class Store:
             self._lock = None
 
 
-def _fault(path: Path | str, reason: str, remedy: str) -> ConfigError:
-    return ConfigError([Fault(str(path), None, "", reason, remedy)])
-
-
 def _locked(path: Path) -> int:
     """Become the file's only writer, until the descriptor is closed or the process ends."""
     try:
         lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise _fault(
+        raise ConfigError.of(
             path, f"cannot be written: {error.strerror}", "choose a folder this user may write"
         ) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         os.close(lock)
-        raise _fault(path, "is in use by another platform", "stop it first, or name another store") from None
+        raise ConfigError.of(
+            path, "is in use by another platform", "stop it first, or name another store"
+        ) from None
     return lock

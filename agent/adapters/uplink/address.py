@@ -12,7 +12,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from agent.adapters.uplink.tunnel import Proxy
-from agent.errors import ConfigError, Fault
+from agent.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +52,10 @@ def _load(path: Path, key: str, load: Callable[[], None]) -> None:
     except ssl.SSLError as error:
         what = (getattr(error, "reason", None) or str(error)).replace("_", " ").lower()
         remedy = "check that it is PEM, that certificate and key belong together, and that the key has no passphrase"
-        raise ConfigError(
-            [Fault(str(path), None, key, f"cannot be used for TLS ({what})", remedy)]
-        ) from error
+        raise ConfigError.of(path, f"cannot be used for TLS ({what})", remedy, key=key) from error
     except OSError as error:
         what = f"cannot be opened: {error.strerror or error}"
-        raise ConfigError(
-            [Fault(str(path), None, key, what, "check the paths and who may read them")]
-        ) from error
+        raise ConfigError.of(path, what, "check the paths and who may read them", key=key) from error
 
 
 _PORTS = {"mqtt": 1883, "mqtts": 8883, "ws": 80, "wss": 443}
@@ -107,7 +103,7 @@ def parse_proxy(url: str, login: tuple[str, str] | None = None) -> Proxy:
         host = port = None
     if not host or not port or parts.scheme != "http" or "@" in parts.netloc or parts.path.strip("/"):
         reason, remedy = "is no proxy's address", "use http://HOST:PORT"
-        raise ConfigError([Fault("site file", None, "platform.proxy", reason, remedy)])
+        raise ConfigError.of("site file", reason, remedy, key="platform.proxy")
     return Proxy(host, port, login)
 
 
@@ -119,6 +115,6 @@ def _is_loopback(host: str) -> bool:
 
 
 def _address_fault(reason: str) -> ConfigError:
-    return ConfigError(
-        [Fault("site file", None, "platform.broker", reason, "use mqtts://HOST:PORT, or wss://HOST/PATH")]
+    return ConfigError.of(
+        "site file", reason, "use mqtts://HOST:PORT, or wss://HOST/PATH", key="platform.broker"
     )
