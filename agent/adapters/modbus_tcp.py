@@ -20,6 +20,7 @@ from pymodbus.framer import FramerSocket
 from pymodbus.pdu import DecodePDU
 from pymodbus.pdu.register_message import ReadHoldingRegistersRequest, ReadInputRegistersRequest
 
+from agent.adapters.answering import Answering
 from agent.adapters.sockets import connected_socket, why_not_connected
 from agent.errors import LineDown
 from agent.metering import plant
@@ -53,7 +54,7 @@ class ModbusTcpLine:
         self._master = TcpMaster(encode=_encoded)
         self._socket: socket.socket | None = None
         self._turn = asyncio.Lock()
-        self._answer: asyncio.Future[Reply] | None = None
+        self._answering = Answering()
         self._alarm: asyncio.TimerHandle | None = None
         self._why_closed = "is not open"
 
@@ -90,8 +91,7 @@ class ModbusTcpLine:
         self._master.abandon()
         connected.close()
         self._why_closed = reason
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(self._down())
+        self._answering.give(self._down())
 
     def _down(self) -> LineDown:
         place = f"{self._line.host}:{self._line.port}"
@@ -120,13 +120,12 @@ class ModbusTcpLine:
     async def _ask(self, request: ReadRequest, timeout_ms: int) -> Reply:
         if self._socket is None:
             raise self._down()
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._answer = answer
+        answer = self._answering.begin()
         try:
             self._obey(self._begin(request, timeout_ms))
             return await answer
         finally:
-            self._answer = None
+            self._answering.end()
             self._stop_alarm()
             self._master.abandon()
 
@@ -198,12 +197,7 @@ class ModbusTcpLine:
 
     def _finish(self, result: Reply | Exception) -> None:
         self._stop_alarm()
-        if self._answer is None or self._answer.done():
-            return
-        if isinstance(result, Reply):
-            self._answer.set_result(result)
-        else:
-            self._answer.set_exception(result)
+        self._answering.give(result)
 
     def _set_alarm(self, at_ns: int) -> None:
         self._stop_alarm()

@@ -22,6 +22,7 @@ from typing import Protocol
 import serial
 
 from agent.adapters.alarm import Alarm, make_alarm
+from agent.adapters.answering import Answering
 from agent.adapters.sockets import connected_socket, why_not_connected
 from agent.errors import LineDown
 from agent.metering import plant
@@ -169,7 +170,7 @@ class RtuLine:
         self._listen_ns = listen_ms * 1_000_000
         self._master = PairMaster(line.serial)
         self._channel: Channel | None = None
-        self._answer: asyncio.Future[Reply] | None = None
+        self._answering = Answering()
         self._alarm: Alarm | None = None
 
     # ------------------------------------------------------------------------------------------------------- the port
@@ -197,7 +198,6 @@ class RtuLine:
         self._drain()
         if self._channel is None:
             raise LineDown(f"line {self._line.id}: {_place(self._line)} is not open")
-        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         events = self._master.begin(
             self._monotonic_ns(),
             request,
@@ -205,12 +205,12 @@ class RtuLine:
             quiet_ns=quiet_ms * 1_000_000,
             settings=settings or self._line.serial,
         )
-        self._answer = answer
+        answer = self._answering.begin()
         try:
             self._obey(events)
             return await answer
         finally:
-            self._answer = None
+            self._answering.end()
             self._stop_alarm()
             self._master.abandon()
 
@@ -252,8 +252,7 @@ class RtuLine:
             self._alarm = None
         self._master.abandon()
         channel.close()
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(LineDown(f"line {self._line.id}: {reason}"))
+        self._answering.give(LineDown(f"line {self._line.id}: {reason}"))
 
     # ---------------------------------------------------------------------------------------------- bytes and the clock
 
@@ -305,12 +304,7 @@ class RtuLine:
 
     def _finish(self, result: Reply | Exception) -> None:
         self._stop_alarm()
-        if self._answer is None or self._answer.done():
-            return
-        if isinstance(result, Reply):
-            self._answer.set_result(result)
-        else:
-            self._answer.set_exception(result)
+        self._answering.give(result)
 
     def _set_alarm(self, at_ns: int) -> None:
         if self._alarm is not None:
