@@ -94,7 +94,7 @@ class Acknowledger:
         if state.standing is not Standing.NORMAL and not answers:
             return Outcome.WAITING
         if can_follow(journal, said.head):
-            self._release(journal, said)
+            self._release(journal, state, said)
             return Outcome.TAKEN
         if not answers:
             journal.save_state(replace(state, standing=Standing.ASKING))
@@ -112,10 +112,10 @@ class Acknowledger:
         journal.save_state(state)
         return Outcome.RESTORED
 
-    def _release(self, journal: Journal, said: Acknowledgement) -> None:
+    def _release(self, journal: Journal, state: State, said: Acknowledgement) -> None:
         """The head is one of ours, or what our first batch follows: mark what it covers, purge what is old enough."""
-        acked_at_ms = max(journal.state().acked_at_ms, said.stored_at_ms)
-        state = replace(journal.state(), standing=Standing.NORMAL, acked=said.head, acked_at_ms=acked_at_ms)
+        acked_at_ms = max(state.acked_at_ms, said.stored_at_ms)
+        state = replace(state, standing=Standing.NORMAL, acked=said.head, acked_at_ms=acked_at_ms)
         journal.save_state(state)
         if said.head is not None and journal.ordinal_of(said.head) is not None:
             journal.mark_stored(said.head, said.stored_at_ms)

@@ -105,6 +105,8 @@ class Restorer:
 
         While the platform is asked where it stands nothing is told: its answer may begin another tale.
         """
+        if journal.retelling() is None:
+            return False  # nearly always, and no reason to write
         with journal.transaction():
             plan = journal.retelling()
             if plan is None or journal.state().standing is not Standing.NORMAL:

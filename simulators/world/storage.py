@@ -12,7 +12,7 @@ from typing import TypeVar
 import apsw
 
 from agent.adapters.journal import SqliteJournal
-from agent.adapters.journal.connection import Row, Value, statements_of
+from agent.adapters.journal.connection import STATEMENTS, Row, Value, statements_of
 from agent.errors import JournalDamaged, JournalDoubtful, JournalFailed, JournalFull, JournalHeld
 from agent.service.journal import Journal
 from simulators.world.disk import Disk, DiskFile, DiskVfs
@@ -27,7 +27,7 @@ class WorldConnection:
     def __init__(self, vfs: DiskVfs, path: Path = JOURNAL) -> None:
         self._path = path
         try:
-            self._connection = apsw.Connection(str(path), vfs=vfs.name)
+            self._connection = apsw.Connection(str(path), vfs=vfs.name, statementcachesize=STATEMENTS)
         except apsw.Error as error:
             raise self._meaning(error) from error
 

@@ -28,6 +28,8 @@ _HELD = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _UNUSABLE = {sqlite3.SQLITE_PERM, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_NOMEM}
 """A sound file behind wrong rights or a read-only mount, or no memory; it must not be replaced by a new one."""
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT}
+STATEMENTS = 320
+"""More than the journal has: a statement that has to be translated again takes longer than most take to run."""
 _NO_TEXT = "Could not decode to UTF-8"
 """What Python says, without a code of SQLite, where the bytes of a text are none."""
 
@@ -65,7 +67,11 @@ class StdlibConnection:
         self._goes_on = goes_on
         try:
             self._connection = sqlite3.connect(
-                path, isolation_level=None, check_same_thread=False, timeout=0.2
+                path,
+                isolation_level=None,
+                check_same_thread=False,
+                timeout=0.2,
+                cached_statements=STATEMENTS,
             )
         except sqlite3.Error as error:
             raise self._meaning(error) from error

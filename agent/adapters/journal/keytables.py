@@ -1,6 +1,7 @@
 """The journal's tables of keys that signed, and of questions that left on a stick; a part of `sqlite`."""
 
 import json
+from functools import lru_cache
 
 from agent.adapters.journal.connection import Connection, Row, Value
 from agent.adapters.journal.rows import text
@@ -46,6 +47,7 @@ class KeyTables:
         return bool(self._db.execute("SELECT 1 FROM courier_sessions WHERE session = ?", (session,)))
 
 
+@lru_cache(maxsize=8)
 def _key_use(row: Row) -> KeyUse:
     try:
         return KeyUse(text(row[0]), json.loads(text(row[1])), chain_head(row[2:]))

@@ -6,6 +6,7 @@ made here and are not checked again.
 """
 
 import zlib
+from functools import lru_cache
 
 from agent.adapters.journal.connection import Row
 from agent.adapters.journal.rows import blob, integer, integer_or_none, text
@@ -38,7 +39,13 @@ def descriptor_in(rows: list[Row]) -> KeptDescriptor | None:
     """The one descriptor that was found by its columns hash, rev and jws, None if there is none."""
     if not rows:
         return None
-    hash, rev, jws = rows[0]
+    return _descriptor(rows[0])
+
+
+@lru_cache(maxsize=2)
+def _descriptor(row: Row) -> KeptDescriptor:
+    """The map in force is read for every status and at every boundary."""
+    hash, rev, jws = row
     kept = KeptDescriptor(text(hash), integer(rev), blob(jws))
     if not _is_whole(kept.jws, kept.hash):
         raise JournalDamaged(f"descriptor {kept.rev} in the journal is not what its hash says")

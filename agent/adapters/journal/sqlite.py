@@ -5,6 +5,7 @@ How the file is opened, and what is done where it is not in order, is in `openin
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 
 from agent.adapters.journal.batches import BatchTables
 from agent.adapters.journal.clocktables import ClockTables
@@ -108,20 +109,7 @@ class SqliteJournal(
         found = judge(self._db, "state")
         if not found:
             raise JournalDamaged("the journal does not say where it stands")
-        row = found[0]
-        return State(
-            chain=_text_or_none(row[0]),
-            seq=_int(row[1]),
-            hash=_text_or_none(row[2]),
-            standing=_standing(row[3]),
-            gen=_int(row[4]),
-            ack_no=_int(row[5]),
-            acked=chain_head(row[6:9]),
-            acked_at_ms=_int(row[9]),
-            site_sha256=_text_or_none(row[10]),
-            clean=bool(row[11]),
-            owner=_text_or_none(row[12]),
-        )
+        return _state(found[0])
 
     def save_state(self, state: State) -> None:
         acked = state.acked
@@ -196,6 +184,24 @@ class SqliteJournal(
             f"INSERT OR REPLACE INTO acknowledgements ({COLUMNS['acknowledgements']}, sum) VALUES (?, ?, ?, ?, ?, ?)",
             (*values, sum_of(values)),
         )
+
+
+@lru_cache(maxsize=2)
+def _state(row: Row) -> State:
+    """Read at every turn of every stage, and seldom another one."""
+    return State(
+        chain=_text_or_none(row[0]),
+        seq=_int(row[1]),
+        hash=_text_or_none(row[2]),
+        standing=_standing(row[3]),
+        gen=_int(row[4]),
+        ack_no=_int(row[5]),
+        acked=chain_head(row[6:9]),
+        acked_at_ms=_int(row[9]),
+        site_sha256=_text_or_none(row[10]),
+        clean=bool(row[11]),
+        owner=_text_or_none(row[12]),
+    )
 
 
 def _standing(value: object) -> Standing:
