@@ -214,10 +214,10 @@ class Journal(GateRecords, ClockRecords, StatementRecords, EpochRecords, Protoco
         """The ledger's position of every meter ever read."""
 
     def save_head(self, head: Head) -> None:
-        """Move one meter's position."""
+        """Move one meter's position; only in a transaction."""
 
     def drop_head(self, meter: str) -> None:
-        """Forget one meter's position: its next reading is the first of it."""
+        """Forget one meter's position: its next reading is the first of it. Only in a transaction."""
 
     def retelling(self) -> Retelling | None:
         """What a restored chain has still to tell; None where nothing is."""
@@ -226,7 +226,7 @@ class Journal(GateRecords, ClockRecords, StatementRecords, EpochRecords, Protoco
         """Replace it."""
 
     def add_reading(self, reading: Reading) -> None:
-        """Keep a reading. One that opens an epoch is kept for ever, and so is the one before it."""
+        """Keep a reading; only in a transaction. One that opens an epoch stays for ever, and so does the one before."""
 
     def readings(self, meter: str, *, after: Head | None, limit: int | None = None) -> list[Reading]:
         """The meter's readings from a position on, oldest first; all of them for None, at most `limit`.

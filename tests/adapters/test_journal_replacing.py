@@ -9,7 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal import Connection, FolderFiles, Place, StdlibConnection, open_or_replace, opening
+from agent.adapters.journal import (
+    Connection,
+    FolderFiles,
+    Place,
+    SqliteJournal,
+    StdlibConnection,
+    open_at,
+    open_or_replace,
+    opening,
+)
 from agent.adapters.journal.connection import Row, Value
 from agent.adapters.journal.replacing import FAILURES_MAX, note_damage, set_aside
 from agent.errors import (
@@ -302,6 +311,10 @@ ROT = {
     "a hash of long ago": "DELETE FROM texts WHERE ordinal = 1;"
     " UPDATE batches SET hash = substr(hash, 2) || 'A' WHERE ordinal = 1",
     "a text that nobody has acknowledged": "DELETE FROM texts WHERE ordinal = 1",
+    "a running total": "UPDATE batches SET told = told + 1 WHERE ordinal = 2",
+    "a rule of a table": "PRAGMA ignore_check_constraints = ON; UPDATE batches SET seq = 0 WHERE ordinal = 1",
+    "a text of no batch": "INSERT INTO texts VALUES (99, x'00')",
+    "the newest readings": "DELETE FROM cuts WHERE id = (SELECT max(id) FROM cuts)",
 }
 
 
@@ -317,6 +330,66 @@ def test_rot_that_was_noted_while_the_agent_ran_is_found_again_wherever_it_lies(
     opened = open_or_replace(place, 7)
     assert opened.aside is not None
     opened.journal.close()
+
+
+@pytest.mark.fault("F53", "F54")
+def test_a_position_that_ends_another_delta_than_the_newest_is_damage(tmp_path: Path) -> None:
+    """As a write that came to nothing would leave it: position and reading agree, and the batch tells another story."""
+    bench = Bench(tmp_path)
+    for turn in range(TURNS):
+        bench.read({"reflow-1": 1_000 + turn, "wave-1": 2_000 + turn})
+    journal = bench.journal
+    ((_, newest),) = journal.boundaries(after=journal.last_reading() - 1, limit=1)
+    with journal.transaction():
+        for reading in newest:
+            later = replace(reading.point, register_milliwh=reading.point.register_milliwh + 10)
+            journal.add_reading(replace(reading, point=later))
+            head = journal.heads()[later.meter]
+            journal.save_head(replace(head, register_milliwh=later.register_milliwh))
+        journal.save_state(replace(journal.state(), clean=False))
+    journal.close()
+    with pytest.raises(JournalDamaged, match="does not end its newest delta"):
+        open_at(Place(tmp_path / "journal.db"))
+
+
+def test_a_purged_journal_passes_the_thorough_check(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    for turn in range(TURNS):
+        bench.read({"reflow-1": 1_000 + turn, "wave-1": 2_000 + turn})
+    bench.acknowledge(bench.journal.state().head, number=1)
+    with bench.journal.transaction():
+        assert bench.journal.purge(stored_before_ms=1 << 60)
+    bench.journal.close()
+    note_damage(Place(tmp_path / "journal.db"), JournalDamaged("a batch"))
+    opened = open_or_replace(Place(tmp_path / "journal.db"), 7)
+    assert opened.aside is None and opened.cleared == "a batch"
+    opened.journal.close()
+
+
+@pytest.mark.fault("F54")
+def test_where_not_even_a_place_for_a_journal_is_left_the_start_fails(tmp_path: Path) -> None:
+    def connect(path: Path) -> Connection:
+        raise JournalDamaged("no database can be made here")
+
+    with pytest.raises(JournalDamaged, match="no database can be made"):
+        open_or_replace(Place(tmp_path / "journal.db", connect), 7)
+    assert beside(Place(tmp_path / "journal.db")) == []
+
+
+@pytest.mark.fault("F46")
+def test_a_journal_that_cannot_keep_its_ballast_is_let_go_of(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next try of this process would find it held by itself."""
+
+    def no_more(_: SqliteJournal) -> None:
+        raise JournalFailed("the ballast cannot be laid down")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SqliteJournal, "keep_room", no_more)
+        with pytest.raises(JournalFailed, match="ballast"):
+            open_or_replace(place, 7)
+    assert batches_in(place) == TURNS
 
 
 # ---------------------------------------------------------------------------------------------- changing places

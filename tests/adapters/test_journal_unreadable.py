@@ -24,6 +24,7 @@ from agent.adapters.journal.salvage import salvage
 from agent.adapters.journal.sums import add_sums
 from agent.errors import (
     JournalDamaged,
+    JournalDoubtful,
     JournalFailed,
     JournalFull,
     JournalHeld,
@@ -31,11 +32,12 @@ from agent.errors import (
     MeteringError,
 )
 from agent.metering.ledger import Point
+from agent.metering.memory import Order
 from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import signing_input_hash
-from agent.service.journal import KeptBatch, KeptDescriptor, KeyUse, Reading
+from agent.service.journal import KeptBatch, KeptDescriptor, KeyUse, Reading, State
 from tests.adapters.test_journal import BASIS, CHAIN, batch, hash_of, text_of
-from tests.service.bench import Bench
+from tests.service.bench import Bench, with_ratio
 
 # ------------------------------------------------------------------------------------------------ the columns
 
@@ -346,6 +348,35 @@ def test_a_log_that_finds_no_room_to_be_renewed_takes_the_ballasts(
     journal.close()
 
 
+@pytest.mark.fault("F46", "F49")
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_without_room_a_log_is_read_as_it_is_but_never_after_a_failure_of_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_failed: bool
+) -> None:
+    """What a failed sync left in it may not be on the disk; a start that could not find that out has to wait."""
+    place = Place(tmp_path / "j.db")
+    journal = open_or_replace(place, 0).journal
+    with journal.transaction():
+        journal.append_batch(batch(1))
+    image = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    journal.close()
+    for name, content in image.items():
+        (tmp_path / name).write_bytes(content)
+
+    def renew(files: FolderFiles, path: Path, *, guarded_by: Path) -> None:
+        raise JournalFull("no room beside the journal")
+
+    monkeypatch.setattr(FolderFiles, "renew", renew)
+    if has_failed:
+        place.files.mark(place.mark, "failed ")
+        with pytest.raises(JournalFull, match="no room beside"):
+            open_or_replace(place, 0)
+        return
+    journal = open_or_replace(place, 0).journal
+    assert len(journal.queue(after_ordinal=0, limit=9)) == 1
+    journal.close()
+
+
 # -------------------------------------------------------------------------------------------------- salvaging
 
 
@@ -404,6 +435,108 @@ def test_each_table_that_is_gone_costs_only_what_it_said(tmp_path: Path, sql: st
             80_000,
             90_000,
         ]
+    fresh.close()
+
+
+@pytest.mark.fault("F54")
+def test_a_journal_in_which_nothing_was_sealed_yet_is_salvaged_as_an_empty_one(tmp_path: Path) -> None:
+    open_journal(tmp_path / "journal.db").close()
+    fresh = open_journal(tmp_path / "new.db")
+    said = salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True)
+    assert (said.batches, said.lost, said.points) == (0, 0, 0)
+    assert fresh.state() == State(), "nobody has to be asked"
+    fresh.close()
+
+
+@pytest.mark.fault("F54")
+def test_of_several_maps_each_batch_is_told_by_its_own(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1_000, "wave-1": 7})
+    bench.read({"reflow-1": 1_001, "wave-1": 8})
+    bench.wire(tuple(with_ratio(each, "2") for each in bench.meters))
+    bench.read({"reflow-1": 1_002, "wave-1": 9})
+    bench.read({"reflow-1": 1_003, "wave-1": 10})
+    own = {meter: head.basis for meter, head in bench.journal.heads().items()}
+    maps = {cfg for _, batch in bench.batches() for cfg in (batch.cfg,)}
+    bench.journal.close()
+    fresh = open_journal(tmp_path / "new.db")
+    assert salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True).lost == 0
+    assert {meter: head.basis for meter, head in fresh.heads().items()} == own
+    assert len(maps) == 2 and all(fresh.descriptor(cfg) is not None for cfg in maps)
+    fresh.close()
+
+
+@pytest.mark.fault("F54")
+def test_a_turning_point_whose_map_cannot_be_read_is_not_told(tmp_path: Path) -> None:
+    """Nobody could say in which unit it was counted."""
+    bench = Bench(tmp_path)
+    for count in (500_000, 500_010, 3, 4, 5, 30):
+        bench.read({"reflow-1": count, "wave-1": 7})
+    bench.acknowledge(bench.journal.state().head, number=1)
+    bench.journal.close()
+    with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as raw:
+        raw.execute("UPDATE descriptors SET jws = CAST('rot' AS BLOB)")
+    raw.close()
+    fresh = open_journal(tmp_path / "new.db")
+    said = salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True)
+    assert said.points == 0 and fresh.readings("reflow-1", after=None) == []
+    fresh.close()
+
+
+@pytest.mark.fault("F75")
+def test_chains_that_were_refused_stay_refused(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1_000, "wave-1": 7})
+    bench.acknowledge(None, number=1, refused=(CHAIN,))
+    bench.journal.close()
+    fresh = open_journal(tmp_path / "new.db")
+    salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True)
+    assert fresh.refused_chains() == {CHAIN} and fresh.state().ack_no == 1
+    fresh.close()
+
+
+@pytest.mark.fault("F53", "F54")
+@pytest.mark.parametrize("table", ["acknowledgements", "refused_chains", "state", "orders", "descriptors"])
+def test_a_row_whose_values_have_another_type_says_nothing_and_hinders_nothing(
+    tmp_path: Path, table: str
+) -> None:
+    """As in a journal of before the checksums; a type is one bit in the row's header."""
+    bench = Bench(tmp_path)
+    for turn in range(3):
+        bench.read({"reflow-1": 1_000 + turn, "wave-1": 7 + turn})
+    bench.acknowledge(None, number=1, refused=(CHAIN,))
+    with bench.journal.transaction():
+        bench.journal.save_order(Order("wave-1", "exchange", 1, "anna"))
+    bench.journal.close()
+
+    class OtherTypes(StdlibConnection):
+        def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
+            if f"FROM {table}" not in sql:
+                return super().execute(sql, parameters)
+            if ", sum" in sql:
+                raise JournalDoubtful("no such column: sum")
+            return [tuple(0.5 for _ in row) for row in super().execute(sql, parameters)]  # type: ignore[misc]
+
+    fresh = open_journal(tmp_path / "new.db")
+    said = salvage(tmp_path / "journal.db", OtherTypes, fresh, ask_first=True)
+    assert said.batches == (0 if table == "descriptors" else 3)
+    assert bool(fresh.acknowledgements(after_day=0, limit=9)) is (table != "acknowledgements")
+    assert bool(fresh.refused_chains()) is (table != "refused_chains")
+    assert bool(fresh.orders()) is (table != "orders")
+    fresh.close()
+
+
+def test_a_damaged_file_that_cannot_even_be_closed_was_salvaged_all_the_same(tmp_path: Path) -> None:
+    class Sticky(StdlibConnection):
+        def close(self) -> None:
+            super().close()
+            raise JournalDamaged("database disk image is malformed")
+
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1_000, "wave-1": 7})
+    bench.journal.close()
+    fresh = open_journal(tmp_path / "new.db")
+    assert salvage(tmp_path / "journal.db", Sticky, fresh, ask_first=True).batches == 1
     fresh.close()
 
 

@@ -78,10 +78,7 @@ class CutTables:
 
     def add_reading(self, reading: Reading) -> None:
         unwritten = self._unwritten
-        if unwritten is None:
-            with self.transaction():
-                self.add_reading(reading)
-            return
+        assert unwritten is not None, "only in a transaction"
         names, point = unwritten.names, reading.point
         descriptor = names.descriptor_id(reading.cfg)
         if descriptor is None:

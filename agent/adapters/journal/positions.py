@@ -1,7 +1,6 @@
 """Where every meter stands, in one row of the journal: read as a whole at each boundary, written once at its end."""
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -42,9 +41,6 @@ class PositionTables:
         def _moment_columns(self, when: Moment | None) -> _Columns:
             """The columns `boot`, `up_ms` and `err_ms`."""
 
-        def transaction(self) -> AbstractContextManager[None]:
-            """All or nothing."""
-
         def _names(self) -> Names:
             """What rows point to."""
 
@@ -53,10 +49,7 @@ class PositionTables:
 
     def save_head(self, head: Head) -> None:
         unwritten = self._unwritten
-        if unwritten is None:
-            with self.transaction():
-                self.save_head(head)
-            return
+        assert unwritten is not None, "only in a transaction"
         former = self._heads().get(head.meter)
         if former is not None and former.epoch < head.epoch:
             values = (unwritten.names.meter_id(head.meter), former.epoch, former.n)
@@ -70,10 +63,7 @@ class PositionTables:
 
     def drop_head(self, meter: str) -> None:
         unwritten = self._unwritten
-        if unwritten is None:
-            with self.transaction():
-                self.drop_head(meter)
-            return
+        assert unwritten is not None, "only in a transaction"
         if self._heads().pop(meter, None) is not None:
             unwritten.heads_changed = True
 

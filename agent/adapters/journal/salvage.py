@@ -20,6 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
 
 from agent.adapters.journal.batches import ACKNOWLEDGED
 from agent.adapters.journal.connection import Connection, Row, Value
@@ -39,7 +40,9 @@ from agent.reporting.batch import Batch, Delta
 from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import Event
 from agent.reporting.utc import ms_of_text
-from agent.service.journal import KeptBatch, Reading, Standing, State
+from agent.service.journal import KeptBatch, KeptDescriptor, Reading, Standing, State
+
+T = TypeVar("T")
 
 _RANGE = 256
 _PAGE = 64
@@ -260,48 +263,46 @@ class _Salvage:
         """A descriptor's meters, kept in the new journal as well; None where it cannot be read."""
         if cfg not in self._maps:
             self._maps[cfg] = None
-            for row in self._ask("SELECT hash, rev, jws FROM descriptors") or []:
-                try:
-                    kept = descriptor_in([row])
-                    if kept is None or kept.hash != cfg:
-                        continue
-                    self._maps[cfg] = descriptor_of(kept).by_meter()
-                except JournalDamaged:
-                    continue
-                if self._journal.descriptor(cfg) is None:
+            rows = self._ask("SELECT hash, rev, jws FROM descriptors") or []
+            for kept, described in self._said_by(rows, _map_in):
+                if kept.hash == cfg:
+                    self._maps[cfg] = described
                     self._journal.add_descriptor(kept)
         return self._maps[cfg]
 
     def _keep_what_the_platform_said(self) -> None:
         """Receipts, refused chains, whose journal it was, and how new an acknowledgement has to be."""
-        journal, gen, ack_no, owner, site = self._journal, 0, 0, None, None
-        for row in self._sound("acknowledgements"):
-            try:
-                jws, order, stored_ms = blob(row[4]), (integer(row[1]), integer(row[2])), integer(row[3])
-            except JournalDamaged:
-                continue
+        journal, gen, ack_no = self._journal, 0, 0
+        site: str | None = None
+        owner: str | None = None
+        for jws, order, stored_ms in self._said_by(self._sound("acknowledgements"), _receipt_in):
             journal.keep_acknowledgement(jws, *order, stored_ms)
             gen, ack_no = max((gen, ack_no), order)
-        for row in self._ask("SELECT chain FROM refused_chains") or []:
-            if isinstance(row[0], str):
-                journal.refuse_chain(row[0])
-        for row in self._sound("state"):
-            try:
-                gen, ack_no = max((gen, ack_no), (integer(row[4]), integer(row[5])))
-                site, owner = text_or_none(row[10]), text_or_none(row[12])
-            except JournalDamaged:
-                continue
+        for chain in self._said_by(self._ask("SELECT chain FROM refused_chains") or [], _chain_in):
+            journal.refuse_chain(chain)
+        for order, *rest in self._said_by(self._sound("state"), _standing_in):
+            gen, ack_no = max((gen, ack_no), order)
+            site, owner = rest
         journal.save_state(State(gen=gen, ack_no=ack_no, owner=owner, site_sha256=site))
 
     def _keep_what_a_person_said(self) -> None:
         """What no batch has told yet: orders for the next boundary, and statements that wait for one."""
         names = Names(self._old)
-        for row in self._sound("orders"):
+        for order in self._said_by(
+            self._sound("orders"), lambda row: order_in((names.meter(integer(row[0])), *row[1:]))
+        ):
+            self._journal.save_order(order)
+        waiting = self._sound("statements", "WHERE chain IS NULL ORDER BY id")
+        for statement in self._said_by(waiting, statement_in):
+            self._journal.add_statement(statement)
+
+    def _said_by(self, rows: Sequence[Row], read: Callable[[Row], T]) -> list[T]:
+        """What each row says, as far as it can be read."""
+        found = []
+        for row in rows:
             with suppress(JournalDamaged):
-                self._journal.save_order(order_in((names.meter(integer(row[0])), *row[1:])))
-        for row in self._sound("statements", "WHERE chain IS NULL ORDER BY id"):
-            with suppress(JournalDamaged):
-                self._journal.add_statement(statement_in(row))
+                found.append(read(row))
+        return found
 
     def _sound(self, table: str, where: str = "") -> list[Row]:
         """The rows of a table that are what was written; all of them in a version that kept no checksums."""
@@ -374,8 +375,6 @@ class _Salvage:
                     self._advance(said, described[said.meter], batch.cfg)
                 case Event(type="epoch"):
                     self._open(said, described, batch.cfg)
-                case Event():
-                    pass
 
     def _open(self, event: Event, described: dict[str, MeterDescription], cfg: str) -> None:
         """A new epoch: its first register and why it opened."""
@@ -403,6 +402,27 @@ class _Salvage:
         self._heads[point.meter] = Head(
             point.meter, epoch, n, point.register_milliwh, point.at_ms, point.cut_ms, point.basis, cfg
         )
+
+
+def _map_in(row: Row) -> tuple[KeptDescriptor, dict[str, MeterDescription]]:
+    """A descriptor, and the meters by their ids. Raises JournalDamaged, like all that follow."""
+    kept = descriptor_in([row])
+    assert kept is not None
+    return kept, descriptor_of(kept).by_meter()
+
+
+def _receipt_in(row: Row) -> tuple[bytes, tuple[int, int], int]:
+    """A receipt, what orders it, and its `stored_at`."""
+    return blob(row[4]), (integer(row[1]), integer(row[2])), integer(row[3])
+
+
+def _chain_in(row: Row) -> str:
+    return text(row[0])
+
+
+def _standing_in(row: Row) -> tuple[tuple[int, int], str | None, str | None]:
+    """How new an acknowledgement has to be, the site file, and whose journal it is."""
+    return (integer(row[4]), integer(row[5])), text_or_none(row[10]), text_or_none(row[12])
 
 
 def _basis_of(description: MeterDescription) -> Basis:

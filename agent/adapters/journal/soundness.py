@@ -9,7 +9,7 @@ found again is damage, and what is not was something else.
 
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import integer, text
-from agent.adapters.journal.sealed import WITH_TEXT, batch_in, batch_of, descriptor_of
+from agent.adapters.journal.sealed import WITH_TEXT, batch_in, batch_of, descriptor_in, descriptor_of
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.adapters.journal.sums import COLUMNS, judge
 from agent.errors import JournalDamaged
@@ -68,10 +68,10 @@ def check_all(connection: Connection, journal: SqliteJournal) -> None:
         journal.refused_chains,
     ):
         read()
-    for row in connection.execute("SELECT hash FROM descriptors"):
-        kept = journal.descriptor(text(row[0]))
-        if kept is not None:
-            descriptor_of(kept)
+    for row in connection.execute("SELECT hash, rev, jws FROM descriptors"):
+        kept = descriptor_in([row])
+        assert kept is not None
+        descriptor_of(kept)
     last = 0
     while receipts := journal.acknowledgements(after_day=last, limit=_PAGE):
         last = receipts[-1].day
