@@ -36,15 +36,11 @@ from agent.service.clocking import Stretch
 from agent.service.journal import KeyUse, Retelling, Standing
 from agent.service.statements import Statement
 from simulators.world.disk import Cut, Disk, DiskVfs, Keep, Trouble
-from simulators.world.storage import JOURNAL, WorldConnection, WorldFiles
+from simulators.world.storage import JOURNAL, WorldConnection
 from tests.service.bench import Bench
+from tests.support.disks import place_on
 
 TURNS = 30
-
-
-def place_on(disk: Disk) -> Place:
-    vfs = DiskVfs(disk)
-    return Place(JOURNAL, lambda path: WorldConnection(vfs, path), WorldFiles(disk))
 
 
 def put(journal: SqliteJournal, number: int) -> None:

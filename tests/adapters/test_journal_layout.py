@@ -29,10 +29,11 @@ from agent.metering.interval import Moment
 from agent.metering.ledger import Basis, Head, Point, Run
 from agent.service.journal import KeptDescriptor, Reading
 from simulators.world.disk import Cut, Disk, DiskVfs, Keep
-from simulators.world.storage import JOURNAL, WorldConnection, WorldFiles
+from simulators.world.storage import WorldConnection
 from tests.adapters.test_journal import BASIS, batch
 from tests.bench import flash
 from tests.service.bench import MINUTE_MS, NOON_MS, Bench
+from tests.support.disks import place_on
 
 CFG = "d" * 43
 whole_numbers = st.integers(min_value=-(2**130), max_value=2**130)
@@ -258,11 +259,6 @@ def disk_with_version_5() -> Disk:
     connection.script(DUMP.read_text("utf-8"))
     connection.close()
     return disk
-
-
-def place_on(disk: Disk) -> Place:
-    vfs = DiskVfs(disk)
-    return Place(JOURNAL, lambda path: WorldConnection(vfs, path), WorldFiles(disk))
 
 
 def content(journal: SqliteJournal) -> list[object]:

@@ -13,11 +13,6 @@ from agent.metering.plant import Meter, Share
 from tests.service.bench import MINUTE_MS, Bench, two_meters, with_ratio
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
 def test_the_first_reading_books_nothing_and_the_second_the_difference(bench: Bench) -> None:
     bench.read({"reflow-1": 1000, "wave-1": 5})
     assert bench.deltas("reflow-1") == []

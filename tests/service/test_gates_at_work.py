@@ -24,11 +24,6 @@ from tests.service.bench import MINUTE_MS, Bench, two_meters
 HOUR_MS = 60 * MINUTE_MS
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
 @pytest.fixture(autouse=True)
 def in_the_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Whatever is refused here, for whatever reason: the written rules name it."""

@@ -11,22 +11,15 @@ from agent.adapters.journal import Place, open_or_replace
 from agent.adapters.schedule import next_boundary_ms
 from agent.errors import JournalUnusable
 from agent.service.supervise import mark_started, run_until
-from simulators.world.disk import Disk, DiskVfs
-from simulators.world.storage import JOURNAL, WorldConnection, WorldFiles
+from simulators.world.disk import Disk
 from tests.metering.examples import meter
 from tests.service.bench import KWH_REGISTER, MINUTE_MS, Bench, Dice, HandClock
-from tests.service.test_watchdog import Agent, Manager, ScriptedUplink, after, at_once, live
 from tests.service.virtual import run_virtually
+from tests.service.watched import Agent, Manager, ScriptedUplink, after, at_once, live
+from tests.support.disks import place_on
 
 HOUR_MS = 60 * MINUTE_MS
 OWNER = "org/gw01 to carbon.example"
-
-
-@pytest.fixture
-def manager(tmp_path: Path) -> Iterator[Manager]:
-    listening = Manager(tmp_path)
-    yield listening
-    listening.socket.close()
 
 
 @pytest.fixture
@@ -156,7 +149,7 @@ def test_an_interval_of_a_whole_site_costs_one_sync_and_a_bounded_number_of_page
     disk = Disk()
     bench = Bench(tmp_path, plant)
     bench.journal.close()
-    bench.journal = open_or_replace(_on(disk), 0).journal
+    bench.journal = open_or_replace(place_on(disk), 0).journal
     turns = 60
     for turn in range(5):
         bench.read({each.id: 1000 + turn for each in plant})
@@ -172,11 +165,6 @@ def test_an_interval_of_a_whole_site_costs_one_sync_and_a_bounded_number_of_page
 
 
 WRITES_MAX = 40
-
-
-def _on(disk: Disk) -> Place:
-    vfs = DiskVfs(disk)
-    return Place(JOURNAL, lambda path: WorldConnection(vfs, path), WorldFiles(disk))
 
 
 # ------------------------------------------------------------------------------------------------------- its time zone

@@ -11,8 +11,8 @@ from agent.service.overview import Overview
 from agent.service.premises import About, Certificate, Surroundings
 from agent.service.supervise import run_until
 from tests.service.bench import MINUTE_MS
-from tests.service.test_watchdog import Agent, ScriptedLine, ScriptedUplink
 from tests.service.virtual import NOON_MS, run_virtually
+from tests.service.watched import Agent, ScriptedLine, ScriptedUplink
 from tests.support.overviews import an_overview
 
 DAY_MS = 86_400_000

@@ -15,8 +15,8 @@ from agent.service.journal import Standing
 from agent.service.restore import Restorer
 from agent.service.retelling import Reteller
 from tests.service.bench import Bench, two_meters, with_ratio
-from tests.service.test_watchdog import InlineStorage
 from tests.service.virtual import VirtualClock, run_virtually
+from tests.service.watched import InlineStorage
 
 TURNS = 20
 PIECE = 6

@@ -15,11 +15,6 @@ from agent.service.trace import Tracer, _plain, trace
 from tests.service.bench import MINUTE_MS, NOON_MS, Bench, HandClock, with_ratio
 
 
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path)
-
-
 def life(bench: Bench, at_ms: int, meter: str = "reflow-1") -> dict[str, Any]:
     each = next(each for each in bench.meters if each.id == meter)
     found = trace(bench.journal, each, at_ms)

@@ -15,7 +15,7 @@ from agent.cli import exits, main
 from agent.cli.group import COMMANDS
 from agent.service import supervise
 from agent.service.publish import PUBACK_S
-from tests.service.test_watchdog import WATCHDOG_S
+from tests.service.watched import WATCHDOG_S
 from tests.support import programs
 from tests.systemd.unitfile import FOLDER, UNIT, one, read_unit, seconds
 
