@@ -17,7 +17,7 @@ from agent.reporting.descriptor import Descriptor, MeterDescription
 from agent.reporting.utc import ms_of_text, text_of_ms
 from agent.service.export import payload_of
 from agent.service.journal import Journal, Storage
-from agent.service.preview import PAGE, TIME_MS_MAX
+from agent.service.preview import PAGE, period_of
 
 
 @dataclass(slots=True)
@@ -140,10 +140,7 @@ class Balancer:
 
     async def answer(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """The balance between `from_ms` and `to_ms`. Raises ValueError for arguments of another kind."""
-        from_ms, to_ms = arguments.get("from_ms"), arguments.get("to_ms")
-        if type(from_ms) is not int or type(to_ms) is not int or not 0 <= from_ms < to_ms <= TIME_MS_MAX:
-            raise ValueError("balance wants two times, one after the other")
-        balance = Balance(from_ms, to_ms)
+        balance = Balance(*period_of(arguments, "balance"))
         while await self._storage.run(balance.page):
             pass
         return balance.to_payload()

@@ -20,13 +20,13 @@ from dataclasses import dataclass, field
 from agent.errors import JournalDamaged
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.chain import ChainHead
+from agent.reporting.utc import MS_MAX
 from agent.reporting.wire import WireError
 from agent.service.journal import Journal, KeptBatch, Storage
 
 PAGE = 100
 """Batches that are read at once: 7 ms for 100 of 26 deltas where this was written, so long a seal may have to wait."""
 RECEIPTS_PAGE = 200
-TIME_MS_MAX = 253_402_300_799_999
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class Period:
 def _time(value: object) -> int | None:
     if value is None:
         return None
-    if type(value) is not int or not 0 <= value <= TIME_MS_MAX:
+    if type(value) is not int or not 0 <= value <= MS_MAX:
         raise ValueError("a time is whole milliseconds since 1970")
     return value
 

@@ -15,12 +15,11 @@ from agent.carbon.preview import StepTally
 from agent.metering.virtual import Method, StepMap, step_map
 from agent.reporting.attribution import map_meters
 from agent.reporting.descriptor import Descriptor
-from agent.reporting.utc import ms_of_text, text_of_ms
+from agent.reporting.utc import MS_MAX, ms_of_text, text_of_ms
 from agent.service.export import payload_of
 from agent.service.journal import Journal, KeptBatch, Storage
 
 PAGE = 100
-TIME_MS_MAX = 253_402_300_799_999
 
 
 @dataclass(slots=True)
@@ -169,6 +168,14 @@ class Pager:
         return self.tally.to_payload()
 
 
+def period_of(arguments: Mapping[str, object], question: str) -> tuple[int, int]:
+    """The period that a question on the control socket is about, UTC Unix ms. Raises ValueError for anything else."""
+    from_ms, to_ms = arguments.get("from_ms"), arguments.get("to_ms")
+    if type(from_ms) is not int or type(to_ms) is not int or not 0 <= from_ms < to_ms <= MS_MAX:
+        raise ValueError(f"{question} wants two times, one after the other")
+    return from_ms, to_ms
+
+
 class Previewer:
     """Answers the question on the control socket."""
 
@@ -177,10 +184,7 @@ class Previewer:
 
     async def answer(self, arguments: Mapping[str, object]) -> dict[str, object]:
         """The energy by step between `from_ms` and `to_ms`. Raises ValueError for arguments of another kind."""
-        from_ms, to_ms = arguments.get("from_ms"), arguments.get("to_ms")
-        if type(from_ms) is not int or type(to_ms) is not int or not 0 <= from_ms < to_ms <= TIME_MS_MAX:
-            raise ValueError("preview wants two times, one after the other")
-        pager = Pager(from_ms, to_ms)
+        pager = Pager(*period_of(arguments, "preview"))
         while await self._storage.run(pager.page):
             pass
         return pager.tally.to_payload()
