@@ -22,12 +22,6 @@ def gateway() -> Gateway:
     return Gateway(meters=(described("m1"),))
 
 
-@pytest.fixture
-def bench(gateway: Gateway) -> Bench:
-    """A platform that trusts the gateway."""
-    return Bench((gateway,))
-
-
 def bent(gateway: Gateway, rise: int, **changes: int | None) -> Sealed:
     """A batch whose only delta says something else than the gateway's counter."""
     gateway.now_ms += MINUTE_MS

@@ -19,11 +19,6 @@ def gateway() -> Gateway:
     return Gateway(meters=(described("m1"),))
 
 
-@pytest.fixture
-def bench(gateway: Gateway) -> Bench:
-    return Bench((gateway,))
-
-
 def event(gateway: Gateway, first: int, last: int, offset_ms: int | None) -> Event:
     return clock_event(
         gateway.now_ms,
