@@ -347,6 +347,86 @@ async def test_an_acknowledgement_of_nothing_is_ignored() -> None:
         await link.uplink.publish(BATCH, b"x")
 
 
+async def test_many_answers_at_once_are_read_in_turns() -> None:
+    """More packets than one turn of the event loop takes: none of them waits for the next event of the socket."""
+
+    async def script(dialogue: Dialogue) -> None:
+        await dialogue.admit()
+        identifier = await dialogue.hear_publish()
+        for number in range(60_000, 60_200):
+            dialogue.acknowledge(number)
+        dialogue.acknowledge(identifier)
+        await dialogue.until_the_end()
+
+    async with on_script(script) as (link, _):
+        await link.next_connected()
+        async with asyncio.timeout(PATIENCE_S):
+            await link.uplink.publish(BATCH, b"x")
+
+
+async def test_nothing_to_send_is_sent_without_a_word() -> None:
+    async def script(dialogue: Dialogue) -> None:
+        await dialogue.admit()
+        await dialogue.until_the_end()
+
+    async with on_script(script) as (link, broker):
+        await link.next_connected()
+        await link.uplink.publish_all(BATCH, [], lambda place: None)
+    assert [kind for kind, _, _ in broker.dialogues[0].heard] == [CONNECT, SUBSCRIBE, DISCONNECT]
+
+
+async def test_a_message_with_qos_0_is_taken_and_not_acknowledged() -> None:
+    async def script(dialogue: Dialogue) -> None:
+        await dialogue.admit()
+        dialogue.send(ACKNOWLEDGEMENT, b"without", qos=0)
+        dialogue.send(ACKNOWLEDGEMENT, b"with", identifier=7)
+        await dialogue.until_the_end()
+
+    async with on_script(script) as (link, broker):
+        await link.next_connected()
+        assert [(await link.next_received()).payload for _ in range(2)] == [b"without", b"with"]
+    heard = [body for kind, _, body in broker.dialogues[0].heard if kind == PUBACK]
+    assert [body[:2] for body in heard] == [struct.pack("!H", 7)]
+
+
+async def test_what_was_taken_before_the_end_can_be_read_after_it_and_what_came_behind_is_not() -> None:
+    async def script(dialogue: Dialogue) -> None:
+        await dialogue.admit()
+        dialogue.send(ACKNOWLEDGEMENT, b"before", identifier=1)
+        dialogue.say(DISCONNECT, b"\x8b\0")
+        dialogue.send(ACKNOWLEDGEMENT, b"behind", identifier=2)
+        await dialogue.until_the_end()
+
+    async def silent(dialogue: Dialogue) -> None:
+        await dialogue.until_the_end()
+
+    async with on_script(script, silent) as (link, _):
+        await link.next_connected()
+        await asyncio.sleep(0.2)
+        assert (await link.next_received()).payload == b"before"
+        assert "shutting down" in await link.next_disconnected()
+
+
+async def test_a_broker_that_has_stopped_reading_does_not_hold_up_a_stop() -> None:
+    """Neither the PUBACKs that do not come nor a goodbye that does not fit into the line are waited for any longer."""
+
+    async def deaf(dialogue: Dialogue) -> None:
+        await dialogue.admit()
+        await asyncio.sleep(60)
+
+    async with on_script(deaf, stop_limit_s=0.4) as (link, _):
+        await link.next_connected()
+        sending = [
+            asyncio.create_task(link.uplink.publish(BATCH, bytes(MESSAGE_SIZE_MAX))) for _ in range(40)
+        ]
+        await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await link.uplink.stop()
+        assert time.monotonic() - began < 3
+        results = await asyncio.gather(*sending, return_exceptions=True)
+        assert all(isinstance(result, UplinkDown) for result in results)
+
+
 # ------------------------------------------------------------------------------------------------------ hostile brokers
 
 
