@@ -267,13 +267,12 @@ class _Closing:
         """What is known of each meter's serial number, once this cut is booked."""
         known = {id: head.basis.serial for id, head in self._heads.items() if head.basis.serial is not None}
         for id, decision in self._found.decisions.items():
+            said = None
             match decision:
                 case Sound():
                     said = decision.point.basis.serial
                 case Beginning(readings):
                     said = readings[-1].point.basis.serial
-                case Refusal():
-                    said = None
             if said is not None:
                 known[id] = said
         given = {meter.id: meter.serial for meter in self._meters.values() if meter.serial is not None}

@@ -250,8 +250,7 @@ class Publisher:
 
     def _turn_page(self, journal: Journal, *, after: int) -> list[KeptBatch]:
         """Mark what was taken before this page, and read what comes after it."""
-        if self._taken is not None:
-            self._hand_over(journal)
+        self._hand_over(journal)
         return self._next_page(journal, after)
 
     def _next_page(self, journal: Journal, after: int) -> list[KeptBatch]:

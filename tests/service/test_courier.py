@@ -16,6 +16,7 @@ from agent.adapters.keys import PublicKeys, generate_key, load_signer
 from agent.cli.courier import courier as command
 from agent.cli.courier import write_stick
 from agent.errors import ConfigError, RetryLater
+from agent.reporting import envelope
 from agent.reporting.courier import ANSWERS, DOWN, MANIFEST, UP, folder_name
 from agent.service.courier import Courier
 from agent.service.dialogue import Dialogue
@@ -324,6 +325,20 @@ def test_a_gateway_that_nobody_knows_enrols_by_stick(site: Site) -> None:
     site.platform.approve("org", "gw01", site.bench.signer.kid)
     assert visit(site.platform, stick)[0].problems == []
     assert site.ingest(stick) == ["taken"]
+
+
+def test_a_gateway_that_has_read_nothing_yet_can_enrol_by_stick(tmp_path: Path) -> None:
+    """It has no map to show, and no batch; who it is can be said all the same."""
+    site = Site(tmp_path)
+    lines = list(site.lines())
+    assert [envelope.typ_of(line) for line in lines[1:-1]] == [envelope.ENROLMENT, envelope.STATUS]
+    assert json.loads(lines[-1]) == {"closing": {"batches": 0}}
+    site.bench.journal.close()
+
+
+async def test_something_else_than_an_acknowledgement_is_no_question(site: Site) -> None:
+    with pytest.raises(ValueError, match="an acknowledgement is a text"):
+        await anext(site.courier.ingest({"jws": 5}))
 
 
 def test_a_rotation_by_stick(site: Site) -> None:

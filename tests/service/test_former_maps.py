@@ -71,3 +71,25 @@ def test_a_renamed_meter_that_is_read_through_another_profile_is_declared_and_no
     assert [energy for _, _, _, energy in told(bench, "reflow-2")] == [50_000]
     said = [event for kind in ("continuation", "epoch") for event in events(bench, kind)]
     assert any("reflow-1" in map(str, event.values()) for event in said)
+
+
+@pytest.mark.fault("F81", "F54")
+@pytest.mark.parametrize("renamed", [False, True])
+def test_a_position_whose_map_is_lost_closes_nothing_and_loses_nothing(tmp_path: Path, renamed: bool) -> None:
+    """As a salvaged journal may have it: in which way it was read nobody can say, and its registers still count."""
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1000, "wave-1": 7})
+    bench.read({"reflow-1": 1003, "wave-1": 7})
+    with bench.journal.transaction():
+        bench.journal.save_head(replace(bench.journal.heads()["reflow-1"], cfg="B" * 43))
+    reflow, wave = bench.meters
+    name = "oven-7" if renamed else "reflow-1"
+    bench.wire((replace(reflow, id=name, shares=(Share("another_step", Fraction(1)),)), wave))
+    bench.read({name: 1010, "wave-1": 7})
+    bench.read({name: 1012, "wave-1": 7})
+    assert bench.deltas("reflow-1") == [30_000, *([] if renamed else [70_000, 20_000])]
+    if renamed:
+        assert bench.deltas("oven-7") == [20_000]
+        assert [event["meter_from"] for event in events(bench, "continuation")] == ["reflow-1"], (
+            "said all the same"
+        )

@@ -254,6 +254,27 @@ async def test_only_a_head_that_moves_is_progress(bench: Bench, monkeypatch: pyt
     await run_until(publisher, still_asking)
 
 
+async def test_what_begins_anew_while_the_journal_is_read_leaves_nothing_out(bench: Bench) -> None:
+    """A new chain was opened, or the platform's head came back, between a page that was read and the next one."""
+    uplink = ScriptedUplink()
+
+    @dataclass
+    class Hasty(OwnThread):
+        turns: int = 0
+
+        async def run(self, work: Callable[[Journal], T]) -> T:
+            self.turns += 1
+            result = work(self.journal)
+            if self.turns == 1:
+                publisher.start_over()
+            return result
+
+    publisher = Publisher(WHO, Hasty(bench.journal), uplink, SystemClock(), bench.dice)
+    publisher.connection(up=True)
+    await run_until(publisher, lambda: len(uplink.taken) >= 30)
+    assert uplink.taken == sealed(bench), "the page that was read before is not sent beside the next one"
+
+
 @pytest.mark.fault("F61")
 async def test_it_waits_for_the_platform_when_it_is_far_ahead(
     bench: Bench, monkeypatch: pytest.MonkeyPatch

@@ -1,5 +1,6 @@
 """A key takes over inside the chain, and whatever happens in between there is always exactly one that signs."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -190,6 +191,45 @@ def test_a_key_replaced_without_a_rotation_begins_a_new_chain_behind_the_platfor
     first: Batch = bench.batches()[0][1]
     assert (first.seq, first.prev_chain) == (1, head)
     assert bench.deltas("reflow-1") == [100_000, 100_000, 100_000]
+
+
+@pytest.mark.parametrize("has_sealed", [False, True])
+def test_a_key_replaced_where_nobody_can_be_asked_or_nothing_was_sealed_takes_over_as_it_is(
+    tmp_path: Path, has_sealed: bool
+) -> None:
+    bench = Bench(tmp_path)
+    start(bench, bench.signer)
+    if has_sealed:
+        minute(bench, 1000)
+    new = another_key(bench)
+    bench.signer = new
+    assert settle_keys(bench.journal, bench.signers, site="site.toml", platform_answers=not has_sealed)
+    assert bench.journal.signing_kid() == new.kid
+    assert bench.journal.state().standing is Standing.NORMAL and not bench.journal.refused_chains()
+
+
+def test_a_key_replaced_while_a_copy_waits_to_be_confirmed_does_not_end_the_waiting(tmp_path: Path) -> None:
+    """Nothing may be sealed until the heads came, whoever signs it."""
+    bench = Bench(tmp_path)
+    start(bench, bench.signer)
+    minute(bench, 1000)
+    with bench.journal.transaction():
+        bench.journal.save_state(replace(bench.journal.state(), standing=Standing.CONFIRMING))
+    assert start(bench, another_key(bench))
+    assert bench.journal.state().standing is Standing.CONFIRMING
+    assert bench.journal.refused_chains() == {bench.journal.state().chain}
+
+
+def test_an_answer_to_a_key_that_is_not_at_hand_changes_no_key(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    start(bench, bench.signer)
+    minute(bench, 1000)
+    heads = {meter.id: bench.meter_head(meter.id) for meter in bench.meters}
+    strange = ChainHead("01ARZ3NDEKTSV4RRFFQ69G5FAV", 9, "A" * 43)
+    assert bench.acknowledge(strange, number=1, gen=1) is Outcome.ASKING
+    said = bench.acknowledge(strange, number=2, gen=1, heads=heads, session="s", kid="B" * 43)
+    assert said is Outcome.RESTORED
+    assert bench.journal.signing_kid() == bench.signer.kid
 
 
 def test_the_key_that_the_platform_answered_signs_the_restored_chain(tmp_path: Path) -> None:
