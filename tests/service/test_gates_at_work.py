@@ -396,6 +396,55 @@ def test_words_of_digits_turn_at_ten_thousand(tmp_path: Path, type: WordType, tu
     assert bench.closer.to_read_again(bench.journal, cut).meters == frozenset()
 
 
+@pytest.mark.fault("F22")
+def test_what_can_be_no_register_is_not_asked_for_again(tmp_path: Path) -> None:
+    """It is refused and said; two more readings of it would prove nothing."""
+    bench = Bench(tmp_path, (meter(register(invalid=frozenset({(0xFFFF, 0xFFFF)})), serial="1"),))
+    read(bench, 1000)
+    cut = bench.cut_of({"reflow-1": 1001})
+    marked = replace(cut, samples=(replace(cut.samples[0], words=(0xFFFF, 0xFFFF)),))
+    assert bench.closer.to_read_again(bench.journal, marked).meters == frozenset()
+
+
+def test_a_float_that_steps_by_more_than_a_watt_hour_says_so(tmp_path: Path) -> None:
+    """Beyond 2**24 counts of 0.01 kWh a float32 knows only every second one."""
+    bench = Bench(tmp_path, (meter(register(WordType.F32), serial="1", rated_w=4_000_000),))
+    for count in (1_000, 1_002):
+        read(bench, count)
+    assert "quant" not in newest(bench).q
+    bench = Bench(tmp_path, (meter(register(WordType.F32), serial="1", rated_w=4_000_000),), name="far.db")
+    for count in (1 << 25, (1 << 25) + 4):
+        read(bench, count)
+    assert newest(bench).q == ("first", "quant") and newest(bench).delta == 40_000
+
+
+def test_a_doubt_under_another_word_order_is_no_evidence(tmp_path: Path) -> None:
+    """A person set right how the register is read: what waited was read in the wrong way, and says nothing."""
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 100_000)
+    read(bench, 10)
+    read(bench, 12)
+    assert len(bench.journal.doubts()["reflow-1"]) == 2
+    other = replace(register(modulus_counts=10**6), low_word_first=True)
+    bench.wire((nameless(profile=profile(other)),))
+    read(bench, 14)
+    assert epochs(bench) == [] and len(bench.journal.doubts()["reflow-1"]) == 1
+
+
+@pytest.mark.fault("F84")
+def test_a_serial_number_is_looked_for_among_all_meters(tmp_path: Path) -> None:
+    """A third meter stands at the first one's place: whose it is, is said."""
+    first, second = two_meters()
+    third = replace(second, id="press-1", address=3, serial=None)
+    bench = Bench(tmp_path, (replace(first, serial=None), second, third))
+    shown = {"reflow-1": "1", "wave-1": "200", "press-1": "3"}
+    bench.read({"reflow-1": 1_000, "wave-1": 2_000, "press-1": 3_000}, serials=shown)
+    closed = bench.read(
+        {"reflow-1": 3_001, "wave-1": 2_001, "press-1": 3_001}, serials=shown | {"reflow-1": "3"}
+    )
+    assert "press-1" in closed.held["reflow-1"] and "wave-1" not in closed.held
+
+
 # ----------------------------------------------------------------------------------------------------------- stuck
 
 

@@ -7,6 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from agent.adapters.journal import StdlibConnection, open_journal
+from agent.adapters.journal.salvage import salvage
 from agent.metering.decode import encode
 from agent.metering.plant import Meter
 from agent.metering.profile import Condition, Profile, Register, Sum
@@ -208,6 +212,22 @@ def test_the_live_value_of_a_sum_is_read_between_boundaries_too() -> None:
         assert isinstance(before, int) and isinstance(after, int) and after > before
 
     on_a_pair(both, both, play, poll_ms=5_000)
+
+
+@pytest.mark.fault("F54")
+def test_behind_a_salvaged_position_a_fallen_part_cannot_be_seen_and_the_sum_counts(tmp_path: Path) -> None:
+    """The words of the parts are not in a batch; nothing is held for ever because they are gone."""
+    bench = Bench(tmp_path, meters=(tariff_meter(),))
+    booked(bench, 1_000, 2_000)
+    booked(bench, 1_001, 2_001)
+    bench.journal.close()
+    fresh = open_journal(tmp_path / "new.db")
+    salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=False)
+    bench.journal = fresh
+    bench.wire(bench.meters)
+    assert not booked(bench, 1_002, 2_002).held
+    assert booked(bench, 999, 2_008).held, "now they are known again"
+    assert sum(bench.deltas("reflow-1")) == 20_000
 
 
 def test_parts_of_a_sum_that_were_read_far_apart_make_no_value() -> None:
