@@ -27,9 +27,10 @@ def ratio(text: str) -> Fraction:
     Raises:
         ValueError: not a number of that form, zero or negative.
     """
-    numerator, slash, denominator = text.partition("/")
+    parts = [part.strip() for part in text.split("/")]
     try:
-        value = Fraction(numerator.strip()) / (Fraction(denominator.strip()) if slash else 1)
+        numerator, denominator = parts if "/" in text else (*parts, "1")
+        value = Fraction(numerator) / Fraction(denominator)
     except (ValueError, ZeroDivisionError):
         raise ValueError(f"{text!r} is not a ratio such as 150/5, 30 or 0.01") from None
     if value <= 0:

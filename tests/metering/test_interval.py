@@ -40,6 +40,7 @@ def test_across_a_boot_without_the_time_nobody_knows() -> None:
 
 def test_what_was_kept_before_moments_were_goes_by_its_labels() -> None:
     assert elapsed_ms(Label(1_000), Label(61_000)) == 60_000
+    assert elapsed_ms(Label(1_000), Label(1_000)) == 0
     assert elapsed_ms(Label(1_000), Label(999)) is None
 
 

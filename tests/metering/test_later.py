@@ -100,6 +100,15 @@ def test_a_reading_before_a_turn_is_not_nearly_a_turn_after_it() -> None:
     assert since([point(MODULUS - 10, 60_000)], position(5)) == []
 
 
+@pytest.mark.fault("F15", "F40")
+def test_over_several_turns_the_position_is_the_last_place_that_it_can_be() -> None:
+    """What was told too little the next reading spans; what was told too much would be booked twice."""
+    own = [point(100, 60_000), point(50, 120_000), point(20, 180_000), point(60, 240_000)]
+    assert registers(since(own, position(40))) == [60]
+    assert since(own[:2], position(50)) == [], "the end of the run is such a place too"
+    assert registers(since([point(4_000_000, 60_000)], position(2_000_000))) == [4_000_000]
+
+
 @pytest.mark.fault("F18")
 def test_a_meter_exchanged_in_1970_is_told_with_its_change() -> None:
     other = replace(BASIS, serial="other")
@@ -224,3 +233,16 @@ def test_a_reset_that_a_copy_sees_once_more_opens_no_second_epoch() -> None:
     # One that is an own reading is, too.
     told = since(own, replace(position(900, NOON_MS), when=own[0].when), is_anchored=True)
     assert registers(told) == [56, 79] and told[0].opens == "reset"
+
+
+@pytest.mark.fault("F15", "F16", "F55")
+@pytest.mark.parametrize(
+    ("fall", "opens"),
+    [(MODULUS // 2 - 1, None), (MODULUS // 2, "reset"), (9_000_000, "reset")],
+)
+def test_a_fall_that_a_turn_explains_is_no_reset_that_the_platform_knows_of(
+    fall: int, opens: str | None
+) -> None:
+    own = [point(900 + fall, NOON_MS), point(956, NOON_MS + 14, opens="reset"), point(979, NOON_MS + 20)]
+    told = since(own, position(900, NOON_MS + 10, epoch=2), is_anchored=True)
+    assert registers(told) == [956, 979] and told[0].opens == opens
