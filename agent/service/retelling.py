@@ -2,6 +2,9 @@
 
 `restore` opens the chain and tells the first piece; what is left stands in the journal. This stage tells the rest, also
 after a restart. Between two pieces the journal's thread is free for whatever else waits.
+
+With nothing to tell it asks the journal every few seconds whether that is still so. That the journal answers is the
+journal's own pulse, and this stage beats it.
 """
 
 import logging
@@ -12,10 +15,13 @@ from agent.service.journal import Storage
 from agent.service.logline import pairs
 from agent.service.ports import Clock
 from agent.service.pressure import relieve
-from agent.service.pulse import TURN_S_MAX
+from agent.service.pulse import TURN_S_MAX, Pulse
 from agent.service.restore import Restorer
 
 log = logging.getLogger(__name__)
+
+JOURNAL_S = 10
+"""A flash card may take this long over one write before the journal's thread counts as silent at all."""
 
 
 class Reteller:
@@ -29,11 +35,14 @@ class Reteller:
         self._storage = storage
         self._clock = clock
         self._told = told
+        self.pulse = Pulse("journal", busy_s=JOURNAL_S)
 
     async def run(self) -> None:
         """Tell for ever; begins with what the last run left."""
         while True:
-            if await self._goes_on():
+            goes_on = await self._goes_on()
+            self.pulse.beat()
+            if goes_on:
                 self._told()
             else:
                 await self._clock.sleep(TURN_S_MAX)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from agent.errors import JournalFull
 from agent.service.boundary import Boundary
 from agent.service.confirming import Confirming
 from agent.service.dialogue import Dialogue
@@ -21,7 +20,7 @@ from agent.service.logline import pairs
 from agent.service.poll import LineWorker
 from agent.service.ports import Clock, Schedule, Uplink
 from agent.service.publish import Publisher
-from agent.service.pulse import TURN_S_MAX, Pulse, PulseWatch
+from agent.service.pulse import TURN_S_MAX, PulseWatch
 from agent.service.retelling import Reteller
 
 log = logging.getLogger(__name__)
@@ -30,8 +29,6 @@ LAST_SWEEP_S = 5
 LAST_SEND_S = 5
 UNWATCHED_S = 60
 """Without a service manager that waits for us, frozen stages are looked for and named all the same."""
-JOURNAL_S = 10
-"""A flash card may take this long over one write before the journal's thread counts as silent at all."""
 
 
 class Notifier(Protocol):
@@ -113,7 +110,6 @@ def mark_stopped(journal: Journal) -> None:
 async def run_until(stages: Stages, stop: asyncio.Event) -> None:
     """Run all stages until `stop` is set; raises what makes one of them impossible."""
     await stages.dialogue.begin()
-    journal = Pulse("journal", busy_s=JOURNAL_S)
     tasks = [_start(f"line {worker.line.id}", worker.run) for worker in stages.workers]
     closing = _start("close", stages.boundary.run)
     tasks += [
@@ -122,8 +118,7 @@ async def run_until(stages: Stages, stop: asyncio.Event) -> None:
         _start("listen", stages.dialogue.listen),
         _start("tell", stages.dialogue.tell),
         _start("retell", stages.reteller.run),
-        _start("journal pulse", lambda: _beat(journal, stages)),
-        _start("watchdog", lambda: _feed_watchdog(stages, journal)),
+        _start("watchdog", lambda: _feed_watchdog(stages)),
     ]
     if stages.inspector is not None:
         tasks.append(_start("inspect", stages.inspector.run))
@@ -175,18 +170,7 @@ def _failure_of(done: Sequence["asyncio.Task[object]"]) -> BaseException:
     return RuntimeError(f"a stage that runs for ever has ended: {names}")
 
 
-async def _beat(pulse: Pulse, stages: Stages) -> None:
-    """The journal's progress is that its thread answers; whether there is room for a write is another question."""
-    while True:
-        try:
-            await stages.storage.run(lambda journal: journal.state())
-        except JournalFull:
-            log.debug("the journal has no room even to be read", extra=pairs("M1304"))
-        pulse.beat()
-        await stages.clock.sleep(TURN_S_MAX)
-
-
-async def _feed_watchdog(stages: Stages, journal: Pulse) -> None:
+async def _feed_watchdog(stages: Stages) -> None:
     """Feed the service manager's watchdog for as long as the line workers, the journal and the publisher move.
 
     An event loop that stands still feeds nothing. A stage that stands still for half of the watchdog's time, and what
@@ -194,7 +178,7 @@ async def _feed_watchdog(stages: Stages, journal: Pulse) -> None:
     """
     interval_s = stages.notifier.watchdog_interval_s() or UNWATCHED_S / 2
     look_s = interval_s / 6
-    pulses = [journal, stages.publisher.pulse, *(worker.pulse for worker in stages.workers)]
+    pulses = [stages.reteller.pulse, stages.publisher.pulse, *(worker.pulse for worker in stages.workers)]
     watch = PulseWatch(pulses, patience_s=max(interval_s, 2 * TURN_S_MAX))
     known: set[str] = set()
     while True:

@@ -1,74 +1,22 @@
-"""Time of the simulated world: an event loop that jumps, a wall clock that is set, boundaries that follow it.
-
-The loop keeps whole nanoseconds and never waits: when nothing is ready it jumps to the next timer. All of a seed's
-hours therefore take as long as their work, and every run of it takes the same turns in the same order.
-"""
+"""Time of the simulated world: true time by its event loop, a wall clock that is set, boundaries that follow it."""
 
 import asyncio
 import gc
-import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
 from agent.service.ports import ClockQuality, Uptime
+from simulators.world.loop import FIRST_NS, WorldLoop
 
 T = TypeVar("T")
 START_MS = 1_796_040_000_000
 """True time at the beginning of every world: later than the build date, at noon UTC."""
-FIRST_NS = 1_000_000_000_000
-"""What the loop's clock shows at the beginning."""
 STEP_MIN_MS = 500
 """A smaller change of the wall clock is drift and not a step."""
 WATCH_MS = 1000
 UNKNOWN_ERR_MS = 2**31 - 1
 S_ERR_MS = 2_000
 """What a steered clock states; the drift of two hours stays below it."""
-
-
-class _Jump(selectors.BaseSelector):
-    """Nothing is ever ready; a wait is a jump of the time. There are no files, sockets or threads in the world."""
-
-    def __init__(self) -> None:
-        self.now_ns = FIRST_NS
-        self.turns = 0
-        """How often the loop came round."""
-        self._keys: dict[int, selectors.SelectorKey] = {}
-
-    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """Only the loop's own wake-up pipe asks for it, and nobody wakes it."""
-        number = fileobj if isinstance(fileobj, int) else fileobj.fileno()
-        key = selectors.SelectorKey(fileobj, number, events, data)
-        self._keys[number] = key
-        return key
-
-    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """Forget it."""
-        return self._keys.pop(fileobj if isinstance(fileobj, int) else fileobj.fileno())
-
-    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Jump to the next timer."""
-        if timeout is None:
-            raise RuntimeError("nobody in the world has anything to do any more")
-        self.turns += 1
-        if timeout > 0:
-            self.now_ns += -int(-timeout * 1_000_000_000 // 1)
-        return []
-
-    def get_map(self) -> dict[int, selectors.SelectorKey]:  # type: ignore[override]
-        """What is registered."""
-        return self._keys
-
-
-class WorldLoop(asyncio.SelectorEventLoop):
-    """The event loop of one world."""
-
-    def __init__(self) -> None:
-        self.jump = _Jump()
-        super().__init__(self.jump)
-
-    def time(self) -> float:
-        """Virtual seconds."""
-        return self.jump.now_ns / 1_000_000_000
 
 
 def run_in_world(main: Coroutine[Any, Any, T]) -> T:
@@ -97,7 +45,7 @@ class Time:
     def __init__(self) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, WorldLoop)
-        self._jump = loop.jump
+        self._loop = loop
         self._slept_ms = 0
         self.clocks: list[GatewayClock] = []
         """Those that follow this time."""
@@ -116,21 +64,21 @@ class Time:
     @property
     def ns(self) -> int:
         """Nanoseconds that the loop has run, from `FIRST_NS`."""
-        return self._jump.now_ns
+        return self._loop.now_ns
 
     @property
     def turns(self) -> int:
         """How often the event loop has come round."""
-        return self._jump.turns
+        return self._loop.turns
 
     @property
     def seconds(self) -> int:
         """Whole seconds since the beginning, without sleep."""
-        return (self._jump.now_ns - FIRST_NS) // 1_000_000_000
+        return (self._loop.now_ns - FIRST_NS) // 1_000_000_000
 
     def wall_ms(self) -> int:
         """UTC Unix ms; the platform's clock."""
-        return START_MS + (self._jump.now_ns - FIRST_NS) // 1_000_000 + self.slept_ms
+        return START_MS + (self._loop.now_ns - FIRST_NS) // 1_000_000 + self.slept_ms
 
 
 class GatewayClock:

@@ -17,7 +17,7 @@ from agent.adapters.journal import JournalThread, open_journal
 from agent.errors import JournalFull, LineDown, MeterSilent, UplinkDown, UplinkRefused
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
-from agent.service import supervise
+from agent.service import retelling, supervise
 from agent.service.pulse import Pulse, PulseWatch
 from agent.service.supervise import run_until
 from tests.service.virtual import VirtualClock, run_virtually, virtual_loop
@@ -249,7 +249,8 @@ def test_a_journal_whose_thread_hangs_is_noticed(
 ) -> None:
     """The real thread in real time, with all times of the watchdog cut short."""
     monkeypatch.setattr(supervise, "TURN_S_MAX", 0.1)
-    monkeypatch.setattr(supervise, "JOURNAL_S", 0)
+    monkeypatch.setattr(retelling, "TURN_S_MAX", 0.1)
+    monkeypatch.setattr(retelling, "JOURNAL_S", 0)
     agent.environment["WATCHDOG_USEC"] = "3000000"  # above the publisher's turn of a second
     release = threading.Event()
     agent.lines = []
