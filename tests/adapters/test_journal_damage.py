@@ -315,6 +315,7 @@ GUARDED = {
     "a stretch of the clock": ("UPDATE clock_stretches SET offset_ms = offset_ms + 65536", "clock_stretches"),
     "a ratio": ("UPDATE bases SET per_count = '10080/1'", "bases"),
     "a meter's name": ("UPDATE meters SET name = 'reflow-3' WHERE name = 'reflow-1'", "meters"),
+    "a refused chain": ("UPDATE refused_chains SET chain = 'Z' || substr(chain, 2)", "refused_chains"),
     "what is left to tell": ("UPDATE retelling SET body = replace(body, '1', '3')", "retelling"),
 }
 
@@ -334,6 +335,7 @@ def a_journal_with_everything(folder: Path) -> Bench:
         journal.save_clock_stretches((Stretch("boot-1", "01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, None, 5, "U"),))
         journal.add_key_use(KeyUse("kid", {"kty": "OKP"}, None))
         journal.save_retelling(Retelling(1, "cfg", frozenset(), {}))
+        journal.refuse_chain("01ARZ3NDEKTSV4RRFFQ69G5FAV")
     for table in COLUMNS:
         assert journal._db.execute(f"SELECT 1 FROM {table}"), f"nothing in {table}"
     return bench

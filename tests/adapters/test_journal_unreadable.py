@@ -181,7 +181,7 @@ def test_a_journal_that_does_not_say_where_it_stands_is_damaged(tmp_path: Path) 
     journal._db.execute("UPDATE state SET standing = 'lying'")
     with pytest.raises(JournalDamaged, match="a row of state"):
         journal.state()
-    add_sums(journal._db)
+    add_sums(journal._db, 8)
     with pytest.raises(JournalDamaged, match="standing is 'lying'"):
         journal.state()
     journal._db.execute("DELETE FROM state")
@@ -205,7 +205,7 @@ def test_a_key_that_cannot_be_read_is_no_other_key(tmp_path: Path) -> None:
         journal.add_key_use(use)
     assert journal.key_uses() == [use]
     journal._db.execute("UPDATE key_uses SET jwk = '{\"kty\"'")
-    add_sums(journal._db)
+    add_sums(journal._db, 8)
     with pytest.raises(JournalDamaged, match="public key"):
         journal.key_uses()
     journal.close()

@@ -39,3 +39,17 @@ def test_a_journal_of_a_former_version_goes_on_where_it_stood(tmp_path: Path, ve
     heads = bench.journal.heads()
     assert heads["reflow-1"].register_milliwh == 1_010 * 10_000 and heads["reflow-1"].epoch == 1
     assert len(bench.journal.readings("reflow-1", after=None)) >= 4
+
+
+@pytest.mark.fault("F53", "F83")
+def test_a_chain_that_was_refused_before_rows_had_checksums_stays_refused(tmp_path: Path) -> None:
+    for version in (1, 8):
+        path = tmp_path / f"{version}.db"
+        with sqlite3.connect(path, isolation_level=None) as raw:
+            raw.executescript((DUMPS / f"{version:04d}.sql").read_text("utf-8"))
+            raw.execute("INSERT INTO refused_chains VALUES ('01ARZ3NDEKTSV4RRFFQ69G5FAV')")
+        raw.close()
+        journal = open_or_replace(Place(path), 1).journal
+        assert journal.refused_chains() == {"01ARZ3NDEKTSV4RRFFQ69G5FAV"}
+        journal.check_rows("refused_chains")
+        journal.close()

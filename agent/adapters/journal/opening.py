@@ -44,8 +44,6 @@ _PAGE_BYTES = 1024
 """Of a new journal. Small pages, because a boundary changes little on each page it touches, and writes all of them: of
 4096 bytes a day came to more than twice as much (decision 0021). One of a former version keeps the size it has."""
 FOLDER = FolderFiles()
-_WITH_SUMS = 8
-"""Since this version rows carry checksums, which no SQL can make."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +130,7 @@ def open_at(place: Place, *, thoroughly: bool = False) -> SqliteJournal:
     return journal
 
 
+@cache
 def schema_versions() -> dict[int, str]:
     """The migrations by number: file `NNNN.sql` takes a journal of version NNNN - 1 to NNNN."""
     directory = resources.files(__package__) / "schema"
@@ -186,8 +185,7 @@ def _migrate(connection: Connection, path: Path) -> None:
         connection.execute("BEGIN IMMEDIATE")
         try:
             connection.script(versions[version])
-            if version == _WITH_SUMS:
-                add_sums(connection)
+            add_sums(connection, version)  # which no SQL can make
             connection.execute(f"PRAGMA user_version={version}")
             connection.execute("COMMIT")
         except BaseException:

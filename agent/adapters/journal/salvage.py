@@ -278,7 +278,7 @@ class _Salvage:
         for jws, order, stored_ms in self._said_by(self._sound("acknowledgements"), _receipt_in):
             journal.keep_acknowledgement(jws, *order, stored_ms)
             gen, ack_no = max((gen, ack_no), order)
-        for chain in self._said_by(self._ask("SELECT chain FROM refused_chains") or [], _chain_in):
+        for chain in self._said_by(self._sound("refused_chains"), _chain_in):
             journal.refuse_chain(chain)
         for order, *rest in self._said_by(self._sound("state"), _standing_in):
             gen, ack_no = max((gen, ack_no), order)

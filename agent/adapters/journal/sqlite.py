@@ -173,10 +173,12 @@ class SqliteJournal(
         ]
 
     def refuse_chain(self, chain: str) -> None:
-        self._db.execute("INSERT OR IGNORE INTO refused_chains VALUES (?)", (chain,))
+        self._db.execute(
+            "INSERT OR IGNORE INTO refused_chains (chain, sum) VALUES (?, ?)", (chain, sum_of((chain,)))
+        )
 
     def refused_chains(self) -> frozenset[str]:
-        return frozenset(_text(row[0]) for row in self._db.execute("SELECT chain FROM refused_chains"))
+        return frozenset(_text(row[0]) for row in judge(self._db, "refused_chains"))
 
     def keep_acknowledgement(self, jws: bytes, gen: int, ack_no: int, stored_ms: int) -> None:
         values = (stored_ms // DAY_MS, gen, ack_no, stored_ms, jws)

@@ -34,12 +34,15 @@ COLUMNS = {
     "clock_stretches": "boot, chain, seq_from, seq_to, offset_ms, sync",
     "retelling": "id, body",
     "acknowledgements": "day, gen, ack_no, stored_ms, jws",
+    "refused_chains": "chain",
 }
 """What a row's checksum covers, in this order. A statement's batch is left out: it is found by, not stated."""
 
 _ROWS_KNOWN = 64
 """Rows of which the checksum was worked out last: most of what is read is read again and again."""
-_KEYS = {"epoch_ends": "meter, epoch", "epoch_changes": "meter, epoch_to"}
+_SINCE_9 = frozenset({"refused_chains"})
+"""The others have had theirs since version 8."""
+_KEYS = {"epoch_ends": "meter, epoch", "epoch_changes": "meter, epoch_to", "refused_chains": "chain"}
 """Of the tables without row numbers."""
 
 
@@ -66,9 +69,11 @@ def _is_as_written(row: Row) -> bool:
     return sum_of(row[:-1]) == row[-1]
 
 
-def add_sums(db: Connection) -> None:
-    """Give every row its checksum, once, where a journal comes from a version without them."""
-    for table, columns in COLUMNS.items():
+def add_sums(db: Connection, version: int) -> None:
+    """Give every row its checksum that a journal coming from an older version gets with this one."""
+    tables = {8: COLUMNS.keys() - _SINCE_9, 9: _SINCE_9}.get(version, frozenset())
+    for table in sorted(tables):
+        columns = COLUMNS[table]
         key = _KEYS.get(table, "rowid")
         names = key.split(", ")
         where = " AND ".join(f"{name} = ?" for name in names)
