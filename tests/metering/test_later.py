@@ -109,6 +109,19 @@ def test_over_several_turns_the_position_is_the_last_place_that_it_can_be() -> N
     assert registers(since([point(4_000_000, 60_000)], position(2_000_000))) == [4_000_000]
 
 
+@pytest.mark.fault("F15", "F55")
+def test_a_position_below_what_the_platform_has_acknowledged_went_round_since() -> None:
+    own = [point(4_000_000, NOON_MS), point(4_000_010, 60_000)]
+    assert since(own, position(2_000_000), is_anchored=True) == []
+
+
+@pytest.mark.fault("F38")
+def test_between_two_registers_of_a_run_no_label_says_more() -> None:
+    """The clock ran ahead when the position was labelled."""
+    own = [point(400, NOON_MS), point(460, NOON_MS + 1)]
+    assert registers(since(own, position(450, NOON_MS + 5))) == [460]
+
+
 @pytest.mark.fault("F18")
 def test_a_meter_exchanged_in_1970_is_told_with_its_change() -> None:
     other = replace(BASIS, serial="other")
