@@ -34,6 +34,8 @@ STATUS_S = 60
 """How often the agent says where it stands; each status is answered."""
 ANSWER_S = 2.0
 """How long a new connection waits for the platform's answer before it publishes."""
+MAP_AGAIN_NS = 3600 * 1_000_000_000
+"""Broker mode: so often the meter map is published again; nobody can ask for one that a broker took and lost."""
 ASK_S = (2.0, 60.0)
 """First and longest pause between two requests for heads."""
 
@@ -109,6 +111,7 @@ class Dialogue:
         self._answered = asyncio.Event()
         self._tell_now = asyncio.Event()
         self._told_descriptor: str | None = None
+        self._told_ns = 0
         self._position: Position | None = None
         self._went_back = False
         self.connection_problem: str | None = "not connected yet"
@@ -209,11 +212,17 @@ class Dialogue:
             self._publisher.connection(up=True)
 
     async def _publish_descriptor(self, descriptor: KeptDescriptor | None) -> None:
-        if descriptor is None or descriptor.hash == self._told_descriptor:
+        now_ns = self._clock.monotonic_ns()
+        if descriptor is None or not self._is_news(descriptor, now_ns):
             return
         who = self._identity
         await self._uplink.publish(who.descriptor_topic, descriptor.jws, retain=True)
-        self._told_descriptor = descriptor.hash
+        self._told_descriptor, self._told_ns = descriptor.hash, now_ns
+
+    def _is_news(self, descriptor: KeptDescriptor, now_ns: int) -> bool:
+        if descriptor.hash != self._told_descriptor:
+            return True
+        return self._mode == "broker" and now_ns - self._told_ns >= MAP_AGAIN_NS
 
     async def _look(self) -> Position:
         look = partial(position_of, with_heads=self._mode == "broker")

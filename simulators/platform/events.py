@@ -96,7 +96,7 @@ class Events:
         self, dossier: Dossier, meter: str, x: Standing, last: int, end_ms: int, source: "Source"
     ) -> None:
         subject = f"{meter}/{x.epoch}"
-        if last != x.register:
+        if last != x.register and not self._joining.is_behind_hole(dossier, meter):
             text = f"the event says that it ended at {last}, its last delta at {x.register}"
             self._booking.say(dossier, "epoch", subject, text, source)
         if not self._booking.close_span(dossier, meter, x, last, x.n, end_ms, source):
@@ -137,6 +137,8 @@ class Events:
         if total != said[1] - said[0] + roll:
             text = f"the sum {total} is not {said[1]} - {said[0]} + {roll}"
         elif not first <= last <= self._last_sent(dossier, meter, epoch):
+            if self._joining.is_behind_hole(dossier, meter):
+                return  # what it sums was in batches that never came
             text = f"it sums the deltas {first} to {last}, which were not sent"
         else:
             booked = self._booked_run(dossier, meter, epoch, first, last)

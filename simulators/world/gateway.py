@@ -74,6 +74,8 @@ class Surroundings:
     """What the world gives to a gateway."""
 
     interval_ms: int
+    by_broker: bool
+    """Only the broker answers (`acknowledgement = "broker"` of the site file)."""
     signer: Ed25519Signer
     platform_keys: PublicKeys
     broker: Broker
@@ -217,9 +219,9 @@ class Gateway:
             site.sha256,
             owner=f"{ORG}/{AGENT} to {AUDIENCE}",
             applied_sha256=self.applied,
-            platform_answers=True,
+            platform_answers=not self._around.by_broker,
         )
-        settle_keys(self.journal, self.signers, site="site.toml", platform_answers=True)
+        settle_keys(self.journal, self.signers, site="site.toml", platform_answers=not self._around.by_broker)
         self.applied = site.sha256
         self._around.tell(f"{self.name}: start {self.starts}, site {site.version}, {standing}")
         self._around.opened(self.journal.heads())
@@ -254,7 +256,7 @@ class Gateway:
             meters=site.meters,
             interval_ms=around.interval_ms,
             keep_days=KEEP_DAYS,
-            mode="platform",
+            mode="broker" if around.by_broker else "platform",
             boot=f"{self.name}-{self.starts}",
             piece_readings=PIECE_READINGS,
         )

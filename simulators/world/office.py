@@ -32,7 +32,10 @@ class Office:
         time: Time,
         booked: Callable[[], None],
         said: Callable[[bytes], None],
+        *,
+        is_heard: bool = True,
     ) -> None:
+        """Without `is_heard` it only consumes: what it says never leaves it."""
         self.gen = 0
         self.restores = 0
         self.store = Store.create(":memory:")
@@ -46,6 +49,7 @@ class Office:
         self._time = time
         self._booked = booked
         self._said = said
+        self._is_heard = is_heard
         self._tick: asyncio.TimerHandle | None = None
         self.platform = self._start()
         broker.platform_returns(self._receive)
@@ -76,7 +80,8 @@ class Office:
             self.answers.append(each)
             self._said(each.payload)
             del self.answers[:-32]
-            self._broker.route_down(each.topic, each.payload)
+            if self._is_heard:
+                self._broker.route_down(each.topic, each.payload)
 
     # -- what its operator does; after a restore it is done again
 

@@ -36,6 +36,8 @@ class Scenario:
 
     about: str
     happens: tuple[Happens, ...]
+    by_broker: bool = False
+    """The platform only consumes; then nothing happens that puts a journal back, loses or copies it."""
 
 
 SCENARIOS = {
@@ -48,6 +50,19 @@ SCENARIOS = {
             Happens("crash", 450, 900),
             Happens("disk-lost", 750, 1200),
         ),
+    ),
+    "broker-only": Scenario(
+        "the broker is all that answers, and loses what it took; registers and hourly balances bridge what is missing",
+        (
+            Happens("lost", 310, 450, (200, 450)),
+            Happens("puback-lost", 400, 700, (200,)),
+            Happens("exchange", 400, 700),
+            Happens("reset", 500, 800),
+            Happens("crash", 450, 1300),
+            Happens("platform-down", 850, 1000, (450,)),
+            Happens("broker-amnesia", 1050, 1290),
+        ),
+        by_broker=True,
     ),
     "clone": Scenario(
         "a copy of the gateway runs beside it, is switched off, and comes again with another copy",
@@ -127,6 +142,45 @@ SCENARIOS = {
 }
 
 
+BY_BROKER = frozenset(
+    {
+        *(
+            "broker-amnesia",
+            "broker-down",
+            "crash",
+            "crash-storm",
+            "denied",
+            "disk-full",
+            "disk-slow",
+            "double",
+        ),
+        *(
+            "drift",
+            "eio",
+            "exchange",
+            "fsync",
+            "half-open",
+            "late",
+            "lost",
+            "meter-bad-checksum",
+            "meter-busy",
+        ),
+        *("meter-failed", "meter-half", "meter-noise-before", "meter-silent", "noise", "platform-down"),
+        *(
+            "power-cut",
+            "power-cut-in-write",
+            "puback-lost",
+            "register-back",
+            "register-jump",
+            "register-zero",
+        ),
+        *("reset", "stop", "unplugged", "wakes-wrong"),
+    }
+)
+"""What may happen beside where only the broker answers: its promise is exact while no journal is put back, lost or
+copied (wire format, section 6), and what is bridged is not cut where a map changed."""
+
+
 def planned(name: str, seed: int, kinds: Collection[str]) -> tuple[Planned, ...]:
     """The plan of a seed of this scenario; `kinds` are those that may happen beside."""
     chance = random.Random(f"{seed}/scenario/{name}")
@@ -138,5 +192,7 @@ def planned(name: str, seed: int, kinds: Collection[str]) -> tuple[Planned, ...]
         )
         for number, each in enumerate(SCENARIOS[name].happens, start=FORCED_FROM)
     ]
-    beside = draw(seed, kinds, SCENARIO_S, share=BACKGROUND)
+    beside = draw(
+        seed, BY_BROKER & set(kinds) if SCENARIOS[name].by_broker else kinds, SCENARIO_S, share=BACKGROUND
+    )
     return tuple(sorted((*forced, *beside), key=lambda each: (each.at_s, each.name)))

@@ -16,7 +16,7 @@ from simulators.world.line import Pair, WorldLine
 from simulators.world.network import Broker
 from simulators.world.office import Office
 from simulators.world.plan import CALM_S, Planned, draw, drawn_interval_s, only
-from simulators.world.scenarios import INTERVAL_S, SCENARIO_S, planned
+from simulators.world.scenarios import INTERVAL_S, SCENARIO_S, SCENARIOS, planned
 from simulators.world.site import PLANNED_LINE, RATED_W, Site, first_site, opening_counts
 from simulators.world.time import START_MS, GatewayClock, Time, run_in_world
 from simulators.world.truth import Device, Load, Place
@@ -25,6 +25,8 @@ FAULTS_S = 7200
 CONVERGE_S = 3600
 CONVERGE_INTERVALS = 15
 """It takes at least so long until something is missing for good: what is doubted is read several times."""
+LEARN_S = 3600
+"""Longer where nobody can be asked: an epoch that was lost is learnt from the next hourly balance."""
 LOOK_S = 300
 SILENT_MS_MAX = 12 * 3_600_000
 VIOLATIONS_MAX = 20
@@ -55,14 +57,25 @@ class World:
         interval_s: int,
         faults_s: int = FAULTS_S,
         to_the_end: bool = True,
+        by_broker: bool = False,
     ) -> None:
-        """`interval_s` is the length of an interval. Without `to_the_end` the first broken promise is the end."""
+        """Put a world together.
+
+        Args:
+            seed: everything that is left to chance follows from it.
+            plan: what goes wrong.
+            interval_s: the length of an interval.
+            faults_s: by then all of the plan is over.
+            to_the_end: else the first broken promise is the end.
+            by_broker: the platform only consumes what the broker has; its word reaches nobody.
+        """
         self.seed = seed
         self.plan = plan
         self.faults_s = faults_s
         self.interval_ms = interval_s * 1000
         self.violations: list[str] = []
         self._to_the_end = to_the_end
+        self._by_broker = by_broker
         self._enough = asyncio.Event()
         self.story: list[str] = []
         self._trace = hashlib.sha256()
@@ -80,7 +93,13 @@ class World:
         self._all_pairs: list[dict[str, Pair]] = []
         self.pairs = self.new_pairs("pairs")
         self.auditor = Auditor(
-            self.time, self.places, self.sites, self.alarm, self.trace, interval_ms=self.interval_ms
+            self.time,
+            self.places,
+            self.sites,
+            self.alarm,
+            self.trace,
+            interval_ms=self.interval_ms,
+            by_broker=by_broker,
         )
         self.office = Office(
             self.broker,
@@ -89,6 +108,7 @@ class World:
             self.time,
             self._booked,
             self.auditor.said_by_platform.add,
+            is_heard=not by_broker,
         )
         self.gateway = self.new_gateway("gateway", self.pairs)
 
@@ -155,6 +175,7 @@ class World:
 
         around = Surroundings(
             interval_ms=self.interval_ms,
+            by_broker=self._by_broker,
             signer=self.agent_key,
             platform_keys=PublicKeys([self.platform_key.public_key]),
             broker=self.broker,
@@ -246,7 +267,8 @@ class World:
     async def _converge(self) -> None:
         """Give it time; what is still missing then is a violation."""
         missing = ["not looked at"]
-        for _ in range(max(CONVERGE_S, CONVERGE_INTERVALS * self.interval_ms // 1000) // 60):
+        longest_s = max(CONVERGE_S, CONVERGE_INTERVALS * self.interval_ms // 1000)
+        for _ in range((longest_s + LEARN_S * self._by_broker) // 60):
             await asyncio.sleep(60)
             missing = self.auditor.still_missing(self.office.store, self.gateway)
             if not missing or self._enough.is_set():
@@ -281,7 +303,11 @@ def run_seed(
 
     async def live() -> Result:
         length_s = drawn_s if interval_s is None else interval_s
-        return await World(seed, plan, interval_s=length_s, faults_s=faults_s, to_the_end=to_the_end).run()
+        by_broker = scenario is not None and SCENARIOS[scenario].by_broker
+        world = World(
+            seed, plan, interval_s=length_s, faults_s=faults_s, to_the_end=to_the_end, by_broker=by_broker
+        )
+        return await world.run()
 
     assert faults_s > CALM_S
     return run_in_world(live())

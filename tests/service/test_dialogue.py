@@ -191,6 +191,22 @@ def test_a_platform_that_does_not_answer_is_not_waited_for(
     run(bench, story)
 
 
+@pytest.mark.fault("F65")
+@pytest.mark.parametrize(("mode", "again"), [("broker", 2), ("platform", 0)])
+def test_the_meter_map_is_told_again_every_hour_where_nobody_can_ask_for_it(
+    bench: Bench, mode: str, again: int
+) -> None:
+    """A broker that took it and lost it, together with the batch that carried it, would leave all steps unknown."""
+
+    async def story(talk: Talk) -> None:
+        await talk.connect()
+        await talk.passes(2 * 3600 + 120)
+        maps = [payload for topic, payload, _ in talk.wire.said if topic == "desc"]
+        assert len(maps) == 1 + again and len(set(maps)) == 1
+
+    run(bench, story, mode)
+
+
 def test_where_only_the_broker_answers_nobody_is_waited_for(bench: Bench) -> None:
     async def story(talk: Talk) -> None:
         await talk.connect()
