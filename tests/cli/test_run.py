@@ -1,5 +1,7 @@
 """`run`: hands a right site to the wiring, and tells systemd not to try again with a wrong one."""
 
+import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -49,3 +51,42 @@ def test_a_wrong_site_file_ends_with_78_and_every_fault(tmp_path: Path) -> None:
     assert done.stderr.endswith("2 problems, nothing was started\n")
     assert "Traceback" not in done.stderr
     assert not (tmp_path / "journal.db").exists()
+
+
+ENDLESS = """
+from functools import partial
+from agent import wiring
+
+def judging(place, wall_ms, *, platform_answers):
+    connection = place.connect(place.path)
+    while True:
+        connection.execute("SELECT 1")
+
+wiring.open_or_replace = judging
+wiring.is_open = partial(wiring.is_open, look_s=0.05)
+from agent.cli import main
+main()
+"""
+"""The service with a journal that takes for ever to be judged."""
+
+
+@pytest.mark.fault("F50", "F54")
+def test_while_a_journal_is_judged_the_manager_is_told_to_wait_and_a_stop_is_heard(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(30)
+        agent = subprocess.Popen(
+            [sys.executable, "-c", ENDLESS, "run", "--site", str(write_site(tmp_path))],
+            env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=900000000"
+            agent.terminate()
+            _, said = agent.communicate(timeout=20)
+        finally:
+            agent.kill()
+            agent.wait()
+    assert agent.returncode == 0
+    assert "the journal is read and judged" in said and "stopped before the journal was open" in said
