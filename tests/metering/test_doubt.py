@@ -133,7 +133,7 @@ def test_a_register_is_stuck_once_more_than_three_steps_were_due_at_three_bounda
     now: Standstill | None = None
     for turn in range(5):
         now = watched(now, 7, turn * minute_ms, power_w)
-        assert (now.boundaries, now.due_milliwh) == (turn, turn * 10_000)
+        assert (now.boundaries, now.due_milliwh) == (turn, Fraction(turn * 10_000))
         assert now.is_stuck(9_999) is (turn >= 3)
         assert now.is_stuck(10_000) is (turn >= 4), "just three steps may still come"
     assert now is not None
@@ -145,7 +145,7 @@ def test_a_register_is_stuck_once_more_than_three_steps_were_due_at_three_bounda
         watched(now, 7, 4 * minute_ms, power_w),
         watched(now, 7, minute_ms, power_w),
     ):
-        assert (moved.boundaries, moved.due_milliwh) == (0, 0)
+        assert (moved.boundaries, moved.due_milliwh) == (0, Fraction(0))
     unknown = Standstill(7, 0, None)
     assert watched(unknown, 7, minute_ms, power_w).boundaries == 0
     less = watched(Standstill(7, 0, power_w), 7, minute_ms, Fraction(60))
