@@ -75,9 +75,9 @@ class Acknowledger:
             if is_raised:
                 journal.forget_stored()
             state = replace(state, gen=said.gen, ack_no=said.ack_no)
-            journal.save_state(state)
             journal.keep_acknowledgement(jws, said.gen, said.ack_no, said.stored_at_ms)
             if not is_raised and _lowers(journal, state, said.head):
+                journal.save_state(state)
                 return Outcome.BACKWARDS
             return self._follow(journal, state, said, session, now_ms, kid)
 
@@ -92,6 +92,7 @@ class Acknowledger:
     ) -> Outcome:
         answers = said.heads is not None and said.session is not None and said.session == session
         if state.standing is not Standing.NORMAL and not answers:
+            journal.save_state(state)
             return Outcome.WAITING
         if can_follow(journal, said.head):
             self._release(journal, state, said)
@@ -103,6 +104,7 @@ class Acknowledger:
             journal.mark_stored(said.head, said.stored_at_ms)
         reason = "the journal cannot follow the platform's head"
         assert said.heads is not None
+        journal.save_state(state)
         if kid is not None:
             self._restorer.go_on_with(journal, kid)
         self._restorer.open_chain(journal, said.head, said.heads, reason, now_ms, said.stored_at_ms, said.rev)
@@ -126,8 +128,10 @@ class Acknowledger:
 
 def _lowers(journal: Journal, state: State, head: ChainHead | None) -> bool:
     """Whether a head lies before the one acknowledged last, both being batches that may be followed."""
-    acked = None if state.acked is None else journal.ordinal_of(state.acked)
-    if acked is None or state.standing is not Standing.NORMAL:
+    if state.acked is None or head == state.acked or state.standing is not Standing.NORMAL:
+        return False
+    acked = journal.ordinal_of(state.acked)
+    if acked is None:
         return False
     ordinal = 0 if head is None else journal.ordinal_of(head)
     return ordinal is not None and ordinal < acked

@@ -50,7 +50,7 @@ PUBACKS_KEPT = 1024
 """Of so many batches it is remembered when the broker took them."""
 RETRY_S = 1.0
 """Pause before a batch is tried again that the uplink could not send while the connection stands."""
-LOOK_S = 30
+LOOK_S = 60
 """Whoever puts something into the queue wakes us; after this long it is looked at all the same."""
 NEED_S = 5
 """A batch that the platform asks for is sent again at once, but not more often than this: it may be on its way."""

@@ -5,7 +5,7 @@ never know more than the file. It is also the agent's key ring.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -76,8 +76,18 @@ class RegisteredKey:
 class Dossier:
     """One agent: keys, head, chains, meters and descriptors."""
 
-    def __init__(self, store: Store, agent_id: int, org: str, agent: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        agent_id: int,
+        org: str,
+        agent: str,
+        *,
+        known: Mapping[str, PublicKey] | None = None,
+    ) -> None:
+        """`known` are keys that are at hand already, by their thumbprint; the others are made from the store."""
         self._store = store
+        self._known = known or {}
         self.agent_id, self.org, self.agent = agent_id, org, agent
         self.head: ChainHead | None = None
         self.head_descriptor: int | None = None
@@ -161,9 +171,9 @@ class Dossier:
         )
 
     def _load_keys(self) -> None:
-        sql = "SELECT jwk, ended_chain, ended_seq FROM keys WHERE agent_id = ? AND NOT withdrawn"
-        for jwk, chain, seq in self._store.rows(sql, (self.agent_id,)):
-            key = public_key_of_jwk(json.loads(jwk))
+        sql = "SELECT kid, jwk, ended_chain, ended_seq FROM keys WHERE agent_id = ? AND NOT withdrawn"
+        for kid, jwk, chain, seq in self._store.rows(sql, (self.agent_id,)):
+            key = self._known.get(kid) or public_key_of_jwk(json.loads(jwk))
             ended = None if chain is None else ChainHead(chain, seq, "")
             self._keys[key.kid] = RegisteredKey(key, ended)
 

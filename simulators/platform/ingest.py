@@ -92,6 +92,7 @@ class Platform:
         self._registry = Registry(store, self._alarms)
         self._clones = Clones()
         self._dossiers: dict[Name, Dossier] = {}
+        self._given: dict[str, PublicKey] = {}
         with store.transaction():
             self.gen = self._answers.gen = self._settle(gen)
             self._ids = self._register(keys)
@@ -130,6 +131,7 @@ class Platform:
             ids[name] = self.store.one("SELECT agent_id FROM agents WHERE org = ? AND agent = ?", name)[0]
             dossier = Dossier(self.store, ids[name], *name)
             given = list(trusted)
+            self._given |= {key.kid: key for key in given}
             for key in given:
                 dossier.trust(key, "operator")
                 self._registry.look_for_doubles(key.kid, self._clock.wall_ms())
@@ -372,5 +374,5 @@ class Platform:
 
     def _dossier(self, name: Name) -> Dossier:
         if name not in self._dossiers:
-            self._dossiers[name] = Dossier(self.store, self._ids[name], *name)
+            self._dossiers[name] = Dossier(self.store, self._ids[name], *name, known=self._given)
         return self._dossiers[name]

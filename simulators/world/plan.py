@@ -14,7 +14,7 @@ CALM_S = 600
 EACH_MAX = 3
 SHARES = (0.15, 0.3, 0.5)
 """So many of the kinds a seed may use."""
-INTERVALS_S = {120: 2, 180: 2, 300: 3, 600: 3}
+INTERVALS_S = {120: 1, 180: 1, 300: 3, 600: 5}
 """Lengths of an interval, and how often each is drawn: a site may have any, and the longer ones cost less time."""
 INTERVALS_MIN = 12
 """A world is at least so many of them long, but for the shortest worlds."""
