@@ -147,4 +147,10 @@ def is_nearer_to(other: Head, register_milliwh: int, at: Timed, own: Head, bound
     )
     if most is not None:
         return 0 <= rise <= most or (modulus is not None and 0 <= rise + modulus <= most)
+    return is_alike(other, register_milliwh, own)
+
+
+def is_alike(other: Head, register_milliwh: int, own: Head) -> bool:
+    """Whether a register is a little above another meter's position, and very much nearer to it than to its own."""
+    rise = register_milliwh - other.register_milliwh
     return rise >= 0 and rise * _ALIKE <= abs(register_milliwh - own.register_milliwh)

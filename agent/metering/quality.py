@@ -167,8 +167,9 @@ RULES = (
     ),
     Rule(
         "two meters exchanged on the bus",
-        "each shows the serial number, or the register, of the other",
-        "both held",
+        "each shows the serial number, or the register, of the other; or one without a number shows what can be that of"
+        " another which was not read soundly",
+        "held; the latter until that one is read, or a person says `same` or `exchange`",
         "refused, identity",
     ),
     Rule("wrong serial number", "differs from the site file's", "refused", "refused, serial"),

@@ -34,7 +34,7 @@ from agent.service.decisions import (
     sample_of,
 )
 from agent.service.journal import Journal
-from agent.service.swaps import swapped
+from agent.service.swaps import mistakable, swapped
 from agent.service.telling import DARK
 from agent.service.witnessing import bound_by_displays, display_events
 
@@ -79,6 +79,14 @@ class Decider:
         for one, other in pairs:
             self._hold_swapped(one, other)
             self._hold_swapped(other, one)
+        doubted = [id for id, waiting in found.doubts.items() if waiting]
+        vouched_for = {order.meter for order in found.done}
+        unsure = list(mistakable(found.decisions, doubted, self._meters, self._heads, self._memories))
+        for id, other in unsure:
+            if id in vouched_for:
+                continue
+            what = f"it may be the register of meter {other}, which was not read soundly"
+            self._hold_for_another(id, f"identity: {what}; are the two exchanged?")
         for id, decision in found.decisions.items():
             self._remember(self._meters[id], decision)
         return found
@@ -338,12 +346,16 @@ class Decider:
         return None
 
     def _hold_swapped(self, id: str, other: str) -> None:
-        """Neither is booked, and no doubt of theirs goes on."""
+        self._hold_for_another(
+            id, f"identity: it shows the register of meter {other}; are the two exchanged?"
+        )
+
+    def _hold_for_another(self, id: str, reason: str) -> None:
+        """The reading is not booked, and no doubt of its meter goes on."""
         decision = self._found.decisions[id]
         register = decision.register_milliwh if isinstance(decision, Refusal) else None
         if isinstance(decision, Sound):
             register = decision.point.register_milliwh
-        reason = f"identity: it shows the register of meter {other}; are the two exchanged?"
         self._found.decisions[id] = Refusal(sample_of(decision), "identity", reason, register)
         self._found.memories.pop(id, None)
         if id in self._found.doubts or self._doubts.get(id):

@@ -14,6 +14,9 @@ from agent.metering.quantity import to_milliwh
 from agent.metering.standstill import Standstill
 from agent.reporting.event import Event
 
+AGENT = "agent"
+"""Who says that an epoch changes where no person does."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sample:
@@ -111,7 +114,7 @@ class Beginning:
 
     readings: tuple[Sound, ...]
     reason: str
-    by: str = "agent"
+    by: str = AGENT
     bound_milliwh: int | None = None
 
 

@@ -134,7 +134,7 @@ class Patience:
         self._path_pause_s = watch.probes = 0
         if self._dead.pop(watch.meter.id, None) is None:
             return
-        watch.identified = False
+        watch.doubt()
         if watch.failures >= TOLERATED_FAILURES:
             log.info(
                 "the meter answers again",

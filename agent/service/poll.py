@@ -142,7 +142,7 @@ class LineWorker:
     def identify_again(self, meter: str) -> None:
         """What the meter says does not go on from what it said: the next read asks first who it is."""
         if meter in self.watches:
-            self.watches[meter].identified = False
+            self.watches[meter].doubt()
 
     # ------------------------------------------------------------------------------------------------ the line itself
 
@@ -172,8 +172,7 @@ class LineWorker:
         self._asker.tuned = self.line.serial
         self._patience.opened()
         for watch in self.watches.values():
-            watch.identified = False
-            watch.identity.forget()
+            watch.doubt()
 
     def _note_down(self, error: LineDown) -> None:
         if self.health.last_error != str(error):

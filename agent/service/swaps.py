@@ -1,19 +1,21 @@
-"""Two meters that were exchanged on the bus and have not said since who they are: each shows the register of the other.
+"""Meters that were exchanged on the bus and have not said since who they are: each shows the register of the other.
 
 Booking either would give its energy to the wrong step, so both are held until that ends or a person says what is so.
-Looked for by `deciding` among the meters that were read for one cut, once each has been judged by itself.
+Looked for by `deciding` among the meters that were read for one cut, once each has been judged by itself. Where the
+other one of a pair was not read, nothing can be compared: then what can be its register, and hardly the own one, waits.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from agent.metering.decode import NoValue, decode
-from agent.metering.doubt import is_nearer_to
+from agent.metering.doubt import is_alike, is_nearer_to
+from agent.metering.interval import Timed, elapsed_ms
 from agent.metering.ledger import Head
-from agent.metering.memory import Memory
+from agent.metering.memory import SILENT_MS, Memory
 from agent.metering.plant import Meter
-from agent.metering.quantity import to_milliwh
+from agent.metering.quantity import Counts, to_milliwh
 from agent.metering.suspicion import bound_of
-from agent.service.decisions import Decision, Refusal, Sample, sample_of
+from agent.service.decisions import AGENT, Beginning, Decision, Refusal, Sample, Sound, sample_of
 
 
 def swapped(
@@ -46,6 +48,96 @@ def swapped(
                 and _shows(meters[other], its_sample, heads[other], meters[id], heads[id])
             ):
                 yield id, other
+
+
+def mistakable(
+    decisions: Mapping[str, Decision],
+    doubted: Collection[str],
+    meters: Mapping[str, Meter],
+    heads: Mapping[str, Head],
+    memories: Mapping[str, Memory],
+) -> Iterator[tuple[str, str]]:
+    """The meters that do not say who they are and may show the register of another one, which was not read soundly.
+
+    The register fell, or rose by more than its circuit can have used, and it goes on from where the other one was seen
+    last. That one may have been away already when this one was still right, but not for long; before energy is booked
+    even that is no excuse.
+
+    Args:
+        decisions: what was decided about each meter of the cut.
+        doubted: those of which the reading speaks for a new epoch, and has not settled it yet.
+        meters: the site's.
+        heads: the ledger's positions before the cut.
+        memories: what was remembered before the cut.
+    """
+    here = [
+        id
+        for id, head in sorted(heads.items())
+        if id in meters and not _is_wired_anew(meters[id], head, memories.get(id, Memory()))
+    ]
+    lost = [id for id in here if not isinstance(decisions.get(id), Sound)]
+    for id in here:
+        decision = decisions.get(id)
+        if decision is None or not _would_count(decision, is_doubted=id in doubted):
+            continue
+        sample = sample_of(decision)
+        if sample.serial is not None or not _is_hardly_own(meters[id], sample, heads[id]):
+            continue
+        for other in lost:
+            silent_ms = elapsed_ms(heads[other], heads[id])
+            was_away = silent_ms is not None and silent_ms > SILENT_MS
+            if (
+                meters[other].place != meters[id].place
+                and (isinstance(decision, Sound) or not was_away)
+                and _may_be_of(meters[id], sample, heads[id], meters[other], heads[other])
+            ):
+                yield id, other
+                break
+
+
+def _would_count(decision: Decision, *, is_doubted: bool) -> bool:
+    """Whether the decision books the reading, or brings a new epoch nearer, and no person has said so."""
+    match decision:
+        case Sound():
+            return True
+        case Beginning(by=by):
+            return by == AGENT
+        case Refusal():
+            return is_doubted
+
+
+def _is_hardly_own(meter: Meter, sample: Sample, own: Head) -> bool:
+    """Whether a reading does not surely go on from its position; never where a person changed the scale since."""
+    counts = decode(meter.profile.energy, sample.words)
+    if isinstance(counts, str | NoValue) or own.basis.per_count_milliwh != meter.per_count_milliwh:
+        return False
+    register = to_milliwh(counts, own.basis.per_count_milliwh)
+    return register != own.register_milliwh and not _can_follow(meter, counts, own, sample)
+
+
+def _may_be_of(one: Meter, sample: Sample, own: Head, other: Meter, theirs: Head) -> bool:
+    """Whether what is read for one meter, and hardly its own register, can be the other's."""
+    counts = decode(one.profile.energy, sample.words)
+    assert not isinstance(counts, str | NoValue)
+    can_be = _can_follow(other, counts, theirs, sample)
+    register = to_milliwh(counts, own.basis.per_count_milliwh)
+    if can_be is False:
+        return False
+    if register > own.register_milliwh and _can_follow(one, counts, own, sample) is None:
+        # Nobody knows how long it took: any rise can be its own.
+        return is_alike(theirs, to_milliwh(counts, theirs.basis.per_count_milliwh), own)
+    return can_be is True or one.line == other.line
+
+
+def _can_follow(meter: Meter, counts: Counts, head: Head, at: Timed) -> bool | None:
+    """Whether a register can come after a position; None where nobody knows how much its circuit can have used."""
+    rise = to_milliwh(counts, head.basis.per_count_milliwh) - head.register_milliwh
+    if rise < 0 and head.basis.modulus_milliwh is not None:
+        rise += head.basis.modulus_milliwh
+    if rise < 0:
+        return False
+    most = bound_of(meter, counts)(head, at)
+    return None if most is None else rise <= most
 
 
 def _fell(decision: Decision) -> bool:

@@ -96,6 +96,11 @@ class Watch:
     """The parts of an energy register that is a sum, as they were last read live."""
     sampled_ns: int | None = None
 
+    def doubt(self) -> None:
+        """Another meter may answer at its address: it has to say who it is, also what it refused to say a while ago."""
+        self.identified = False
+        self.identity.forget()
+
     def note_live(self, block: Block, words: tuple[int, ...], at_ns: int) -> None:
         """Keep what a live read brought; a sum of registers when all of its parts are of one round (monotonic ns)."""
         energy = self.meter.profile.energy

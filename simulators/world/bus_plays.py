@@ -85,6 +85,7 @@ async def addresses_swapped(world: "World", chance: random.Random, for_s: int) -
     if not journal.heads().keys() >= set(SWAPPED) or not has_settled(world):
         return
     one.unit, other.unit = other.unit, one.unit
+    _share_patience(one, other)
     world.rewire()
     world.tell(f"{' and '.join(SWAPPED)} have one another's address")
     await asyncio.sleep(max(300, for_s))
@@ -105,7 +106,13 @@ def _put_back(world: "World") -> None:
     if any(device.unit != device.meter.address for device in devices):
         for device in devices:
             device.unit = int(device.meter.address)
+        _share_patience(*devices)
         world.rewire()
+
+
+def _share_patience(one: Device, other: Device) -> None:
+    """Who refused its registers is left alone for a while, and so is who has its address since."""
+    one.asked_ns = other.asked_ns = max(one.asked_ns, other.asked_ns)
 
 
 async def noise(world: "World", chance: random.Random, for_s: int) -> None:

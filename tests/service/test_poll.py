@@ -136,6 +136,25 @@ async def test_a_meter_that_has_no_serial_number_register_is_read_all_the_same()
     assert sweep.samples[0].serial is None
 
 
+@pytest.mark.fault("F18", "F19")
+async def test_who_has_to_say_again_who_it_is_is_asked_also_for_what_another_meter_refused_there() -> None:
+    """World seed 6062: a meter that has no number had hung at the address, and the new one was never asked for its."""
+    has_number = False
+
+    def answer(request: ReadRequest) -> tuple[int, ...]:
+        if request.address == SERIAL.address and not has_number:
+            raise MeterRefused("illegal data address", 2)
+        return counting(10)(request)
+
+    async with working(ScriptedLine({1: answer}), metered(1, identified=True)) as worker:
+        first = await swept(worker)
+        has_number = True
+        await swept(worker)
+        worker.identify_again("m1")
+        again = await swept(worker)
+    assert (first.samples[0].serial, again.samples[0].serial) == (None, "4711")
+
+
 @pytest.mark.fault("F10")
 async def test_a_refused_block_is_halved_until_only_what_the_meter_has_is_read() -> None:
     power = register(WordType.U32, name="power_active_total", address=4, unit="W")
