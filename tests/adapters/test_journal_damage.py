@@ -197,6 +197,26 @@ def test_a_batch_that_rotted_while_the_agent_ran_is_refused_and_the_next_start_r
     assert not place.mark.exists()
 
 
+@pytest.mark.fault("F53")
+def test_what_a_status_says_of_the_oldest_batch_is_judged_by_its_text(tmp_path: Path) -> None:
+    """World seed 6171: no platform took a status that named a chain which is none, and it was asked for ever."""
+    a_journal(tmp_path).journal.close()
+    spoil(
+        tmp_path / "journal.db",
+        "UPDATE batches SET chain = 'A' || substr(chain, 2, 24) || '!' WHERE ordinal = 1",
+    )
+    place = Place(tmp_path / "journal.db")
+    journal = open_at(place)
+    with pytest.raises(JournalDamaged, match="where it belongs") as found:
+        journal.oldest()
+    note_damage(place, found.value)
+    journal.close()
+    opened = open_here(tmp_path)
+    assert opened.aside is not None
+    oldest = opened.journal.oldest()
+    assert oldest is None, "batches stay in the damaged file"
+
+
 @pytest.mark.fault("F53", "F54")
 def test_what_was_salvaged_reaches_the_platform_without_a_count_lost_or_doubled(tmp_path: Path) -> None:
     bench = a_journal(tmp_path)

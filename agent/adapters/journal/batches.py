@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 from agent.adapters.journal.connection import Connection, Row
 from agent.adapters.journal.rows import integer
-from agent.adapters.journal.sealed import BATCH, WITH_TEXT, WITHOUT_TEXT, batch_in, chain_head, deflated
+from agent.adapters.journal.sealed import (
+    BATCH,
+    WITH_TEXT,
+    WITHOUT_TEXT,
+    batch_in,
+    chain_head,
+    deflated,
+    placed_batch,
+)
 from agent.reporting.chain import ChainHead
 from agent.service.journal import Backlog, KeptBatch, SealedBatch, State
 
@@ -177,10 +185,10 @@ class BatchTables:
 
     def oldest(self) -> KeptBatch | None:
         rows = self._db.execute(
-            f"{BATCH}, NULL FROM texts t CROSS JOIN batches b ON b.ordinal = t.ordinal WHERE b.superseded = 0"
+            f"{BATCH}, t.jws FROM texts t CROSS JOIN batches b ON b.ordinal = t.ordinal WHERE b.superseded = 0"
             " ORDER BY t.ordinal LIMIT 1"
         )
-        return batch_in(rows[0]) if rows else None
+        return placed_batch(rows[0]) if rows else None
 
     # -- reading it all, for an export
 

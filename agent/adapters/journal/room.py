@@ -17,7 +17,7 @@ from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.files import Files
 from agent.adapters.journal.rows import integer
 from agent.adapters.journal.sealed import BATCH, batch_in
-from agent.service.journal import KeptBatch, Waiting
+from agent.service.journal import Waiting
 from agent.service.pressure import RESERVED_BYTES
 
 PURGE_BATCHES = 64
@@ -37,6 +37,11 @@ _CELL_BYTES = 24
 _SAMPLE = 64
 _PAUSE_MS = 2_000
 """Batches of one interval are sealed within this."""
+_OLDEST = (
+    f"{BATCH}, NULL, b.last_reading FROM texts t CROSS JOIN batches b ON b.ordinal = t.ordinal"
+    " WHERE b.superseded = 0 ORDER BY t.ordinal"
+)
+"""The batches whose text is kept, without it, and the newest reading that each tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,6 @@ class RoomTables:
 
     if TYPE_CHECKING:
 
-        def oldest(self) -> KeptBatch | None:
-            """The oldest batch whose text is kept."""
-
         def _purge_readings(self, up_to: int) -> None:
             """Drop readings whose batches are gone."""
 
@@ -100,17 +102,14 @@ class RoomTables:
             self._room.restore()
 
     def oldest_stored_ms(self) -> int | None:
-        oldest = self.oldest()
-        return None if oldest is None else oldest.stored_ms
+        rows = self._db.execute(f"{_OLDEST} LIMIT 1")
+        return batch_in(rows[0][:12]).stored_ms if rows else None
 
     def purge(self, *, stored_before_ms: int) -> int:
         first = self.oldest_stored_ms()
         if first is None or first >= stored_before_ms:  # nearly always: retention goes by whole days
             return 0
-        rows = self._db.execute(
-            f"{BATCH}, NULL, b.last_reading FROM texts t CROSS JOIN batches b ON b.ordinal = t.ordinal"
-            f" WHERE b.superseded = 0 ORDER BY t.ordinal LIMIT {PURGE_BATCHES}"
-        )
+        rows = self._db.execute(f"{_OLDEST} LIMIT {PURGE_BATCHES}")
         gone = 0
         for row in rows:
             kept = batch_in(row[:12])

@@ -79,6 +79,22 @@ def batch_of(kept: KeptBatch) -> Batch:
         raise JournalDamaged(f"a stored batch cannot be read: {error}") from error
 
 
+def check_place(kept: KeptBatch) -> None:
+    """Judge what the row of a batch says of it by its text, which its hash covers. Raises JournalDamaged."""
+    head, batch = kept.head, batch_of(kept)
+    told = (batch.chain, batch.seq, batch.prev, batch.prev_chain, batch.iat_ms)
+    if told != (head.chain, head.seq, kept.prev, kept.prev_chain, kept.sealed_ms):
+        raise JournalDamaged(f"batch {head.chain}/{head.seq} in the journal is not where it belongs")
+
+
+@lru_cache(maxsize=2)
+def placed_batch(row: Row) -> KeptBatch:
+    """A batch that was read with its text, and judged by it. The oldest one is named in every status."""
+    kept = batch_in(row)
+    check_place(kept)
+    return kept
+
+
 def descriptor_of(kept: KeptDescriptor) -> Descriptor:
     """What a meter map says."""
     try:

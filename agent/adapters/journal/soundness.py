@@ -9,7 +9,14 @@ found again is damage, and what is not was something else.
 
 from agent.adapters.journal.connection import Connection
 from agent.adapters.journal.rows import integer, text
-from agent.adapters.journal.sealed import WITH_TEXT, batch_in, batch_of, descriptor_in, descriptor_of
+from agent.adapters.journal.sealed import (
+    WITH_TEXT,
+    batch_in,
+    batch_of,
+    check_place,
+    descriptor_in,
+    descriptor_of,
+)
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.adapters.journal.sums import COLUMNS, judge
 from agent.errors import JournalDamaged
@@ -103,10 +110,7 @@ def check_batch(kept: KeptBatch, before: KeptBatch | None) -> None:
         if kept.stored_ms is None and not kept.superseded:
             kept.sealed_text()  # only what was acknowledged is purged
         return
-    batch = batch_of(kept)
-    told = (batch.chain, batch.seq, batch.prev, batch.prev_chain, batch.iat_ms)
-    if told != (head.chain, head.seq, kept.prev, kept.prev_chain, kept.sealed_ms):
-        raise JournalDamaged(f"batch {head.chain}/{head.seq} in the journal is not where it belongs")
+    check_place(kept)
 
 
 def _check_chain(connection: Connection, journal: SqliteJournal) -> None:
