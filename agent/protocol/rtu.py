@@ -13,6 +13,8 @@ without it:
   leaves a debt: its unit may still answer, until its late window is over. While a debt runs, a request that a late
   answer would fit (same unit, function and number of registers) has to wait; one of another shape goes out at once,
   and the late answer is known by its shape and skipped. Callers who must not wait ask for one register more or less.
+  The first answer of that shape after a failure may still be the late one, beyond every window: then that to the
+  present question is owed, for as long as it may take.
 - *Only the one answer fits.* Unit, function, byte count, length and checksum are those of the request, or it is not
   the answer. Garbage, echoes and frames of others around it are skipped, without losing it. But while an answer is
   owed, two may meet on the wire, and of 65,536 such ruins one has the right checksum: then the answer is believed only
@@ -36,6 +38,8 @@ from agent.protocol.silence import Silence, character_ns, silence_ns
 
 LATE_FACTOR = 2
 """A late window lasts this many time-outs from the end of the request."""
+MISSED_NS = 2_000_000_000
+"""For so long after a late window the first answer may still be the one that was missed."""
 SLACK_NS = 60_000_000
 """Most that an adapter, its driver or a terminal server holds back bytes that are on their way (FTDI: 16 ms)."""
 SETTLE_NS = 30_000_000
@@ -92,10 +96,14 @@ def _fits(found: Found, debt: _Debt) -> bool:
 
 @dataclass(slots=True)
 class _Unit:
-    """What the line knows of one address."""
+    """What the line knows of one address.
+
+    `missed_ns` is until when an answer may be one to an earlier question, by function and number of registers.
+    """
 
     debts: list[_Debt] = field(default_factory=list)
     window_ns: int = 0
+    missed_ns: dict[tuple[int, int], int] = field(default_factory=dict)
 
 
 class RtuMaster:
@@ -395,12 +403,16 @@ class RtuMaster:
         if ask.sent_ns is None:
             return
         self._silence.quiet_ns = ask.quiet_ns
-        if answered or not self._late_factor:
+        if not self._late_factor:
+            return
+        unit, shape = self._units[ask.request.unit], (ask.request.function, ask.request.count)
+        if answered and unit.missed_ns.pop(shape, 0) <= ask.sent_ns:
             return
         reply_ns = ask.reply_bytes * character_ns(self._silence.settings) + SLACK_NS
         until_ns = ask.first_ns + (self._late_factor - 1) * ask.timeout_ns + reply_ns
-        debt = _Debt(ask.request.function, ask.request.count, until_ns)
-        self._units[ask.request.unit].debts.append(debt)
+        if not answered:
+            unit.missed_ns[shape] = until_ns + MISSED_NS
+        unit.debts.append(_Debt(*shape, until_ns))
         self._owed_until_ns = max(self._owed_until_ns, until_ns)
 
     def _note_stray(self, found: Found) -> None:

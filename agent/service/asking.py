@@ -22,7 +22,7 @@ from agent.errors import (
 from agent.metering.plan import Block, bisect
 from agent.metering.plant import SerialSettings
 from agent.metering.reads import reshape
-from agent.protocol.rtu import SLACK_NS
+from agent.protocol.rtu import MISSED_NS, SLACK_NS
 from agent.service import identifying
 from agent.service.logline import pairs
 from agent.service.patience import Patience
@@ -85,6 +85,8 @@ class Asker:
             return error
         finally:
             self._health.busy_ns += self._clock.monotonic_ns() - begun_ns
+        if watch.missed_ns.pop(_shape_of(block), 0) > begun_ns:
+            watch.owed_ns[_shape_of(block)] = self._clock.monotonic_ns() + timeout_ns + SLACK_NS
         watch.pace.answered(reply.received_ns - reply.sent_ns - wire_ns)
         watch.reads += 1
         self._patience.answered(watch)
@@ -101,7 +103,8 @@ class Asker:
         watch.last_error = str(error)
         watch.errors[kind_of(error)] += 1
         if isinstance(error, MeterSilent | FrameDamaged):
-            watch.owed_ns[(block.function, block.count)] = now_ns + timeout_ns + SLACK_NS
+            watch.owed_ns[_shape_of(block)] = now_ns + timeout_ns + SLACK_NS
+            watch.missed_ns[_shape_of(block)] = now_ns + timeout_ns + SLACK_NS + MISSED_NS
         self._patience.failed(watch, error, begun_ns, now_ns)
 
     def wall_ms(self, reply: Reply) -> int:
@@ -180,6 +183,11 @@ class Asker:
                 return False
         identifying.note(self._line, watch, found, self._clock.monotonic_ns())
         return True
+
+
+def _shape_of(block: Block) -> tuple[int, int]:
+    """By what a late answer is told from another: function and number of registers."""
+    return block.function, block.count
 
 
 def kind_of(error: MeteringError) -> str:

@@ -85,6 +85,8 @@ class Watch:
     energy_retry_ns: int = 0
     owed_ns: dict[tuple[int, int], int] = field(default_factory=dict)
     """Until when an answer to an earlier question may still come, by its function and number of registers."""
+    missed_ns: dict[tuple[int, int], int] = field(default_factory=dict)
+    """Until when an answer of a shape may be the one to an earlier question, and that to its own is still to come."""
     reshapes: bool = True
     reads: int = 0
     failed_reads: int = 0

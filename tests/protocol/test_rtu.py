@@ -257,6 +257,22 @@ def test_a_late_answer_of_the_same_block_is_not_a_new_reading() -> None:
     assert world.sent[1] - world.sent[0] >= 2 * TIMEOUT_MS * MS
 
 
+@pytest.mark.fault("F5")
+def test_the_first_answer_after_a_failure_may_be_the_late_one_and_its_own_comes_after_it() -> None:
+    """World seed 6149: later than its window, as the answer to the same question, and the next one got the second."""
+    world = World()
+    world.read(SAME_SHAPE, lambda _: [(220 * MS + 60 * MS, good(SAME_SHAPE))])
+    asked_again = world.read(SAME_SHAPE, lambda _: [(110 * MS, good(SAME_SHAPE))])
+    assert words(asked_again) == truth(SAME_SHAPE) and world.now_ns - world.sent[1] < 100 * MS, "the late one"
+    assert words(world.read(ASK, lambda _: [(5 * MS, good(ASK))])) == truth(ASK)
+    assert world.sent[2] - world.sent[1] >= 2 * TIMEOUT_MS * MS
+    world.idle(1_000 * MS)
+    world.read(ASK, lambda _: [(5 * MS, good(ASK))])
+    asked_ns = world.now_ns
+    world.read(SAME_SHAPE, lambda _: [(5 * MS, good(SAME_SHAPE))])
+    assert world.sent[4] - asked_ns <= SILENCE_NS, "nothing is owed any more"
+
+
 def test_a_debt_stays_until_its_window_is_over_even_if_something_like_it_came() -> None:
     """What came may have been the wrong answer of somebody else, and the owed one may still be on its way."""
     world = World()
