@@ -65,6 +65,32 @@ ONCE_BROKEN = {
         "power-cut-in-write.1,drift.1,meter-failed.2,drift.3,register-back.2,platform-restored.1,bit-rot.1,unplugged.3,"
         "denied.1,register-jump.2,unplugged.2,platform-restored.2",
     ),
+    "the other one of two swapped meters gave no sound answer, and its register was booked for the first": (
+        6105,
+        2,
+        "swapped.3,meter-bad-checksum.1,reset.1,reset.2,reset.3",
+    ),
+    "the other one of two swapped meters was busy for long, and its register became a reset of the first": (
+        6213,
+        2,
+        "swapped.1,meter-busy.2",
+    ),
+    "a meter came to an address at which one without a number had hung, and was not asked for its own": (
+        6062,
+        2,
+        "swapped.3,exchange.1",
+    ),
+    "rot in the name of the oldest batch: no platform took a status that named it, and it was asked for ever": (
+        6171,
+        2,
+        "register-zero-twice.1,exchange.3,suspend.2,unparsable.1,courier.1,crash-storm.3,big-map.2,meter-failed.2,"
+        "exchange.1,bit-rot.1,broker-amnesia.1,clone.1",
+    ),
+    "an answer later than its window met the same question, and the second one the next": (
+        6149,
+        2,
+        "late-once.1",
+    ),
 }
 
 
