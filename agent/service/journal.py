@@ -266,6 +266,9 @@ class Journal(GateRecords, ClockRecords, StatementRecords, EpochRecords, Protoco
     def latest_descriptor(self) -> KeptDescriptor | None:
         """The one with the highest revision."""
 
+    def descriptors(self) -> list[KeptDescriptor]:
+        """All of them, the oldest revision first."""
+
     def append_batch(self, batch: SealedBatch) -> None:
         """Keep a sealed batch as the new end of the queue."""
 

@@ -7,7 +7,8 @@ are cumulative; nothing is doubled, because each delta begins at the register th
 
 Every point is told under the descriptor that it was read under, because that one says what the register meant and
 which step the energy belongs to; so a meter that has left the site since is told as well. The new chain carries each
-of these descriptors before it is used, as it would have if nothing had happened.
+of these descriptors before it is used, as it would have if nothing had happened; one that was signed by a key which the
+platform never got to know is sealed again first.
 
 A platform that was emptied is told months. So the tale is told in pieces, each a short transaction that leaves chain
 and positions in agreement: what is told, what is not, and from where each meter goes on stands in the journal
@@ -20,7 +21,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 
-from agent.errors import JournalDamaged
 from agent.metering.doubt import is_jitter
 from agent.metering.gates import Held, power_max_w, rise_max, step_milliwh
 from agent.metering.interval import Moment, elapsed_ms
@@ -33,7 +33,7 @@ from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import Event, restart_event
 from agent.service.journal import Journal, Reading, Retelling, Standing, Start
-from agent.service.seal import Map, Sealer, read_map
+from agent.service.seal import Map, Sealer
 from agent.service.telling import Portion, continuation_of, renamed_from, tell
 
 EARLIEST_MS = 1_735_689_600_000
@@ -92,6 +92,8 @@ class Restorer:
         kept = journal.heads()
         serials = {id: own.basis.serial for id, own in kept.items() if own.basis.serial is not None}
         serials |= {meter.id: meter.serial for meter in self._meters.values() if meter.serial is not None}
+        for each in journal.descriptors():  # the map in force has to have the highest revision
+            self._sealer.known_map(journal, each.hash, rev_above=rev or 0)
         in_force, _ = self._sealer.map_in_force(journal, self._meters.values(), serials, rev_above=rev or 0)
         self._sealer.open_chain(journal)
         for meter in journal.doubts():  # made beside another position, perhaps before what the platform has
@@ -296,14 +298,12 @@ class _Tale:
         wanted = self._in_force.by_meter.get(meter)
         if wanted is not None and self._map(reading.cfg).by_meter.get(meter) == wanted:
             return self._in_force.hash
-        return reading.cfg
+        return self._map(reading.cfg).hash
 
     def _map(self, cfg: str) -> Map:
+        """The map of a reading, by a key that the platform knows."""
         if cfg not in self._maps:
-            kept = self._journal.descriptor(cfg)
-            if kept is None:
-                raise JournalDamaged(f"a reading names the descriptor {cfg}, which is not in the journal")
-            self._maps[cfg] = read_map(kept)
+            self._maps[cfg] = self._sealer.known_map(self._journal, cfg)
         return self._maps[cfg]
 
     def _advance(self, position: Head | None, point: Point, cfg: str) -> Head:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
+from agent.errors import JournalDamaged
 from agent.metering.plant import Meter
 from agent.reporting import chain as chains
 from agent.reporting import envelope, strictjson, topics
@@ -132,13 +133,43 @@ class Sealer:
         wanted = Descriptor(who.org, who.agent, rev, now_ms, who.sw, described)
         if latest is not None:
             present = read_map(latest)
-            is_known = envelope.kid_of(latest.jws) in (known_kids(journal) or {self._kid(journal)})
+            is_known = self._is_known(journal, latest)
             if is_known and latest.rev >= rev_above and present.descriptor.same_meaning(wanted):
                 return present, []
+        made = self._sealed_map(journal, wanted)
+        return made, self.map_events(made.kept)
+
+    def known_map(self, journal: Journal, hash: str, *, rev_above: int = 0) -> Map:
+        """A map that this journal keeps, in words that the platform can verify, in the caller's transaction.
+
+        A key that the platform never got to know may have signed it: one whose rotation was in a chain that the
+        platform refused. What was read under it is told under a map that says the same and is signed by a key that
+        is known; it is sealed here where there is none yet, with a revision above all others and `rev_above`.
+
+        Raises JournalDamaged where the journal keeps no such map.
+        """
+        kept = journal.descriptor(hash)
+        if kept is None:
+            raise JournalDamaged(f"a reading names the descriptor {hash}, which is not in the journal")
+        own = read_map(kept)
+        if self._is_known(journal, kept):
+            return own
+        others = journal.descriptors()
+        for other in map(read_map, others):
+            if self._is_known(journal, other.kept) and other.descriptor.same_meaning(own.descriptor):
+                return other
+        rev = max(rev_above, others[-1].rev) + 1
+        now_ms, sw = self._clock.wall_ms(), self.identity.sw
+        return self._sealed_map(journal, replace(own.descriptor, rev=rev, iat_ms=now_ms, sw=sw))
+
+    def _is_known(self, journal: Journal, kept: KeptDescriptor) -> bool:
+        return envelope.kid_of(kept.jws) in (known_kids(journal) or {self._kid(journal)})
+
+    def _sealed_map(self, journal: Journal, wanted: Descriptor) -> Map:
         jws = envelope.seal(envelope.DESCRIPTOR, wanted.to_payload(), self._signers.in_force(journal))
-        kept = KeptDescriptor(envelope.signing_input_hash(jws), rev, jws)
+        kept = KeptDescriptor(envelope.signing_input_hash(jws), wanted.rev, jws)
         journal.add_descriptor(kept)
-        return Map(kept, wanted), self.map_events(kept)
+        return Map(kept, wanted)
 
     def map_events(self, kept: KeptDescriptor) -> list[Event]:
         """The events that carry a descriptor inside the chain."""

@@ -1,12 +1,14 @@
 """A key takes over inside the chain, and whatever happens in between there is always exactly one that signs."""
 
 from dataclasses import replace
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
 from agent.adapters.keys import Ed25519Signer, PublicKeys, generate_key, load_signer, public_key_of_jwk
-from agent.errors import ConfigError
+from agent.errors import ConfigError, JournalDamaged
+from agent.metering.plant import Share
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import BATCH, kid_of, open_sealed
@@ -14,6 +16,7 @@ from agent.reporting.verdict import Report
 from agent.reporting.verify import Verifier
 from agent.service.acknowledge import Outcome
 from agent.service.journal import Standing
+from agent.service.seal import read_map
 from agent.service.signing import Question, Signers, key_standing, session_of, settle_keys
 from tests.service.bench import Bench
 
@@ -271,6 +274,47 @@ def test_a_descriptor_of_a_key_that_never_reached_the_platform_is_made_anew(tmp_
     assert (kid_of(after.jws), after.rev > before.rev) == (old.kid, True)
     bench.read({"reflow-1": 1050})
     assert bench.journal.latest_descriptor() == after
+
+
+def test_what_was_read_under_a_map_of_a_key_that_never_reached_the_platform_is_told_under_its_twin(
+    tmp_path: Path,
+) -> None:
+    """The lost time has a map of its own, signed by the key of a refused chain (found by the simulated world)."""
+    bench, old, _ = rotated(tmp_path)
+    plain, other = bench.meters[0], bench.meters[1]
+    elsewhere = replace(plain, shares=(Share("burn_in", Fraction(1)),))
+    bench.wire((elsewhere, other))
+    minute(bench, 1040)
+    minute(bench, 1045)
+    unknown = bench.journal.latest_descriptor()
+    assert unknown is not None
+    bench.wire((plain, other))
+    minute(bench, 1050)
+    first = {id: bench.journal.readings(id, after=None, limit=1)[0].point for id in (plain.id, other.id)}
+    heads = {
+        id: bench.meter_head(id, n=1, register=point.register_milliwh, end_ms=point.at_ms)
+        for id, point in first.items()
+    }
+    bench.acknowledge(ELSEWHERE, number=200)
+    answer = session_of("s", old)
+    told = bench.acknowledge(ELSEWHERE, number=201, heads=heads, session=answer, kid=old.kid)
+    assert told is Outcome.RESTORED
+    maps = {cfg: bench.journal.descriptor(cfg) for cfg in {batch.cfg for _, batch in bench.batches()}}
+    assert unknown.hash not in maps
+    kept = [each for each in maps.values() if each is not None]
+    assert len(kept) == len(maps) == 2 and {kid_of(each.jws) for each in kept} == {old.kid}
+    twin, in_force = sorted((read_map(each) for each in kept), key=lambda each: each.kept.rev)
+    assert twin.descriptor.same_meaning(read_map(unknown).descriptor) and twin.kept.rev > unknown.rev
+    assert bench.journal.latest_descriptor() == in_force.kept
+    energy = {
+        cfg: sum(each.delta for _, b in bench.batches() if b.cfg == cfg for each in b.deltas) for cfg in maps
+    }
+    assert energy[twin.hash] > 0 and sum(energy.values()) == 2 * 500 * 10**3
+    with bench.journal.transaction():
+        bench.journal.add_key_use(bench.journal.key_uses()[-1])
+        assert bench.restorer._sealer.known_map(bench.journal, unknown.hash) == twin, "made once"
+        with pytest.raises(JournalDamaged, match="not in the journal"):
+            bench.restorer._sealer.known_map(bench.journal, "x" * 43)
 
 
 def test_what_a_person_is_told(tmp_path: Path) -> None:

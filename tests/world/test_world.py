@@ -21,19 +21,7 @@ HOUR_S = 3600
 SEEDS = 16
 
 
-UNMENDED = {
-    11: "a chain that is told again under a descriptor of a key that the platform never got to know (clone, rotation)"
-}
-"""Seeds that break a promise today, and why; one that is mended fails here until it is taken out."""
-
-
-def _known(seed: int) -> object:
-    if seed not in UNMENDED:
-        return seed
-    return pytest.param(seed, marks=pytest.mark.xfail(reason=UNMENDED[seed], strict=True))
-
-
-@pytest.mark.parametrize("seed", [_known(seed) for seed in range(SEEDS)])
+@pytest.mark.parametrize("seed", range(SEEDS))
 def test_the_platforms_account_reaches_the_meters_exactly(seed: int) -> None:
     """One hour of faults each; two hours and more are `make world`."""
     outcome = outcome_of(seed, faults_s=HOUR_S)

@@ -163,6 +163,10 @@ class SqliteJournal(
             self._db.execute("SELECT hash, rev, jws FROM descriptors ORDER BY rev DESC LIMIT 1")
         )
 
+    def descriptors(self) -> list[KeptDescriptor]:
+        rows = self._db.execute("SELECT hash, rev, jws FROM descriptors ORDER BY rev")
+        return [kept for row in rows if (kept := descriptor_in([row])) is not None]
+
     # -- what the platform said
 
     def acknowledgements(self, *, after_day: int, limit: int) -> list[KeptAcknowledgement]:
