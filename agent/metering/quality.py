@@ -118,6 +118,12 @@ RULES = (
         "refused, identity; epoch, exchange",
     ),
     Rule(
+        "exchange ordered, and not made yet",
+        "a person ordered it without a number, and the meter shows the number of before",
+        "held until another one answers",
+        "refused, exchange",
+    ),
+    Rule(
         "implausible rise",
         "beyond rated power x time and one step; read again twice at once",
         "booked with `rate` after three, else held",

@@ -53,3 +53,21 @@ def test_a_chain_that_was_refused_before_rows_had_checksums_stays_refused(tmp_pa
         assert journal.refused_chains() == {"01ARZ3NDEKTSV4RRFFQ69G5FAV"}
         journal.check_rows("refused_chains")
         journal.close()
+
+
+@pytest.mark.fault("F75", "F83")
+def test_what_a_later_chain_tells_instead_stays_left_out_when_it_is_carried_over(tmp_path: Path) -> None:
+    """And a position whose balance has just been told begins its next one anew."""
+    path = tmp_path / "journal.db"
+    with sqlite3.connect(path, isolation_level=None) as raw:
+        raw.executescript((DUMPS / "0005.sql").read_text("utf-8"))
+        raw.execute("UPDATE batches SET superseded = 1 WHERE ordinal = 5")
+        raw.execute(
+            "UPDATE heads SET run_n = NULL, run_milliwh = NULL, run_roll_milliwh = NULL, run_day = NULL"
+        )
+    raw.close()
+    journal = open_or_replace(Place(path), 1).journal
+    assert [each.ordinal for each in journal.queue(after_ordinal=0, limit=9)] == [4, 6]
+    assert journal.backlog().batches == 2
+    assert [head.run for head in journal.heads().values()] == [None, None]
+    journal.close()

@@ -399,11 +399,40 @@ def test_words_of_digits_turn_at_ten_thousand(tmp_path: Path, type: WordType, tu
 @pytest.mark.fault("F22")
 def test_what_can_be_no_register_is_not_asked_for_again(tmp_path: Path) -> None:
     """It is refused and said; two more readings of it would prove nothing."""
-    bench = Bench(tmp_path, (meter(register(invalid=frozenset({(0xFFFF, 0xFFFF)})), serial="1"),))
+    bench = Bench(tmp_path, (meter(register(WordType.S32), serial="1", rated_w=40_000),))
     read(bench, 1000)
-    cut = bench.cut_of({"reflow-1": 1001})
-    marked = replace(cut, samples=(replace(cut.samples[0], words=(0xFFFF, 0xFFFF)),))
-    assert bench.closer.to_read_again(bench.journal, marked).meters == frozenset()
+    cut = bench.cut_of({"reflow-1": 900_000})
+    assert bench.closer.to_read_again(bench.journal, cut).meters == {"reflow-1"}
+    below_zero = replace(cut, samples=(replace(cut.samples[0], words=(0xFFFF, 0xFFFE)),))
+    assert bench.closer.to_read_again(bench.journal, below_zero).meters == frozenset()
+
+
+@pytest.mark.fault("F18")
+def test_an_exchange_that_was_ordered_waits_until_the_old_meter_is_gone(bench: Bench) -> None:
+    """A person said it before it was done: the register of the meter that still hangs there begins no epoch."""
+    read(bench, 1000, serial="100")
+    with bench.journal.transaction():
+        bench.journal.save_order(Order("reflow-1", "exchange", 1, "anna", first_kwh="0", confirmed=True))
+    held = read(bench, 1001, serial="100").held["reflow-1"]
+    assert held == "exchange: ordered, but the meter still shows the old serial number"
+    assert "reflow-1" in bench.journal.orders()
+    read(bench, 3, serial="300")
+    read(bench, 4, serial="300")
+    assert [reason for reason, *_ in epochs(bench)] == ["exchange"] and bench.journal.orders() == {}
+
+
+@pytest.mark.fault("F37", "F39")
+@pytest.mark.parametrize("is_set", [False, True])
+def test_a_clock_that_was_set_by_hours_is_no_long_silence(tmp_path: Path, is_set: bool) -> None:
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1000)
+    read(bench, 1001)
+    bench.clock.now_ms += 2 * HOUR_MS
+    cut = bench.cut_of({"reflow-1": 1002}, times=3)
+    steps = (2 * HOUR_MS,) if is_set else ()
+    bench.closer.close(bench.journal, replace(cut, clock_steps_ms=steps))
+    assert (bench.journal.memories()["reflow-1"].returned_ms is None) is is_set
+    assert ("suspect" in newest(bench).q) is not is_set
 
 
 def test_a_float_that_steps_by_more_than_a_watt_hour_says_so(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from agent.adapters.journal import SqliteJournal, inspect
 from agent.errors import JournalDamaged
+from agent.reporting.chain import ChainHead
 from agent.service.inspecting import AGAIN_S, FIRST_S, Inspector, Place
 from agent.service.journal import Journal
 from tests.service.bench import Bench, HandClock
@@ -90,6 +91,7 @@ async def test_a_sound_journal_is_read_some_hours_after_the_start_and_again_each
         "UPDATE texts SET jws = CAST(substr(jws, 1, 90) || x'7b' || substr(jws, 92) AS BLOB) WHERE ordinal = 140",
         "UPDATE batches SET prev = substr(prev, 2) || 'A' WHERE ordinal = 20",
         "UPDATE batches SET hash = substr(hash, 2) || 'A' WHERE ordinal = 65",
+        "UPDATE state SET clean = 7",
         "UPDATE gates SET opened_milliwh = coalesce(opened_milliwh, 0) + 4096",
         "UPDATE acknowledgements SET stored_ms = stored_ms + 1",
         "UPDATE descriptors SET jws = CAST(substr(jws, 1, 90) || x'7b' || substr(jws, 92) AS BLOB)",
@@ -98,10 +100,28 @@ async def test_a_sound_journal_is_read_some_hours_after_the_start_and_again_each
 async def test_what_rotted_long_ago_ends_the_agent(bench: Bench, sql: str) -> None:
     """Its next start moves the journal aside and salvages it."""
     inspector, _ = inspector_of(bench, ShortLife())
+    bench.journal.ask("PRAGMA ignore_check_constraints = ON")
     bench.journal.ask(sql)
+    bench.journal.ask("PRAGMA ignore_check_constraints = OFF")
     with pytest.raises(JournalDamaged):
         await inspector.whole()
     assert inspector.sound_ms is None
+
+
+@pytest.mark.fault("F53")
+async def test_a_batch_that_its_number_does_not_lead_to_ends_the_agent(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a torn page of an index would have it: the platform would name it, and it would seem to be unknown."""
+    found = SqliteJournal.ordinal_of
+
+    def torn(journal: SqliteJournal, head: ChainHead) -> int | None:
+        return None if head.seq == 65 else found(journal, head)
+
+    monkeypatch.setattr(SqliteJournal, "ordinal_of", torn)
+    inspector, _ = inspector_of(bench, ShortLife())
+    with pytest.raises(JournalDamaged, match="/65 is not found by its number"):
+        await inspector.whole()
 
 
 async def test_a_piece_is_small(bench: Bench) -> None:
