@@ -422,7 +422,7 @@ async def test_a_broker_that_has_stopped_reading_does_not_hold_up_a_stop() -> No
         await asyncio.sleep(0.1)
         began = time.monotonic()
         await link.uplink.stop()
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 5
         results = await asyncio.gather(*sending, return_exceptions=True)
         assert all(isinstance(result, UplinkDown) for result in results)
 
