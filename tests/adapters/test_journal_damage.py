@@ -28,7 +28,7 @@ from agent.adapters.journal.sums import COLUMNS, sum_of
 from agent.errors import JournalDamaged, JournalFailed
 from agent.metering.interval import DAY_MS
 from agent.metering.later import SETTLED
-from agent.metering.memory import Order
+from agent.metering.memory import Memory, Order
 from agent.reporting.batch import Batch, Delta
 from agent.reporting.chain import ChainHead
 from agent.reporting.event import Event
@@ -395,6 +395,8 @@ def test_what_a_person_said_and_no_batch_has_told_yet_is_salvaged(tmp_path: Path
     assert told is not None
     with journal.transaction():
         journal.save_order(Order("wave-1", "exchange", 2, "ben", first_kwh="3", confirmed=True))
+        remembered = replace(journal.memories()["wave-1"], serial="300", instead_of="200")
+        journal.save_memory("wave-1", remembered)
         journal.tell_statement(
             journal.add_statement(Statement(6, "manual", {"meter": "wave-1", "n": 6})), told
         )
@@ -402,11 +404,12 @@ def test_what_a_person_said_and_no_batch_has_told_yet_is_salvaged(tmp_path: Path
     journal.close()
     with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as raw:
         raw.execute("UPDATE orders SET by_whom = 'eve' WHERE by_whom = 'anna'")
-        raw.execute("UPDATE gates SET opened_milliwh = opened_milliwh + 1024")
+        raw.execute("UPDATE gates SET opened_milliwh = 1024 WHERE serial IS NULL")
     raw.close()
     note_damage(Place(tmp_path / "journal.db"), JournalDamaged("something it read"))
     opened = open_here(tmp_path)
     assert opened.aside is not None
+    assert opened.journal.memories() == {"wave-1": Memory(serial="300", instead_of="200")}
     assert opened.journal.orders() == {"wave-1": orders["wave-1"]}, "what rotted is nobody's word"
     kept = [(each.noted_ms, each.told) for each in opened.journal.statements()]
     assert kept == [(5, None)], "what a batch told is told, or told again with it"

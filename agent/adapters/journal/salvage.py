@@ -6,7 +6,8 @@ value that was not checked. The batches themselves stay in the damaged file, whi
 unknown must not be continued. The new journal asks the platform where it stands, and tells the salvaged points in a
 new chain from there (wire format, section 6, "When the edge restores").
 
-What a person said and no batch has told yet is kept on: orders, and statements that wait for a boundary.
+What a person said is kept on where no batch tells it: the number of an exchanged meter, orders, and statements that
+wait for a boundary.
 
 Of what the platform has acknowledged only the turning points are kept on: the last and first register of every epoch,
 from the readings, whose rows carry checksums. A platform that was put back to before one of them needs it. They carry
@@ -36,6 +37,7 @@ from agent.adapters.journal.sums import COLUMNS, sum_of
 from agent.errors import JournalDamaged, JournalFailed
 from agent.metering.later import SETTLED
 from agent.metering.ledger import Basis, Head, Point
+from agent.metering.memory import Memory
 from agent.reporting.batch import Batch, Delta
 from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import Event
@@ -286,8 +288,13 @@ class _Salvage:
         journal.save_state(State(gen=gen, ack_no=ack_no, owner=owner, site_sha256=site))
 
     def _keep_what_a_person_said(self) -> None:
-        """What no batch has told yet: orders for the next boundary, and statements that wait for one."""
+        """Which meter hangs there, orders for the next boundary, and statements that wait for one."""
         names = Names(self._old)
+        exchanged = self._sound("gates", "WHERE serial IS NOT NULL")
+        for meter, memory in self._said_by(
+            exchanged, lambda row: (names.meter(integer(row[0])), _number_in(row))
+        ):
+            self._journal.save_memory(meter, memory)
         for order in self._said_by(
             self._sound("orders"), lambda row: order_in((names.meter(integer(row[0])), *row[1:]))
         ):
@@ -423,6 +430,11 @@ def _chain_in(row: Row) -> str:
 def _standing_in(row: Row) -> tuple[tuple[int, int], str | None, str | None]:
     """How new an acknowledgement has to be, the site file, and whose journal it is."""
     return (integer(row[4]), integer(row[5])), text_or_none(row[10]), text_or_none(row[12])
+
+
+def _number_in(row: Row) -> Memory:
+    """The serial number of an exchange that a person confirmed, and the one in the site file of that day."""
+    return Memory(serial=text(row[6]), instead_of=text_or_none(row[7]))
 
 
 def _basis_of(description: MeterDescription) -> Basis:
