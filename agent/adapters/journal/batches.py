@@ -128,8 +128,8 @@ class BatchTables:
 
     def queue(self, *, after_ordinal: int, limit: int) -> list[KeptBatch]:
         rows = self._db.execute(
-            f"{WITH_TEXT} WHERE b.superseded = 0 AND b.ordinal > ? ORDER BY b.ordinal LIMIT ?",
-            (max(after_ordinal, self._acknowledged()), limit),
+            f"{WITH_TEXT} WHERE b.superseded = 0 AND b.ordinal > max(?, {ACKNOWLEDGED}) ORDER BY b.ordinal LIMIT ?",
+            (after_ordinal, limit),
         )
         return [batch_in(row) for row in rows]
 
