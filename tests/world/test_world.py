@@ -37,7 +37,7 @@ def test_a_seed_takes_the_same_turns_every_time(seed: int) -> None:
 
 def test_a_seed_takes_the_same_turns_in_another_process() -> None:
     """Whatever Python hashes with a secret of each process must not decide anything."""
-    code = "from simulators.world.world import FAULTS_S, run_seed; print(run_seed(3, faults_s=1500).trace)"
+    code = "from simulators.world.world import run_seed; print(run_seed(3, faults_s=1500).trace)"
     traces = {
         subprocess.run(
             [sys.executable, "-c", code],
