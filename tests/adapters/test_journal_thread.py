@@ -116,7 +116,7 @@ def a_journal_that_is_said_to_be_damaged(folder: Path, *, rightly: bool) -> None
     note_damage(Place(folder / "journal.db"), JournalDamaged("a batch"))
 
 
-@pytest.mark.fault("F51", "F54")
+@pytest.mark.fault("F54", "F75")
 @pytest.mark.parametrize("rightly", [False, True])
 async def test_an_opening_may_be_broken_off_at_any_step(tmp_path: Path, rightly: bool) -> None:
     """While it judges and while it replaces; the next one begins it anew, and finds what this one would have."""

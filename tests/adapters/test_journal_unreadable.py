@@ -483,7 +483,7 @@ def test_a_turning_point_whose_map_cannot_be_read_is_not_told(tmp_path: Path) ->
     fresh.close()
 
 
-@pytest.mark.fault("F75")
+@pytest.mark.fault("F54", "F85")
 def test_chains_that_were_refused_stay_refused(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.read({"reflow-1": 1_000, "wave-1": 7})

@@ -55,7 +55,7 @@ def test_a_chain_that_was_refused_before_rows_had_checksums_stays_refused(tmp_pa
         journal.close()
 
 
-@pytest.mark.fault("F75", "F83")
+@pytest.mark.fault("F83")
 def test_what_a_later_chain_tells_instead_stays_left_out_when_it_is_carried_over(tmp_path: Path) -> None:
     """And a position whose balance has just been told begins its next one anew."""
     path = tmp_path / "journal.db"

@@ -70,7 +70,7 @@ main()
 """The service with a journal that takes for ever to be judged."""
 
 
-@pytest.mark.fault("F50", "F54")
+@pytest.mark.fault("F54")
 def test_while_a_journal_is_judged_the_manager_is_told_to_wait_and_a_stop_is_heard(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))

@@ -93,7 +93,7 @@ def test_a_position_that_says_too_little_is_not_taken(
     assert reason in answer["objections"][0]["values"]["reason"]
 
 
-@pytest.mark.fault("F74")
+@pytest.mark.fault("F84")
 def test_a_word_to_another_gateway_or_without_meters_or_by_nobody_is_not_taken(story: Story) -> None:
     for jws, reason in (
         (signed(story, word(story, agent="gw02")), "speaks to org/gw02"),

@@ -336,7 +336,7 @@ def test_a_platform_that_holds_nothing_misses_nothing(bench: Bench) -> None:
     run(bench, story)
 
 
-@pytest.mark.fault("F75")
+@pytest.mark.fault("F55", "F56")
 def test_a_head_that_cannot_be_followed_is_asked_about_at_once_and_the_answer_opens_a_chain(
     bench: Bench,
 ) -> None:

@@ -396,7 +396,7 @@ def test_words_of_digits_turn_at_ten_thousand(tmp_path: Path, type: WordType, tu
     assert bench.closer.to_read_again(bench.journal, cut).meters == frozenset()
 
 
-@pytest.mark.fault("F22")
+@pytest.mark.fault("F23")
 def test_what_can_be_no_register_is_not_asked_for_again(tmp_path: Path) -> None:
     """It is refused and said; two more readings of it would prove nothing."""
     bench = Bench(tmp_path, (meter(register(WordType.S32), serial="1", rated_w=40_000),))
@@ -421,7 +421,24 @@ def test_an_exchange_that_was_ordered_waits_until_the_old_meter_is_gone(bench: B
     assert [reason for reason, *_ in epochs(bench)] == ["exchange"] and bench.journal.orders() == {}
 
 
-@pytest.mark.fault("F37", "F39")
+@pytest.mark.parametrize(
+    ("rated_w", "counts", "was_dark"),
+    [(40_000, 0, True), (40_000, 4_000, True), (40_000, 4_002, False), (None, 1, False), (None, 0, True)],
+)
+def test_a_meter_that_was_dark_can_have_counted_an_hour_of_its_circuit_at_most(
+    tmp_path: Path, rated_w: int | None, counts: int, was_dark: bool
+) -> None:
+    """40 kWh are 4,000 counts, and one may be due; what is more was counted while nobody could read it."""
+    bench = Bench(tmp_path, (nameless(powered_by_circuit=True, rated_w=rated_w),))
+    read(bench, 1000)
+    read(bench, 1001)
+    bench.clock.now_ms += 2 * HOUR_MS
+    read(bench, 1001 + counts, times=3)
+    assert bench.deltas("reflow-1") == [10_000, counts * 10_000]
+    assert ("suspect" in newest(bench).q) is not was_dark
+
+
+@pytest.mark.fault("F38")
 @pytest.mark.parametrize("is_set", [False, True])
 def test_a_clock_that_was_set_by_hours_is_no_long_silence(tmp_path: Path, is_set: bool) -> None:
     bench = Bench(tmp_path, (nameless(),))
@@ -460,7 +477,7 @@ def test_a_doubt_under_another_word_order_is_no_evidence(tmp_path: Path) -> None
     assert epochs(bench) == [] and len(bench.journal.doubts()["reflow-1"]) == 1
 
 
-@pytest.mark.fault("F84")
+@pytest.mark.fault("F18")
 def test_a_serial_number_is_looked_for_among_all_meters(tmp_path: Path) -> None:
     """A third meter stands at the first one's place: whose it is, is said."""
     first, second = two_meters()

@@ -40,7 +40,7 @@ async def open_it(journal: Journal, stop: asyncio.Event | None = None) -> bool:
     return await is_open(journal.open, journal, journal, stop or asyncio.Event(), LOOK_S)
 
 
-@pytest.mark.fault("F50")
+@pytest.mark.fault("F54")
 async def test_the_service_manager_is_told_for_as_long_as_the_opening_moves(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
