@@ -89,7 +89,14 @@ def mistakable(
             if (
                 meters[other].place != meters[id].place
                 and (isinstance(decision, Sound) or not was_away)
-                and _may_be_of(meters[id], sample, heads[id], meters[other], heads[other])
+                and _may_be_of(
+                    meters[id],
+                    sample,
+                    heads[id],
+                    meters[other],
+                    heads[other],
+                    is_odd_there=other in decisions,
+                )
             ):
                 yield id, other
                 break
@@ -115,18 +122,28 @@ def _is_hardly_own(meter: Meter, sample: Sample, own: Head) -> bool:
     return register != own.register_milliwh and not _can_follow(meter, counts, own, sample)
 
 
-def _may_be_of(one: Meter, sample: Sample, own: Head, other: Meter, theirs: Head) -> bool:
-    """Whether what is read for one meter, and hardly its own register, can be the other's."""
+def _may_be_of(
+    one: Meter, sample: Sample, own: Head, other: Meter, theirs: Head, *, is_odd_there: bool
+) -> bool:
+    """Whether what is read for one meter, and hardly its own register, can be the other's.
+
+    Where nobody knows how long it was, any register could follow any other, and it takes a sign: something odd was read
+    for the other one as well (`is_odd_there`), or the register rose to beyond that one's, or is very much nearer to it.
+    """
     counts = decode(one.profile.energy, sample.words)
     assert not isinstance(counts, str | NoValue)
-    can_be = _can_follow(other, counts, theirs, sample)
-    register = to_milliwh(counts, own.basis.per_count_milliwh)
-    if can_be is False:
-        return False
-    if register > own.register_milliwh and _can_follow(one, counts, own, sample) is None:
-        # Nobody knows how long it took: any rise can be its own.
-        return is_alike(theirs, to_milliwh(counts, theirs.basis.per_count_milliwh), own)
-    return can_be is True or one.line == other.line
+    can_be, register = (
+        _can_follow(other, counts, theirs, sample),
+        to_milliwh(counts, own.basis.per_count_milliwh),
+    )
+    its_register = to_milliwh(counts, theirs.basis.per_count_milliwh)
+    rose = register > own.register_milliwh
+    if rose and can_be is not False and _can_follow(one, counts, own, sample) is None:
+        return is_alike(theirs, its_register, own)  # any rise can be its own
+    if can_be is not None:
+        return can_be
+    is_beyond = rose and its_register >= theirs.register_milliwh
+    return one.line == other.line and (is_odd_there or is_beyond or is_alike(theirs, its_register, own))
 
 
 def _can_follow(meter: Meter, counts: Counts, head: Head, at: Timed) -> bool | None:

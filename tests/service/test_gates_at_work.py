@@ -649,9 +649,22 @@ def test_where_nobody_knows_how_long_it_was_the_other_register_may_have_gone_rou
     bench.clock.sync = "U"
     for turn in range(5):
         bench.clock.boot, bench.clock.up_ms = "another", MINUTE_MS * turn
-        closed = bench.read({"reflow-1": 329_000 + turn}, times=3)
+        closed = bench.read({"reflow-1": 329_000 + turn, "wave-1": 770_000 + turn}, times=3)
         assert "wave-1" in closed.held["reflow-1"]
     assert epochs(bench) == [] and bench.deltas("reflow-1") == [10_000]
+
+
+@pytest.mark.fault("F16", "F40")
+def test_where_nobody_knows_how_long_it_was_a_meter_that_is_only_silent_explains_no_fall(
+    tmp_path: Path,
+) -> None:
+    bench = a_pair(tmp_path, 740_000, 998_000)
+    bench.clock.sync = "U"
+    for turn in range(3):
+        bench.clock.boot, bench.clock.up_ms = "another", MINUTE_MS * turn
+        closed = bench.read({"reflow-1": 3 + turn})
+        assert turn == 2 or closed.held["reflow-1"].startswith("fall")
+    assert len(epochs(bench)) == 1
 
 
 @pytest.mark.fault("F16")
