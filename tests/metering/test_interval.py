@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.metering.interval import Moment, elapsed_ms, has_trusted_label
+from agent.metering.interval import DAY_MS, HOUR_MS, Moment, elapsed_ms, has_trusted_label
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,10 @@ def test_across_a_boot_without_the_time_nobody_knows() -> None:
     assert elapsed_ms(Label(1_000, Moment("one", 900, None)), Label(61_000, Moment("two", 5, 10))) is None
     assert elapsed_ms(before, Label(61_000, Moment(None, None, None))) is None
     assert not has_trusted_label(Label(0, Moment(None, None, None)))
+
+
+def test_a_day_has_twenty_four_hours() -> None:
+    assert (DAY_MS, HOUR_MS) == (24 * 60 * 60 * 1000, 60 * 60 * 1000)
 
 
 def test_what_was_kept_before_moments_were_goes_by_its_labels() -> None:

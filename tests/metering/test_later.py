@@ -107,6 +107,8 @@ def test_over_several_turns_the_position_is_the_last_place_that_it_can_be() -> N
     assert registers(since(own, position(40))) == [60]
     assert since(own[:2], position(50)) == [], "the end of the run is such a place too"
     assert registers(since([point(4_000_000, 60_000)], position(2_000_000))) == [4_000_000]
+    assert registers(since([point(5 + MODULUS // 2, 60_000)], position(5))) == [5 + MODULUS // 2]
+    assert since([point(6 + MODULUS // 2, 60_000)], position(5)) == []
 
 
 @pytest.mark.fault("F15", "F55")
