@@ -128,26 +128,27 @@ def _is_torn(register: Register, rise_milliwh: int, step_milliwh: Fraction | int
     return any(abs(rise_milliwh * scale - turn) * _TEAR_WIDTH < turn for turn in turns)
 
 
-def is_nearer_to(other: Head, register_milliwh: int, at: Timed, own: Head, bound: Bound) -> bool:
-    """Whether a reading that is nobody's proof goes on from another meter's position instead of its own.
+def goes_on_from(other: Head, register_milliwh: int, at: Timed, bound: Bound) -> bool:
+    """Whether a reading that is nobody's proof can go on from another meter's position.
 
-    Also beyond the other register's rollover, where the modulus and what its circuit can use are known.
+    Also beyond the other register's rollover, where the modulus and what its circuit can use are known. Where that is
+    unknown any rise can be: of a pair of meters that say nothing of themselves and show one another's register, one
+    has fallen, and the other one has risen at least as far as that.
 
     Args:
         other: the other meter's position.
         register_milliwh: the reading as the other meter's scale would have it.
         at: when it was read.
-        own: the position of the meter it was read for.
-        bound: of the other meter's circuit; where it is unknown, the register has to be very much nearer.
+        bound: of the other meter's circuit.
     """
     rise, most, modulus = (
         register_milliwh - other.register_milliwh,
         bound(other, at),
         other.basis.modulus_milliwh,
     )
-    if most is not None:
-        return 0 <= rise <= most or (modulus is not None and 0 <= rise + modulus <= most)
-    return is_alike(other, register_milliwh, own)
+    if most is None:
+        return rise >= 0
+    return 0 <= rise <= most or (modulus is not None and 0 <= rise + modulus <= most)
 
 
 def is_alike(other: Head, register_milliwh: int, own: Head) -> bool:

@@ -8,7 +8,7 @@ other one of a pair was not read, nothing can be compared: then what can be its 
 from collections.abc import Collection, Iterator, Mapping
 
 from agent.metering.decode import NoValue, decode
-from agent.metering.doubt import is_alike, is_nearer_to
+from agent.metering.doubt import goes_on_from, is_alike
 from agent.metering.interval import Timed, elapsed_ms
 from agent.metering.ledger import Head
 from agent.metering.memory import SILENT_MS, Memory
@@ -44,8 +44,8 @@ def swapped(
             if (
                 other != id
                 and not _has_said_who_it_is(decisions[other], its_sample)
-                and _shows(meters[id], sample, heads[id], meters[other], heads[other])
-                and _shows(meters[other], its_sample, heads[other], meters[id], heads[id])
+                and _shows(meters[id], sample, meters[other], heads[other])
+                and _shows(meters[other], its_sample, meters[id], heads[id])
             ):
                 yield id, other
 
@@ -178,10 +178,10 @@ def _is_wired_anew(meter: Meter, head: Head, memory: Memory) -> bool:
     return is_another or memory.place not in (None, meter.place)
 
 
-def _shows(one: Meter, sample: Sample, own: Head, other: Meter, theirs: Head) -> bool:
+def _shows(one: Meter, sample: Sample, other: Meter, theirs: Head) -> bool:
     """Whether what is read for one meter goes on from the position of the other."""
     counts = decode(one.profile.energy, sample.words)
     if isinstance(counts, str | NoValue):
         return False
     register = to_milliwh(counts, theirs.basis.per_count_milliwh)
-    return is_nearer_to(theirs, register, sample, own, bound_of(other, counts))
+    return goes_on_from(theirs, register, sample, bound_of(other, counts))
