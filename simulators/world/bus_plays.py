@@ -9,7 +9,7 @@ from agent.metering.doubt import JITTER_STEPS
 from simulators.meters.faults import Fault, Kind
 from simulators.world.plays import Play, has_settled
 from simulators.world.site import FED_BY_CIRCUIT
-from simulators.world.truth import Device
+from simulators.world.truth import TREMBLES_MAX, Device
 
 if TYPE_CHECKING:
     from simulators.world.world import World
@@ -178,7 +178,7 @@ async def runs_back(world: "World", chance: random.Random, for_s: int) -> None:
     minutes = max(1, for_s // 60)
     worst = chance.randrange(minutes)
     for minute in range(minutes):
-        device.back = JITTER_STEPS + 1 if minute == worst else chance.randrange(JITTER_STEPS + 1)
+        device.back = TREMBLES_MAX if minute == worst else chance.randrange(JITTER_STEPS + 1)
         await asyncio.sleep(60)
     device.back = 0
 

@@ -28,7 +28,7 @@ from simulators.world.gateway import KEEP_DAYS, Gateway
 from simulators.world.line import Pair
 from simulators.world.site import AGENT, ORG, Site
 from simulators.world.time import Time
-from simulators.world.truth import Place, Shown
+from simulators.world.truth import TREMBLES_MAX, Place, Shown
 
 _ROWS = (
     "SELECT booked_id, meter, epoch, n_last, kind, reg_start, reg_end, roll, energy, q, descriptor_id, batch_id"
@@ -303,14 +303,20 @@ class Auditor:
             self._alarm(f"I11: {meter}: a refused reading was not reported ({reason})")
 
     def _judge_account(self, store: Store, meter: str, place: Place) -> None:
-        """From the first register to the last: booked energy, and holes that were declared and have a cause."""
+        """From the first register to the last: booked energy, and holes that were declared and have a cause.
+
+        A meter that trembles while its register is set back begins a few counts below where it ended; it showed both,
+        and nobody can say that they are one too many.
+        """
         at: int | None = None
         register = 0
         holes = 0
         for epoch, opening, last, per_count, modulus, bound in self._epochs(store, meter):
             openings = [each.position for each in _shown(place, opening, per_count)]
             lasts = [each.position for each in _shown(place, last, per_count)]
-            openings = [each for each in openings if at is None or each >= at]
+            if at is not None:
+                beyond = [each for each in openings if each >= at]
+                openings = beyond or [each for each in openings if each >= at - TREMBLES_MAX]
             if not openings or not lasts:
                 self._alarm(f"I5: {meter}/{epoch} runs from {opening} to {last}, which were not shown")
                 return

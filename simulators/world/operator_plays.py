@@ -10,6 +10,7 @@ from agent.metering.plant import Share
 from simulators.meters.faults import Fault, Kind
 from simulators.world.box_plays import any_cut
 from simulators.world.bus_plays import FAR_COUNTS, far_from_rollover, loose_plug
+from simulators.world.plays import is_seen_far
 from simulators.world.site import STEPS, Site
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ async def exchanged(world: "World", chance: random.Random, for_s: int) -> None:
     if world.devices[id_] is not old:
         return
     has_number = old.meter.profile.identity is not None
-    if not has_number and old.raw() < FAR_COUNTS:
+    if not has_number and (old.raw() < FAR_COUNTS or not is_seen_far(world, id_, FAR_COUNTS)):
         return  # a meter without a number that begins higher than the old one ended is the same one to everybody
     opening = chance.randrange(10**6) if has_number else chance.randrange(1000, 5000)
     serial = str(chance.randrange(10**6, 10**7))
@@ -48,6 +49,8 @@ async def reset(world: "World", chance: random.Random, for_s: int) -> None:
     while the meter has another one's address: with its register it would lose the only sign of who it is.
     """
     device = far_from_rollover(world, chance)
+    if not is_seen_far(world, device.meter.id, FAR_COUNTS):
+        return
     if device.raw() >= FAR_COUNTS and device.unit == device.meter.address:
         device.reset(chance.randrange(1000, 5000))
 

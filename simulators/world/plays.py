@@ -26,3 +26,15 @@ def has_settled(world: "World") -> bool:
         for id_, device in world.devices.items()
         if id_ in heads
     )
+
+
+def is_seen_far(world: "World", id_: str, counts: int) -> bool:
+    """Whether the ledger's position of a meter has come that far too, as far as there is anybody to ask.
+
+    A meter can go a long way while nobody reads it. One that then begins a little above the ledger's position is the
+    same one to everybody.
+    """
+    journal = world.gateway.journal
+    if journal is None or world.gateway.disk.dead or (head := journal.heads().get(id_)) is None:
+        return True
+    return head.register_milliwh >= counts * head.basis.per_count_milliwh

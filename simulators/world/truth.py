@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from fractions import Fraction
 
 from agent.metering.decode import encode
+from agent.metering.doubt import JITTER_STEPS
 from agent.metering.plant import Meter
 from agent.metering.profile import Quantity, Register
 from simulators.meters.faults import Kind
@@ -21,6 +22,8 @@ from simulators.world.time import Time
 
 MINUTE_MS = 60_000
 MS_PER_HOUR = 3_600_000
+TREMBLES_MAX = JITTER_STEPS + 1
+"""So many counts a register falls back at most while it trembles: one more than a jitter."""
 SAID_MAX = 8
 ABSENT_MAX = 3
 """Exceptions up to this number say that there is no such register."""

@@ -10,7 +10,7 @@ import pytest
 
 from simulators.world.checks import Auditor
 from simulators.world.time import START_MS
-from simulators.world.truth import Load, Place, Shown
+from simulators.world.truth import TREMBLES_MAX, Load, Place, Shown
 
 PER_COUNT = Fraction(1000)
 
@@ -109,3 +109,15 @@ def test_a_rise_is_no_rollover_whatever_the_clock_was() -> None:
     court.books.epoch(1, 100_000, 110_000)
     court.books.epoch(2, 130_000, 140_000, bound="null")
     assert court.judge() == ["I1: m1 has 1 holes, and a person made 0"]
+
+
+@pytest.mark.parametrize(("below", "is_shown"), [(0, True), (TREMBLES_MAX, True), (TREMBLES_MAX + 1, False)])
+def test_a_meter_that_trembles_while_it_is_set_back_begins_a_few_counts_below_its_end(
+    below: int, is_shown: bool
+) -> None:
+    """It showed both; anything more than that is counted twice (scenario broker-only, seed 323)."""
+    court = Court({100: 0, 150: 50, 20: 50 - below, 30: 60 - below})
+    court.place.breaks = 1
+    court.books.epoch(1, 100_000, 150_000)
+    court.books.epoch(2, 20_000, 30_000, bound="5000")
+    assert court.judge() == ([] if is_shown else ["I5: m1/2 runs from 20000 to 30000, which were not shown"])
