@@ -25,6 +25,9 @@ from simulators.world.storage import JOURNAL, InlineStorage, WorldConnection, Wo
 from simulators.world.time import GatewayClock, WorldSchedule
 
 RESTART_S = 5
+QUICK_STARTS, SLOW_RESTART_S = 5, 60
+"""After so many starts that failed the next one comes later than any service manager would let it: a hundred starts on
+a disk that is gone show nothing new and cost as much as an hour of the factory."""
 KEEP_DAYS = 7
 BUDGET_BYTES = 20_000_000
 PIECE_READINGS = 16
@@ -115,6 +118,7 @@ class Gateway:
         """When the agent was started last."""
         self.delay_s = 0.0
         self.restart_s: float = RESTART_S
+        self._failed_starts = 0
         self._around = around
         self._chance = chance
         self._stop = asyncio.Event()
@@ -175,6 +179,7 @@ class Gateway:
             self._agent = asyncio.get_running_loop().create_task(self._run(), name=f"agent {self.name}")
             await asyncio.wait([self._agent])
             self._judge(self._agent)
+            self._failed_starts = 0 if self.stages is not None else self._failed_starts + 1
             self._silence()
             if self.disk.dead:
                 self.disk.restart()
@@ -183,7 +188,7 @@ class Gateway:
                 self.disk.end_process()
             self._let_go()
             pause_s, self.restart_s = self.restart_s, RESTART_S
-            await asyncio.sleep(pause_s)
+            await asyncio.sleep(pause_s if self._failed_starts < QUICK_STARTS else SLOW_RESTART_S)
 
     def _judge(self, agent: "asyncio.Task[None]") -> None:
         if agent.cancelled():
