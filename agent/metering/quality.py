@@ -178,6 +178,13 @@ RULES = (
         "held; the latter until that one is read, or a person says `same` or `exchange`",
         "refused, identity",
     ),
+    Rule(
+        "a serial number that is not said any more",
+        "the meter has said one and has none to say now, and its register fell, rolled over, or rose as it hardly can;"
+        " or so did that of a meter without a number on the same line, or that one was silent for an hour",
+        "held until the number is said again, or a person says `same` or `exchange`",
+        "refused, identity",
+    ),
     Rule("wrong serial number", "differs from the site file's", "refused", "refused, serial"),
     Rule(
         "back after an hour",

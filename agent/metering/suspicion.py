@@ -6,7 +6,7 @@ believe it all the same. Everything here is about one circuit: its power bounds 
 
 from agent.metering.decode import resolution
 from agent.metering.doubt import Bound, may_be_torn, rises_too_fast
-from agent.metering.gates import power_max_w, rise_max, step_milliwh
+from agent.metering.gates import Held, compare, power_max_w, rise_max, step_milliwh
 from agent.metering.interval import Timed, elapsed_ms
 from agent.metering.ledger import Basis, Head, Point
 from agent.metering.memory import SILENT_MS
@@ -41,6 +41,19 @@ def rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: Co
     return rises_too_fast(head, point, bound) or may_be_torn(
         meter.profile.energy, rise, step_milliwh(meter, counts)
     )
+
+
+def goes_round(head: Head, point: Point, bound: Bound) -> bool:
+    """Whether a register fell as it does when it rolls over, within what the circuit can have used."""
+    if point.register_milliwh >= head.register_milliwh:
+        return False
+    move = compare(
+        head.register_milliwh,
+        point.register_milliwh,
+        modulus_milliwh=head.basis.modulus_milliwh,
+        rise_max_milliwh=bound(head, point),
+    )
+    return not isinstance(move, Held)
 
 
 def cannot_be_compared(head: Head | None, point: Point) -> bool:

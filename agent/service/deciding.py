@@ -20,7 +20,14 @@ from agent.metering.plant import Meter
 from agent.metering.profile import Sum
 from agent.metering.quantity import to_milliwh
 from agent.metering.standstill import Standstill, watched
-from agent.metering.suspicion import bound_of, cannot_be_compared, is_proved, may_go_on, rises_oddly
+from agent.metering.suspicion import (
+    bound_of,
+    cannot_be_compared,
+    goes_round,
+    is_proved,
+    may_go_on,
+    rises_oddly,
+)
 from agent.service.admitting import Admission
 from agent.service.decisions import (
     Again,
@@ -34,7 +41,7 @@ from agent.service.decisions import (
     sample_of,
 )
 from agent.service.journal import Journal
-from agent.service.swaps import mistakable, swapped
+from agent.service.swaps import hides_its_number, mistakable, swapped
 from agent.service.telling import DARK
 from agent.service.witnessing import bound_by_displays, display_events
 
@@ -101,8 +108,12 @@ class Decider:
                 continue
             if head is None:
                 new.add(meter.id)
-            elif cannot_be_compared(head, reading.point) or rises_oddly(
-                meter, head, reading.on(head.basis), bound_of(meter, reading.counts), reading.counts
+                continue
+            point, bound = reading.on(head.basis), bound_of(meter, reading.counts)
+            if (
+                cannot_be_compared(head, reading.point)
+                or rises_oddly(meter, head, point, bound, reading.counts)
+                or goes_round(head, point, bound)
             ):
                 rising.add(meter.id)
         return Again(frozenset(rising), frozenset(new))
@@ -173,9 +184,14 @@ class Decider:
             if is_jitter(fall, point.register_milliwh, step_milliwh(meter, latest.counts)):
                 reason = "jitter: register fell by a step or two; nothing is booked until it is back"
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
+            if self._hides_its_number(meter, head, latest.sample):
+                return self._unproved(head, latest)
             return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
+        is_odd = rises_oddly(meter, head, point, bound, latest.counts)
+        if (is_odd or goes_round(head, point, bound)) and self._hides_its_number(meter, head, latest.sample):
+            return self._unproved(head, latest)
         self._forget_doubt(meter)
-        if not rises_oddly(meter, head, point, bound, latest.counts):
+        if not is_odd:
             return self._accepted(meter, head, latest, elsewhere=elsewhere)
         reads = [each.on(head.basis) for each in readings if isinstance(each, Sound)]
         is_too_fast = rises_too_fast(head, point, bound)
@@ -330,6 +346,19 @@ class Decider:
         memory = self._memories.get(meter.id)
         moved = memory is not None and memory.place is not None and memory.place != meter.place
         return moved and not is_proved(head, sample.serial)
+
+    def _hides_its_number(self, meter: Meter, head: Head, sample: Sample) -> bool:
+        """Whether a meter has no serial number to say any more, and no person has vouched for it."""
+        is_vouched_for = any(order.meter == meter.id for order in self._found.done)
+        memory = self._memories.get(meter.id, Memory())
+        return not is_vouched_for and hides_its_number(meter, head, memory, sample)
+
+    def _unproved(self, head: Head, latest: Sound) -> Refusal:
+        """What moved oddly is neither energy nor a new epoch while the meter does not say who it is."""
+        reason = (
+            f"identity: it has no serial number to say, where {head.basis.serial} was; is it another meter?"
+        )
+        return Refusal(latest.sample, "identity", reason, latest.point.register_milliwh)
 
     def _whose_serial(self, meter: Meter, sample: Sample) -> str | None:
         """The meter of another place that this serial number belongs to, unless a person has said it belongs here."""

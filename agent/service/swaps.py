@@ -63,6 +63,9 @@ def mistakable(
     last. That one may have been away already when this one was still right, but not for long; before energy is booked
     even that is no excuse.
 
+    Where something answers for another meter of the line which has no serial number to say, where that one had, nothing
+    has to fit: that one may be new since. Then any rise waits that is not surely its own, also after a long silence.
+
     Args:
         decisions: what was decided about each meter of the cut.
         doubted: those of which the reading speaks for a new epoch, and has not settled it yet.
@@ -81,13 +84,23 @@ def mistakable(
         if decision is None or not _would_count(decision, is_doubted=id in doubted):
             continue
         sample = sample_of(decision)
-        if sample.serial is not None or not _is_hardly_own(meters[id], sample, heads[id]):
+        if sample.serial is not None:
+            continue
+        is_hardly_own = _is_hardly_own(meters[id], sample, heads[id])
+        if not is_hardly_own and not _was_long_silent(sample, heads[id]):
             continue
         for other in lost:
+            if meters[other].place == meters[id].place:
+                continue
+            on_one_line = meters[other].line == meters[id].line
+            memory = memories.get(other, Memory())
+            if on_one_line and _is_replaced(decisions.get(other), meters[other], heads[other], memory):
+                yield id, other
+                break
             silent_ms = elapsed_ms(heads[other], heads[id])
             was_away = silent_ms is not None and silent_ms > SILENT_MS
             if (
-                meters[other].place != meters[id].place
+                is_hardly_own
                 and (isinstance(decision, Sound) or not was_away)
                 and _may_be_of(
                     meters[id],
@@ -100,6 +113,26 @@ def mistakable(
             ):
                 yield id, other
                 break
+
+
+def _was_long_silent(sample: Sample, own: Head) -> bool:
+    """Whether a meter was not read for so long that its circuit's power leaves room for any register."""
+    silent_ms = elapsed_ms(own, sample)
+    return silent_ms is not None and silent_ms > SILENT_MS
+
+
+def hides_its_number(meter: Meter, head: Head, memory: Memory, sample: Sample) -> bool:
+    """Whether a meter that has said its serial number itself has none to say now.
+
+    Then another meter answers at its address, one of another kind, or one that is sick.
+    """
+    has_said = head.basis.serial is not None and memory.known_serial(meter.serial) is None
+    return has_said and meter.profile.identity is not None and sample.serial is None
+
+
+def _is_replaced(decision: Decision | None, meter: Meter, head: Head, memory: Memory) -> bool:
+    """Whether what was read for a meter is refused, and the meter hides its number."""
+    return isinstance(decision, Refusal) and hides_its_number(meter, head, memory, decision.sample)
 
 
 def _would_count(decision: Decision, *, is_doubted: bool) -> bool:

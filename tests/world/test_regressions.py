@@ -91,6 +91,16 @@ ONCE_BROKEN = {
         2,
         "late-once.1",
     ),
+    "a new meter got another's address, and one without a number that one's: its register was nobody's to compare": (
+        444,
+        2,
+        "exchange.1,swapped.1",
+    ),
+    "the same after nine days of sleep, in which any rise can be the circuit's own": (
+        474,
+        2,
+        "reset.3,swapped.1,suspend.3",
+    ),
 }
 
 

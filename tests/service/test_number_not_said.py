@@ -1,0 +1,90 @@
+"""A meter that has said its serial number and has none to say now: what moved oddly is booked for nobody meanwhile.
+
+Another kind of meter answers at its address then, as after two addresses were swapped, or the meter is sick.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from agent.metering.memory import Order
+from tests.service.bench import MINUTE_MS, Bench, two_meters
+
+OWN = {"reflow-1": "100"}
+
+
+def a_bench(path: Path, counts: int, *, neighbour: int = 50_000) -> Bench:
+    """A meter that says its number, beside one on the same line that has none; both have been read twice."""
+    one, other = (replace(each, serial=None) for each in two_meters())
+    can_say = replace(one.profile, identity="serial_number")
+    bench = Bench(path, (replace(one, profile=can_say), other))
+    for turn in range(2):
+        bench.read({"reflow-1": counts + turn, "wave-1": neighbour + turn}, serials=OWN)
+    return bench
+
+
+def epochs(bench: Bench) -> int:
+    return sum(event.type == "epoch" for _, batch in bench.batches() for event in batch.events)
+
+
+@pytest.mark.fault("F19", "F30")
+@pytest.mark.parametrize(
+    ("before", "shown"), [(999_990, 5), (400_000, 1_000), (400_000, 700_000)], ids=["round", "fall", "jump"]
+)
+def test_what_moves_oddly_waits_until_the_number_is_said_again(
+    tmp_path: Path, before: int, shown: int
+) -> None:
+    """World seeds 359, 444, 474, 500 and 895: it was the neighbour's register."""
+    bench = a_bench(tmp_path, before)
+    for turn in range(5):
+        closed = bench.read({"reflow-1": shown + turn}, times=3)
+        assert closed.not_booked["reflow-1"].kind == "identity" and "100" in closed.held["reflow-1"]
+    bench.read({"reflow-1": before + 9}, serials=OWN)
+    assert bench.deltas("reflow-1") == [10_000, 80_000] and epochs(bench) == 0
+
+
+@pytest.mark.fault("F15")
+def test_a_rollover_is_booked_where_the_number_is_said_and_an_ordinary_rise_also_where_it_is_not(
+    tmp_path: Path,
+) -> None:
+    bench = a_bench(tmp_path, 999_990)
+    bench.read({"reflow-1": 999_995})
+    cut = bench.cut_of({"reflow-1": 5}, serials=OWN)
+    assert bench.closer.to_read_again(bench.journal, cut).rising == {"reflow-1"}, (
+        "it has to say it for this cut"
+    )
+    assert bench.closer.close(bench.journal, cut).held == {}
+    assert bench.deltas("reflow-1") == [10_000, 40_000, 100_000]
+
+
+@pytest.mark.fault("F18")
+def test_a_person_may_vouch_for_it(tmp_path: Path) -> None:
+    bench = a_bench(tmp_path, 999_990)
+    with bench.journal.transaction():
+        bench.journal.save_order(Order("reflow-1", "same", bench.clock.now_ms, "installer", confirmed=True))
+    assert bench.read({"reflow-1": 5}).held == {}
+    assert bench.deltas("reflow-1") == [10_000, 140_000]
+
+
+@pytest.mark.fault("F19", "F30")
+def test_the_neighbour_without_a_number_waits_too_whatever_its_rise(tmp_path: Path) -> None:
+    """World seed 444: the meter that says its number had been exchanged a minute before, its register was new."""
+    bench = a_bench(tmp_path, 400_000)
+    for turn in range(4):
+        closed = bench.read({"reflow-1": 50_010 + turn, "wave-1": 876_000 + turn}, times=3)
+        assert "reflow-1" in closed.held["wave-1"] and closed.not_booked["wave-1"].kind == "identity"
+    bench.read({"reflow-1": 400_009, "wave-1": 50_020}, serials=OWN)
+    assert bench.deltas("wave-1") == [10_000, 190_000] and epochs(bench) == 0
+
+
+@pytest.mark.fault("F19", "F43")
+def test_after_a_long_silence_too(tmp_path: Path) -> None:
+    """World seed 474: nine days in which the neighbour can have counted anything."""
+    bench = a_bench(tmp_path, 400_000)
+    bench.clock.now_ms += 9 * 1440 * MINUTE_MS
+    bench.clock.up_ms += 9 * 1440 * MINUTE_MS
+    closed = bench.read({"reflow-1": 50_010, "wave-1": 60_000}, times=3)
+    assert "reflow-1" in closed.held["wave-1"]
+    bench.read({"reflow-1": 410_000, "wave-1": 60_001}, serials=OWN, times=3)
+    assert bench.deltas("wave-1") == [10_000, 100_000_000]
