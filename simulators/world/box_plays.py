@@ -156,7 +156,10 @@ async def log_deleted(world: "World", chance: random.Random, for_s: int) -> None
 
 async def old_image(world: "World", chance: random.Random, for_s: int) -> None:
     """F55: an older copy of the journal is put back."""
-    image = world.gateway.disk.image()
+    image, refused = world.gateway.disk.image(), world.auditor.refused.copy()
     await asyncio.sleep(for_s)
     await world.gateway.kill(pause_s=10)
     world.gateway.disk.replace(image)
+    world.auditor.refused = (
+        refused  # what was refused since is in no journal, and perhaps in no message that came
+    )
