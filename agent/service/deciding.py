@@ -41,7 +41,7 @@ from agent.service.decisions import (
     sample_of,
 )
 from agent.service.journal import Journal
-from agent.service.swaps import hides_its_number, mistakable, swapped
+from agent.service.swaps import Party, hides_its_number, mistakable, parties, swapped
 from agent.service.telling import DARK
 from agent.service.witnessing import bound_by_displays, display_events
 
@@ -82,21 +82,25 @@ class Decider:
             by_meter[sample.meter].append(sample)
         found = self._found
         found.decisions = {id: self._decide_on(self._meters[id], each) for id, each in by_meter.items()}
-        pairs = list(swapped(found.decisions, self._meters, self._heads, self._memories))
-        for one, other in pairs:
+        for one, other in list(swapped(self._parties())):
             self._hold_swapped(one, other)
             self._hold_swapped(other, one)
         doubted = [id for id, waiting in found.doubts.items() if waiting]
         vouched_for = {order.meter for order in found.done}
-        unsure = list(mistakable(found.decisions, doubted, self._meters, self._heads, self._memories))
-        for id, other in unsure:
-            if id in vouched_for:
-                continue
-            what = f"it may be the register of meter {other}, which was not read soundly"
-            self._hold_for_another(id, f"identity: {what}; are the two exchanged?")
+        for id, other in list(mistakable(self._parties(), doubted)):
+            if id not in vouched_for:
+                what = f"it may be the register of meter {other}, which was not read soundly"
+                self._hold_for_another(id, f"identity: {what}; are the two exchanged?")
+        # What a person said of a meter holds until a reading of it counts: a doubt takes three boundaries.
+        found.done = [order for order in found.done if not isinstance(found.decisions[order.meter], Refusal)]
+        for order in found.done:
+            found.events.extend(display_events(self._meters[order.meter], order))
         for id, decision in found.decisions.items():
             self._remember(self._meters[id], decision)
         return found
+
+    def _parties(self) -> list[Party]:
+        return parties(self._found.decisions, self._meters, self._heads, self._memories)
 
     def to_read_again(self) -> Again:
         """The meters of which one reading is not enough."""
@@ -403,7 +407,6 @@ class Decider:
             return Refusal(latest.sample, "held", reason, latest.point.register_milliwh)
         is_known = order.serial is not None and order.serial == head.basis.serial
         self._found.done.append(order)
-        self._found.events.extend(display_events(meter, order))
         memory = self._memories.get(meter.id, Memory()).confirmed()
         if order.kind != "exchange" or is_known:  # the ledger stands on the new meter already
             self._keep(meter, memory)

@@ -58,13 +58,36 @@ def test_a_rollover_is_booked_where_the_number_is_said_and_an_ordinary_rise_also
     assert bench.deltas("reflow-1") == [10_000, 40_000, 100_000]
 
 
+def same(bench: Bench, meter: str) -> None:
+    """A person says that it is the meter it always was."""
+    with bench.journal.transaction():
+        bench.journal.save_order(Order(meter, "same", bench.clock.now_ms, "installer", confirmed=True))
+
+
 @pytest.mark.fault("F18")
 def test_a_person_may_vouch_for_it(tmp_path: Path) -> None:
     bench = a_bench(tmp_path, 999_990)
-    with bench.journal.transaction():
-        bench.journal.save_order(Order("reflow-1", "same", bench.clock.now_ms, "installer", confirmed=True))
-    assert bench.read({"reflow-1": 5}).held == {}
+    same(bench, "reflow-1")
+    assert bench.read({"reflow-1": 5}).held == {} and bench.journal.orders() == {}
     assert bench.deltas("reflow-1") == [10_000, 140_000]
+
+
+@pytest.mark.fault("F16", "F18")
+@pytest.mark.parametrize("meter", ["reflow-1", "wave-1"])
+def test_what_a_person_said_of_a_meter_that_fell_holds_until_three_boundaries_make_a_reset_of_it(
+    tmp_path: Path, meter: str
+) -> None:
+    """Else the word was used up by the first of them, and the next ones were held again."""
+    before = {"reflow-1": 400_000, "wave-1": 500_000}
+    bench = a_bench(tmp_path, before["reflow-1"], neighbour=before["wave-1"])
+    gone = {"reflow-1": 500_100} if meter == "wave-1" else {}  # something else answers there
+    bench.read({meter: 1_000, **gone})
+    assert bench.read({meter: 1_001, **gone}).not_booked[meter].kind == "identity"
+    same(bench, meter)
+    for turn in range(2):
+        assert bench.read({meter: 1_002 + turn, **gone}).held[meter].startswith("fall")
+    assert bench.read({meter: 1_004, **gone}).held.keys() <= gone.keys()
+    assert epochs(bench) == 1 and bench.journal.orders() == {}
 
 
 @pytest.mark.fault("F19", "F30")
