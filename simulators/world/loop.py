@@ -55,10 +55,7 @@ class _Timer(_Call):
         args: tuple[Any, ...],
         context: Context,
     ) -> None:
-        self.callback = callback
-        self.args = args
-        self.context = context
-        self.is_cancelled = False
+        super().__init__(callback, args, context)
         self.is_waiting = True
         self._loop = loop
         self._when = when
