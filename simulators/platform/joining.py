@@ -123,7 +123,7 @@ class Joining:
         place = (dossier.agent_id, meter, epoch)
         end = self._store.first(
             "SELECT n_last, position + energy, reg_end, end_ms FROM booked WHERE agent_id = ? AND meter = ?"
-            " AND epoch = ? ORDER BY position DESC, n_last DESC LIMIT 1",
+            " AND epoch = ? ORDER BY position + energy DESC, n_last DESC LIMIT 1",
             place,
         ) or self._store.first(
             "SELECT 0, opening, opening, opening_ms FROM epochs WHERE agent_id = ? AND meter = ? AND epoch = ?",

@@ -364,7 +364,7 @@ class Auditor:
             declared = None if declared is None or bound is None else declared + bound
             row = store.first(
                 "SELECT reg_end, descriptor_id FROM booked WHERE meter = ? AND epoch = ?"
-                " ORDER BY position DESC, n_last DESC LIMIT 1",
+                " ORDER BY position + energy DESC, n_last DESC, n_first DESC LIMIT 1",
                 (meter, epoch),
             )
             if row is None:

@@ -22,7 +22,7 @@ class Books:
         self._db = sqlite3.connect(":memory:")
         self._db.executescript(
             "CREATE TABLE epochs (meter, epoch, opening);"
-            "CREATE TABLE booked (meter, epoch, reg_end, descriptor_id, position, n_last);"
+            "CREATE TABLE booked (meter, epoch, reg_end, descriptor_id, position, energy, n_first, n_last);"
             "CREATE TABLE events (type, meter, body);"
         )
 
@@ -30,10 +30,15 @@ class Books:
         """One epoch, with its last register where it booked anything, and what was declared of the hole before."""
         self._db.execute("INSERT INTO epochs VALUES ('m1', ?, ?)", (number, opening))
         if last is not None:
-            self._db.execute("INSERT INTO booked VALUES ('m1', ?, ?, 1, 0, 1)", (number, last))
+            self.row(number, last, position=opening, energy=last - opening, n_first=1, n_last=1)
         if bound is not None:
             body = f'{{"epoch_to": {number}, "bound": {bound}}}'
             self._db.execute("INSERT INTO events VALUES ('epoch', 'm1', ?)", (body,))
+
+    def row(self, epoch: int, reg_end: int, *, position: int, energy: int, n_first: int, n_last: int) -> None:
+        """One booked row, with the numbers of its first and last delta."""
+        row = (epoch, reg_end, position, energy, n_first, n_last)
+        self._db.execute("INSERT INTO booked VALUES ('m1', ?, ?, 1, ?, ?, ?, ?)", row)
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
         return self._db.execute(sql, parameters).fetchall()
@@ -79,6 +84,21 @@ def test_a_hole_across_an_epoch_that_booked_nothing_is_as_long_as_both_that_were
     court.books.epoch(2, 230_000, None, bound="14000")
     court.books.epoch(3, 130_000, 140_000, bound=str(second_bound))
     assert (court.judge() == []) is is_declared
+
+
+@pytest.mark.fault("F16", "F65")
+def test_an_epoch_ends_where_its_booked_energy_ends() -> None:
+    """The bridge to the register at which it ended has no number of its own (broker-only, seeds 578 and 596).
+
+    After deltas of nothing it begins where they do, and it is the one that reaches the end.
+    """
+    court = Court({100: 0, 150: 50, 20: 90, 30: 100})
+    court.place.breaks = 1
+    court.books.epoch(1, 100_000, None)
+    court.books.row(1, 100_000, position=100_000, energy=0, n_first=3, n_last=3)
+    court.books.row(1, 150_000, position=100_000, energy=50_000, n_first=4, n_last=3)
+    court.books.epoch(2, 20_000, 30_000, bound="40000")
+    assert court.judge() == []
 
 
 @pytest.mark.fault("F15", "F40")

@@ -119,6 +119,8 @@ SCENARIOS_ONCE_BROKEN = [
     ("clone", 769),  # the world excused a refusal by the device and not by the address
     ("broker-only", 159),  # a meter map that the broker lost was never told again
     ("broker-only", 323),  # a register that trembled while it was set back showed both ends
+    ("broker-only", 578),  # the world measured a hole from before the bridge that ends an epoch
+    ("broker-only", 596),  # the same
     ("restore-races-batches", 91),  # what was refused stood in a journal only that was put back
 ]
 
