@@ -56,6 +56,15 @@ def goes_round(head: Head, point: Point, bound: Bound) -> bool:
     return not isinstance(move, Held)
 
 
+def falls_to_zero(head: Head, point: Point) -> bool:
+    """Whether a register that had counted shows zero, as one does that is not ready, and one that was set back.
+
+    What is still so when it is read again may be the beginning of an epoch; every register follows a misread zero, and
+    one that a person sets back to something else before the next boundary would count twice from there.
+    """
+    return point.register_milliwh == 0 < head.register_milliwh
+
+
 def cannot_be_compared(head: Head | None, point: Point) -> bool:
     """Whether no position tells a wrong reading: there is none, or the platform's, or the meter was silent for long.
 

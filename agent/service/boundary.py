@@ -151,14 +151,14 @@ class Boundary:
     async def _read_again(self, cut: Cut, patience_s: float) -> Cut:
         """Registers of which one reading is not enough are read twice more at once, before anything is decided.
 
-        A meter whose register rose oddly first says again who it is: one that was exchanged in between shows a higher
+        A meter whose register moved oddly first says again who it is: one that was exchanged in between shows a higher
         register, too. One that is read for the first time has just said it.
         """
         again = await self._storage.run(lambda journal: self._closer.to_read_again(journal, cut))
         meters, self._reads_new = again.meters, bool(again.new)
         if not meters:
             return cut
-        self._identify_again(again.rising)
+        self._identify_again(again.odd)
         samples = cut.samples
         for _ in range(READS - 1):
             samples += await self._collect([worker.sweep(meters) for worker in self._workers], patience_s)

@@ -23,6 +23,7 @@ from agent.metering.standstill import Standstill, watched
 from agent.metering.suspicion import (
     bound_of,
     cannot_be_compared,
+    falls_to_zero,
     goes_round,
     is_proved,
     may_go_on,
@@ -104,7 +105,7 @@ class Decider:
 
     def to_read_again(self) -> Again:
         """The meters of which one reading is not enough."""
-        rising, new = set(), set()
+        odd, new = set(), set()
         for sample in self._cut.samples:
             meter, head = self._meters[sample.meter], self._heads.get(sample.meter)
             reading = self._admission.reading(meter, sample)
@@ -118,9 +119,10 @@ class Decider:
                 cannot_be_compared(head, reading.point)
                 or rises_oddly(meter, head, point, bound, reading.counts)
                 or goes_round(head, point, bound)
+                or falls_to_zero(head, point)
             ):
-                rising.add(meter.id)
-        return Again(frozenset(rising), frozenset(new))
+                odd.add(meter.id)
+        return Again(frozenset(odd), frozenset(new))
 
     # -- one meter
 
@@ -190,6 +192,9 @@ class Decider:
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
             if self._hides_its_number(meter, head, latest.sample):
                 return self._unproved(head, latest)
+            if falls_to_zero(head, point) and not self._is_agreed(meter, readings, latest):
+                reason = "fall: register fell to zero; readings made right after it do not agree, or did not come"
+                return Refusal(latest.sample, "held", reason, point.register_milliwh)
             return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
         is_odd = rises_oddly(meter, head, point, bound, latest.counts)
         if (is_odd or goes_round(head, point, bound)) and self._hides_its_number(meter, head, latest.sample):

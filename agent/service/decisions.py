@@ -59,17 +59,17 @@ class Cut:
 class Again:
     """The meters that are to be read again at once, READS - 1 times.
 
-    `rising` are those whose register rose as it hardly can, or was not seen for long: another meter may hang there
-    since. Of the `new` ones nothing is known but who they just said they are.
+    `odd` are those whose register rose as it hardly can, shows zero, or was not seen for long: another meter may hang
+    there since. Of the `new` ones nothing is known but who they just said they are.
     """
 
-    rising: frozenset[str] = frozenset()
+    odd: frozenset[str] = frozenset()
     new: frozenset[str] = frozenset()
 
     @property
     def meters(self) -> frozenset[str]:
         """All of them."""
-        return self.rising | self.new
+        return self.odd | self.new
 
 
 @dataclass(frozen=True, slots=True)

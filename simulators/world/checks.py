@@ -12,7 +12,7 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -179,6 +179,15 @@ class Auditor:
 
     # -- what the agent does
 
+    def opened(self, known: Collection[str], store: Store) -> None:
+        """A journal was opened that knows these meters; of the others the first readings are lost if nobody had them.
+
+        They are told with the first delta, an interval later: a journal that is lost within it takes them along.
+        """
+        for meter, place in self._places.items():
+            is_booked = store.first("SELECT 1 FROM epochs WHERE meter = ?", (meter,)) is not None
+            place.is_begun &= meter in known or is_booked
+
     def saw(self, gateway: Gateway, result: object) -> None:
         """The result of a piece of work on a journal."""
         if isinstance(result, Closed):
@@ -320,8 +329,9 @@ class Auditor:
             if not openings or not lasts:
                 self._alarm(f"I5: {meter}/{epoch} runs from {opening} to {last}, which were not shown")
                 return
-            if at is None and self.first_is_known and min(openings) != place.first_position:
-                self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {place.first_position}")
+            if at is None and self.first_is_known and min(openings) not in place.firsts:
+                firsts = ", ".join(map(str, place.firsts))
+                self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {firsts}")
             hole = 0 if at is None else min(openings) - at
             if hole:
                 holes += not self._may_have_gone_round(register, opening, modulus, bound)

@@ -90,14 +90,18 @@ class Place:
     per_count_milliwh: Fraction
     """What a count of its meters is worth, whatever the site file says of their transformers."""
     shown: dict[int, list[Shown]] = field(default_factory=dict)
-    first_position: int | None = None
+    firsts: list[int] = field(default_factory=list)
+    """Where the accounts may begin: the first register read, and one more for every time that it was lost untold."""
+    is_begun: bool = False
+    """Whether somebody, journal or platform, may still know the newest of them."""
     breaks: int = 0
     """How often the register's run was broken by a person: exchange, reset, another ratio."""
 
     def note(self, counts: int, position: int, at_ns: int, version: int) -> None:
         """A register is on the bus."""
-        if self.first_position is None:
-            self.first_position = position
+        if not self.is_begun:
+            self.firsts.append(position)
+            self.is_begun = True
         same = self.shown.setdefault(counts, [])
         for each in same:
             if each.position == position:

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import random
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 from agent.adapters.keys import Ed25519Signer, PublicKeys
@@ -182,11 +183,16 @@ class World:
             lines=lines,
             watch=lambda gateway, topic, _: self.auditor.sent(gateway, topic),
             seen=self.auditor.saw,
-            opened=lambda known: bus_plays.look_at_addresses(self, known),
+            opened=self._opened,
             tell=self.tell,
             alarm=self.alarm,
         )
         return Gateway(name, self.site, clock, around, self.chance(name))
+
+    def _opened(self, known: Collection[str]) -> None:
+        """A gateway has opened a journal that knows these meters."""
+        bus_plays.look_at_addresses(self, known)
+        self.auditor.opened(known, self.office.store)
 
     def new_key(self) -> Ed25519Signer:
         """A key that nobody had before."""

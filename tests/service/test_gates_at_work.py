@@ -190,6 +190,25 @@ def test_a_glitch_up_and_back_books_the_energy_once(bench: Bench, times: int) ->
     assert not any("rate" in d.q for _, b in bench.batches() for d in b.deltas)
 
 
+@pytest.mark.fault("F17", "F16")
+@pytest.mark.parametrize("answers", [(0, 0, 500_007), (0, 0), (0,), (0, 0, 0)])
+def test_a_zero_is_read_again_at_once_and_begins_an_epoch_only_if_it_stays(
+    bench: Bench, answers: tuple[int, ...]
+) -> None:
+    """A misread zero, and a person sets the register back before the next boundary: seed 647 of the world."""
+    read(bench, 500_000)
+    cut = bench.cut_of({"reflow-1": 0})
+    assert bench.closer.to_read_again(bench.journal, cut).meters == {"reflow-1"}
+    words = [encode(bench.meters[0].profile.energy, each) for each in answers]
+    samples = tuple(replace(cut.samples[0], words=each, at_ms=cut.cut_ms + n) for n, each in enumerate(words))
+    bench.closer.close(bench.journal, replace(cut, samples=samples, asked_again=frozenset({"reflow-1"})))
+    bench.clock.now_ms += HOUR_MS // 60
+    for count in (100, 101, 102):
+        read(bench, count)
+    first = 0 if answers == (0, 0, 0) else 1_000_000
+    assert [opening for _, _, opening in epochs(bench)] == [first]
+
+
 @pytest.mark.fault("F20")
 def test_backward_jitter_emits_nothing_until_the_register_is_back_and_opens_no_epoch(bench: Bench) -> None:
     read(bench, 500_000)

@@ -52,7 +52,7 @@ class Court:
 
     def __init__(self, shown: dict[int, int]) -> None:
         self.place = Place("m1", Load("seed", 40_000, START_MS), PER_COUNT)
-        self.place.first_position = 0
+        self.place.firsts = [0]
         for counts, position in shown.items():
             self.place.shown[counts] = [Shown(position, 0, 0, {1})]
         self.alarms: list[str] = []
