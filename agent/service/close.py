@@ -393,7 +393,7 @@ class _Closing:
 
     def _closed(self, meter: str) -> list[Mapping[str, object]]:
         """The epochs of a meter that ended lately: a platform that cannot ask may have lost the batch that said so."""
-        return closed_epochs(self._journal, meter, self._cut.cut_ms)
+        return closed_epochs(self._journal, meter, self._sealer.look_at_clock())
 
     def _keep_head(self, head: Head) -> None:
         self._journal.save_head(head)

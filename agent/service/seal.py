@@ -19,6 +19,7 @@ from agent.reporting.descriptor import Descriptor, MeterDescription, describe, i
 from agent.reporting.enrolment import Enrolment
 from agent.reporting.event import Event, key_rotate_event
 from agent.service.clocking import Look, look_at
+from agent.service.closedepochs import told_since_ms
 from agent.service.journal import Journal, KeptDescriptor, SealedBatch, State
 from agent.service.ports import Clock, Entropy
 from agent.service.signing import Signers, is_rotation_due, known_kids, use_key
@@ -198,7 +199,7 @@ class Sealer:
         portions = pack(events, deltas)
         for event in events:
             if event.type == "epoch":
-                journal.note_epoch(event)
+                journal.note_epoch(event, told_since_ms(self.look_at_clock()))
         for some_events, some_deltas in portions:
             self._append(journal, cfg, some_events, some_deltas, prev_chain, last_reading)
         return len(portions)

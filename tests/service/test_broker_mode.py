@@ -94,6 +94,13 @@ def exchanged(bench: Bench, minutes: int) -> None:
         bench.read({"reflow-1": 50 + count, "wave-1": 7})
 
 
+def run_on(bench: Bench, minutes: int) -> None:
+    """So many minutes more, the register runs on."""
+    register = bench.journal.heads()["reflow-1"].register_milliwh // 10_000
+    for count in range(1, minutes + 1):
+        bench.read({"reflow-1": register + count, "wave-1": 7})
+
+
 def balances_of(bench: Bench, meter: str) -> list[Event]:
     events = [event for _, batch in bench.batches() for event in batch.events if event.type == "balance"]
     return [event for event in events if event.text("meter") == meter]
@@ -114,6 +121,26 @@ def test_each_balance_lists_the_epochs_of_the_last_30_days(bench: Bench) -> None
     for number, kept in enumerate(bench.journal.queue(after_ordinal=0, limit=1000), 1):
         verdict.feed(number, kept.jws or b"")
     assert verdict.report().conservation.ok and verdict.report().chain.ok
+
+
+@pytest.mark.fault("F40", "F65")
+def test_an_epoch_that_ended_before_the_time_was_known_is_listed_for_30_days_of_known_time(
+    bench: Bench,
+) -> None:
+    """A box that begins in 1970 sealed it at a label of then: its end would be told in one batch and never again."""
+    right_ms, bench.clock.sync = bench.clock.now_ms, "U"
+    bench.clock.now_ms = 60_000
+    exchanged(bench, 3)
+    bench.clock.now_ms += HOUR_MS
+    run_on(bench, 2)
+    entry = balances_of(bench, "reflow-1")[-1].body["closed"]
+    assert len(cast(list[object], entry)) == 1
+    bench.clock.now_ms, bench.clock.sync = right_ms, "S"
+    for days, is_listed in ((0, True), (29, True), (2, False)):
+        bench.clock.now_ms += days * DAY_MS
+        bench.clock.now_ms += HOUR_MS
+        run_on(bench, 2)
+        assert balances_of(bench, "reflow-1")[-1].body["closed"] == (entry if is_listed else []), days
 
 
 def test_where_the_platform_answers_nothing_is_listed(bench: Bench) -> None:

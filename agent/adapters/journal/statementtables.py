@@ -11,7 +11,11 @@ from agent.adapters.journal.sums import COLUMNS, judge, sum_of
 from agent.errors import JournalDamaged
 from agent.reporting.chain import ChainHead
 from agent.reporting.event import CLOSED_MAX, Event
+from agent.service.closedepochs import ClosedEpoch
 from agent.service.statements import Statement
+
+_UNDATED = 0
+"""In place of a time that no clock has known."""
 
 
 class StatementTables:
@@ -53,14 +57,14 @@ class StatementTables:
     def drop_statement(self, id: int) -> None:
         self._db.execute("DELETE FROM statements WHERE id = ?", (id,))
 
-    def note_epoch(self, event: Event) -> None:
+    def note_epoch(self, event: Event, since_ms: int | None) -> None:
         meter, ended = event.text("meter"), event.integer("epoch_from")
         body = {name: value for name, value in event.body.items() if name != "meter"}
         row = self._known_meter(meter)
         values = (
             row,
             event.integer("epoch_to"),
-            event.at_ms,
+            _UNDATED if since_ms is None else since_ms,
             self.epoch_end(meter, ended) or 0,
             json.dumps(body, ensure_ascii=False),
         )
@@ -74,14 +78,24 @@ class StatementTables:
             (row, CLOSED_MAX),
         )
 
-    def epochs_noted(self, meter: str) -> list[tuple[Event, int]]:
-        rows = judge(
+    def epochs_noted(self, meter: str) -> list[ClosedEpoch]:
+        return [
+            ClosedEpoch(_body(text(row[4])), integer(row[3]), None if row[2] == _UNDATED else integer(row[2]))
+            for row in self._changes(meter)
+        ]
+
+    def date_epochs(self, meter: str, since_ms: int) -> None:
+        for row in self._changes(meter):
+            if row[2] == _UNDATED:
+                self._db.execute(
+                    "UPDATE epoch_changes SET at_ms = ?, sum = ? WHERE meter = ? AND epoch_to = ?",
+                    (since_ms, sum_of((*row[:2], since_ms, *row[3:])), *row[:2]),
+                )
+
+    def _changes(self, meter: str) -> list[Row]:
+        return judge(
             self._db, "epoch_changes", "WHERE meter = ? ORDER BY epoch_to", (self._known_meter(meter),)
         )
-        return [
-            (Event("epoch", integer(row[2]), {"meter": meter, **_body(text(row[4]))}), integer(row[3]))
-            for row in rows
-        ]
 
     def epoch_end(self, meter: str, epoch: int) -> int | None:
         rows = judge(
