@@ -60,7 +60,7 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "以站点文件为准：把两者与互感器铭牌核对，更正错误的一个",
     ),
     "meter-returned": (
-        "电表 {subject} 在长时间无应答或更换地址后于 {since} 恢复，无法证明自己的身份",
+        "电表 {subject} 于 {since} 恢复（此前长时间无应答、更换过地址或读数疑为另一电表的），无法证明自己的身份",
         "到现场查看后确认：metering-agent exchange {subject} --same --by 姓名 --site SITE",
     ),
     "meter-order": (

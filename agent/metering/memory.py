@@ -27,8 +27,9 @@ class Memory:
     read; None where nothing was kept yet, which is evidence of nothing.
 
     `returned_ms` is when it came back without a proof of who it is, None where there is nothing to confirm; `proofs`
-    counts the readings since then that fit its circuit. `serial` is the number of an exchange that a person confirmed,
-    which counts instead of `instead_of`, the number in the site file of that day.
+    counts the readings since then that fit its circuit: none while what it shows may be another meter's register.
+    `serial` is the number of an exchange that a person confirmed, which counts instead of `instead_of`, the number in
+    the site file of that day. The two are the same where the meter itself has said what the site file says.
 
     `opened_ms`, `opened_milliwh` and `opened_by` tell of the newest change of epoch: when, the register at which the
     epoch before it ended, and who said so.
@@ -50,6 +51,23 @@ class Memory:
         if self.serial is not None and self.instead_of == in_site_file:
             return self.serial
         return in_site_file
+
+    def has_said(self, in_site_file: str) -> bool:
+        """Whether the meter itself has given the number that the site file has for it."""
+        return self.serial == self.instead_of == in_site_file
+
+    def heard(self, serial: str) -> "Memory":
+        """It gave the number that the site file has for it."""
+        return replace(self, serial=serial, instead_of=serial)
+
+    @property
+    def is_in_question(self) -> bool:
+        """Whether what it showed last, when it showed anything, may be another meter's register."""
+        return self.returned_ms is not None and not self.proofs
+
+    def questioned(self, at_ms: int) -> "Memory":
+        """It shows what may be another meter's register; no reading since then has been its own."""
+        return self if self.is_in_question else replace(self, returned_ms=at_ms, proofs=0)
 
     @property
     def is_on_probation(self) -> bool:

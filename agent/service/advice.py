@@ -92,7 +92,8 @@ SENTENCES: Mapping[str, tuple[str, str]] = {
         "the site file's counts: compare both with the plate of the transformer, and correct the one that is wrong",
     ),
     "meter-returned": (
-        "meter {subject} came back {since} after a long silence or at another address, and cannot say who it is",
+        "meter {subject} came back {since} after a long silence, at another address or with what may be another's"
+        " register, and cannot say who it is",
         "look at it, then confirm: metering-agent exchange {subject} --same --by NAME --site SITE",
     ),
     "meter-order": (

@@ -83,11 +83,12 @@ class Decider:
             by_meter[sample.meter].append(sample)
         found = self._found
         found.decisions = {id: self._decide_on(self._meters[id], each) for id, each in by_meter.items()}
-        for one, other in list(swapped(self._parties())):
-            self._hold_swapped(one, other)
-            self._hold_swapped(other, one)
-        doubted = [id for id, waiting in found.doubts.items() if waiting]
         vouched_for = {order.meter for order in found.done}
+        for one, other in list(swapped(self._parties())):
+            if vouched_for.isdisjoint((one, other)):
+                self._hold_swapped(one, other)
+                self._hold_swapped(other, one)
+        doubted = [id for id, waiting in found.doubts.items() if waiting]
         for id, other in list(mistakable(self._parties(), doubted)):
             if id not in vouched_for:
                 what = f"it may be the register of meter {other}, which was not read soundly"
@@ -193,7 +194,9 @@ class Decider:
             if self._hides_its_number(meter, head, latest.sample):
                 return self._unproved(head, latest)
             if falls_to_zero(head, point) and not self._is_agreed(meter, readings, latest):
-                reason = "fall: register fell to zero; readings made right after it do not agree, or did not come"
+                reason = (
+                    "fall: register fell to zero; readings made right after it do not agree, or did not come"
+                )
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
             return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
         is_odd = rises_oddly(meter, head, point, bound, latest.counts)
@@ -249,6 +252,8 @@ class Decider:
         ):
             if not self._cut.clock_steps_ms or elsewhere:  # a clock that was set says nothing of silence
                 memory = memory.returned(point.at_ms)
+        elif memory.is_in_question and not self._hides_its_number(meter, head, latest.sample):
+            memory = memory.confirmed()  # where its rise may be another one's, `decide` holds it again
         elif memory.returned_ms is not None:
             memory = memory.proved()
         self._keep(meter, memory)
@@ -429,12 +434,18 @@ class Decider:
         self._found.memories[meter.id] = memory
 
     def _remember(self, meter: Meter, decision: Decision) -> None:
-        """After a reading that counts: where it hangs, how it is set; and only what changed is written."""
+        """After a reading that counts: where it hangs, how it is set, that it said its number.
+
+        After one that may be another meter's: that it is in question. Only what changed is written.
+        """
         before = self._memories.get(meter.id)
         memory = self._found.memories.pop(meter.id, before or Memory())
         head = self._heads.get(meter.id)
-        if not isinstance(decision, Refusal):
-            sample = sample_of(decision)
+        sample = sample_of(decision)
+        if isinstance(decision, Refusal):
+            if decision.kind == "identity" and sample.serial is None:
+                memory = memory.questioned(sample.at_ms)
+        else:
             goes_on = isinstance(decision, Sound) and memory.profile_hash == meter.profile.hash
             kept = memory.fingerprint if goes_on else None
             memory = replace(
@@ -443,6 +454,8 @@ class Decider:
                 profile_hash=meter.profile.hash,
                 fingerprint=merged(kept, sample.fingerprint),
             )
+            if sample.serial is not None and sample.serial == meter.serial:
+                memory = memory.heard(sample.serial)
         if isinstance(decision, Beginning) and head is not None:
             self._found.standstills.pop(meter.id, None)
             memory = replace(

@@ -48,9 +48,14 @@ class Party:
 
     @property
     def is_replaced(self) -> bool:
-        """Whether what was read for it is refused, and it hides its number."""
-        refused = self.decision if isinstance(self.decision, Refusal) else None
-        return refused is not None and hides_its_number(self.meter, self.head, self.memory, refused.sample)
+        """Whether something else answers in its place: what was read for it is refused, and it hides its number.
+
+        Where nothing was read for it this time, it is so if it was so when it was read last.
+        """
+        if self.sample is None:
+            can_say = has_said_its_number(self.meter, self.head, self.memory)
+            return can_say and self.memory.is_in_question
+        return not self.is_sound and hides_its_number(self.meter, self.head, self.memory, self.sample)
 
 
 def parties(
@@ -78,11 +83,19 @@ def parties(
 def hides_its_number(meter: Meter, head: Head, memory: Memory, sample: Sample) -> bool:
     """Whether a meter that has said its serial number itself has none to say now.
 
-    Then another meter answers at its address, one of another kind, or one that is sick. Of a meter whose number a
-    person has written down nobody knows whether it ever said one.
+    Then another meter answers at its address, one of another kind, or one that is sick.
     """
-    has_said = head.basis.serial is not None and memory.known_serial(meter.serial) is None
-    return has_said and meter.profile.identity is not None and sample.serial is None
+    return sample.serial is None and has_said_its_number(meter, head, memory)
+
+
+def has_said_its_number(meter: Meter, head: Head, memory: Memory) -> bool:
+    """Whether a meter has told its serial number itself, under this profile.
+
+    A number that a person has written down is no proof that it ever did; so that is remembered of it.
+    """
+    known = memory.known_serial(meter.serial)
+    is_its_own = head.basis.serial is not None if known is None else memory.has_said(known)
+    return is_its_own and meter.profile.identity is not None
 
 
 # ------------------------------------------------------------------------------------------------- both of a pair read

@@ -102,6 +102,11 @@ ONCE_BROKEN = {
         2,
         "reset.3,swapped.1,suspend.3",
     ),
+    "the same, and the meter that would have told gave bad checksums just when its neighbour was read": (
+        359,
+        2,
+        "reset.1,swapped.2,suspend.1,meter-bad-checksum.1,lost.1,noise.2,clone.1",
+    ),
 }
 
 
