@@ -14,7 +14,9 @@ can falsify comes first (decision 0016):
    reading spans it.
 
 Of what was acknowledged a salvaged journal has only the turning points, and no batch that would say so: these carry a
-mark (`SETTLED`). A higher register alone proves none of them later, because the register may have been reset since.
+mark (`SETTLED`). A higher register alone proves none of them later, because the register may have been reset since. Nor
+does it for the readings of an earlier epoch than the position's: an old copy of a journal may have been put back of
+which the platform had acknowledged nothing yet.
 """
 
 from collections.abc import Sequence
@@ -91,12 +93,18 @@ def _first_later(points: Sequence[Point], theirs: Head, *, is_anchored: bool) ->
     """Where the points begin that are later than the position; the number of points where none surely is."""
     verdicts: list[bool | None] = []
     agreed: list[bool] = []
-    for start, end in _runs(points):
+    counts_from_first = bool(points) and points[0].opens == "first"
+    for number, (start, end) in enumerate(_runs(points), start=1):
         run = points[start:end]
         agrees = run[0].basis.continues(theirs.basis)
         begins_acknowledged = is_anchored and start == 0
         if agrees:
-            by_register = _by_register(run, theirs, is_anchored=begins_acknowledged)
+            by_register = _by_register(
+                run,
+                theirs,
+                is_anchored=begins_acknowledged,
+                is_before=counts_from_first and number < theirs.epoch,
+            )
             agrees = any(each is not None for each in by_register)
             verdicts += by_register
         elif begins_acknowledged:
@@ -127,12 +135,15 @@ def _runs(points: Sequence[Point]) -> list[tuple[int, int]]:
     return list(zip(starts, [*breaks, len(points)], strict=False)) if points else []
 
 
-def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool) -> list[bool | None]:
-    """What the registers of a run say that the position may lie in.
+def _by_register(
+    run: Sequence[Point], theirs: Head, *, is_anchored: bool, is_before: bool
+) -> list[bool | None]:
+    """What the registers of a run say that the position may lie in; `is_before` where its epoch is an earlier one.
 
     They are sure where the position lies between two registers of the run, or the run begins with what the platform
     has acknowledged. Else a trusted label is surer: the register may have been reset or gone round in between. Where
-    there is none, a settled reading with a higher register may be of long before a reset: nothing is known of it.
+    there is none, a higher register that is settled, or of an earlier epoch, may be of long before a reset: nothing is
+    known of it.
     """
     totals = _unwrapped(run, theirs.basis.modulus_milliwh)
     place = _place(theirs, totals, is_anchored=is_anchored)
@@ -143,7 +154,7 @@ def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool) -> li
     for point, total in zip(run, totals, strict=True):
         by_register = None if total == place else total > place
         by_label = _by_label(point, theirs)
-        if not is_sure and by_label is None and by_register and SETTLED in point.flags:
+        if not is_sure and by_label is None and by_register and (is_before or SETTLED in point.flags):
             verdicts.append(None)
             continue
         one, other = (by_register, by_label) if is_sure else (by_label, by_register)

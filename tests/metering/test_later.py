@@ -55,6 +55,22 @@ def test_a_higher_register_of_long_before_a_reset_is_not_told_again() -> None:
     assert since([saved, exchanged], there) == [], "nothing says that the exchange came after the position"
 
 
+@pytest.mark.fault("F39", "F55")
+def test_an_old_copy_of_before_a_reset_of_which_nothing_was_acknowledged_yet_tells_nothing_again() -> None:
+    """The log was deleted and with it all but the first minutes; the clock had been set since (world seed 1649)."""
+    copy = [point(1_734_005, NOON_MS, opens="first"), point(1_734_007, NOON_MS + 9)]
+    unlabelled = position(1176, 60_000, epoch=2)
+    assert since(copy, unlabelled) == []
+    assert registers(since(copy, replace(unlabelled, epoch=1))) == [1_734_005, 1_734_007], (
+        "one run of the register"
+    )
+    assert registers(since(copy, position(1176, NOON_MS - 9, epoch=2))) == [1_734_005, 1_734_007], (
+        "by the labels"
+    )
+    reset = point(1170, NOON_MS + 19, opens="reset")
+    assert registers(since([*copy, reset, point(1180, NOON_MS + 29)], unlabelled)) == [1180]
+
+
 @pytest.mark.fault("F53", "F54")
 def test_saved_turning_points_are_told_to_a_platform_that_was_put_back_to_before_them() -> None:
     """By the labels of clocks that knew the time; without them by the two registers between which it lies."""

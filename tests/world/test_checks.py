@@ -22,23 +22,35 @@ class Books:
         self._db = sqlite3.connect(":memory:")
         self._db.executescript(
             "CREATE TABLE epochs (meter, epoch, opening);"
-            "CREATE TABLE booked (meter, epoch, reg_end, descriptor_id, position, energy, n_first, n_last);"
+            "CREATE TABLE booked (meter, epoch, reg_end, descriptor_id, position, energy, n_first, n_last, q);"
             "CREATE TABLE events (type, meter, body);"
         )
 
-    def epoch(self, number: int, opening: int, last: int | None, *, bound: str | None = None) -> None:
+    def epoch(
+        self, number: int, opening: int, last: int | None, *, bound: str | None = None, q: str = ""
+    ) -> None:
         """One epoch, with its last register where it booked anything, and what was declared of the hole before."""
         self._db.execute("INSERT INTO epochs VALUES ('m1', ?, ?)", (number, opening))
         if last is not None:
-            self.row(number, last, position=opening, energy=last - opening, n_first=1, n_last=1)
+            self.row(number, last, position=opening, energy=last - opening, n_first=1, n_last=1, q=q)
         if bound is not None:
             body = f'{{"epoch_to": {number}, "bound": {bound}}}'
             self._db.execute("INSERT INTO events VALUES ('epoch', 'm1', ?)", (body,))
 
-    def row(self, epoch: int, reg_end: int, *, position: int, energy: int, n_first: int, n_last: int) -> None:
-        """One booked row, with the numbers of its first and last delta."""
-        row = (epoch, reg_end, position, energy, n_first, n_last)
-        self._db.execute("INSERT INTO booked VALUES ('m1', ?, ?, 1, ?, ?, ?, ?)", row)
+    def row(
+        self,
+        epoch: int,
+        reg_end: int,
+        *,
+        position: int,
+        energy: int,
+        n_first: int,
+        n_last: int,
+        q: str = "",
+    ) -> None:
+        """One booked row, with the numbers of its first and last delta and its flags."""
+        row = (epoch, reg_end, position, energy, n_first, n_last, q)
+        self._db.execute("INSERT INTO booked VALUES ('m1', ?, ?, 1, ?, ?, ?, ?, ?)", row)
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
         return self._db.execute(sql, parameters).fetchall()
@@ -120,6 +132,16 @@ def test_a_rollover_may_be_taken_for_a_reset_only_where_nobody_knew_how_often_it
     court.auditor.time_was_unknown = time_was_unknown
     court.books.epoch(1, 900_000, 990_000)
     court.books.epoch(2, 10_000, 20_000, bound=bound)
+    assert (court.judge() == []) is is_allowed
+
+
+@pytest.mark.fault("F15", "F39", "F55")
+@pytest.mark.parametrize(("q", "is_allowed"), [("gap", False), ("clock gap", True)])
+def test_so_it_may_where_the_clock_was_set_when_the_epoch_ended(q: str, is_allowed: bool) -> None:
+    """An old journal was put back, and the platform's position had a label that proves nothing (seed 1586)."""
+    court = Court({900: 0, 990: 90, 10: 110, 20: 120})
+    court.books.epoch(1, 900_000, 990_000, q=q)
+    court.books.epoch(2, 10_000, 20_000, bound="null")
     assert (court.judge() == []) is is_allowed
 
 

@@ -102,6 +102,16 @@ ONCE_BROKEN = {
         2,
         "reset.3,swapped.1,suspend.3",
     ),
+    "both registers were low when their addresses were exchanged, and nine days of sleep explained any rise": (
+        2285,
+        2,
+        "exchange.1,swapped.1,suspend.1",
+    ),
+    "a new meter said its number, and its register could be its neighbour's: it waited for ever": (
+        1699,
+        2,
+        "exchange.1,swapped.2,exchange.2,suspend.1",
+    ),
     "the same, and the meter that would have told gave bad checksums just when its neighbour was read": (
         359,
         2,
@@ -127,6 +137,18 @@ ONCE_BROKEN_AS_DRAWN = {
     "the journal was lost before the first delta was told, and the world wanted the first register it held": (
         334,
         "wal-deleted.2,disk-lost.2",
+    ),
+    "a journal lost all but its first minutes, of before a reset, and they were told again behind an untrusted label": (
+        1649,
+        "clock-unset.1,reset.1,drift.2,platform-restored.2,wal-deleted.2",
+    ),
+    "a delta that began below the one before it became a reading when the journal was salvaged": (
+        1794,
+        "no-subscriber.3,bad-number.2,bad-start.2,key-revoked.3,meter-failed.2,eio.1,bad-start.3,crash.1",
+    ),
+    "an old journal, a set clock and a rollover: the world did not allow for what nobody could know": (
+        1586,
+        "late-once.1,old-image.1,late-once.2,drift.2,drift.1",
     ),
 }
 """Seeds found since the interval is drawn with them."""

@@ -395,7 +395,8 @@ class _Salvage:
 
     def _advance(self, delta: Delta, description: MeterDescription, cfg: str) -> None:
         basis, head = _basis_of(description), self._heads.get(delta.meter)
-        if head is None or (head.epoch, head.n + 1) != (delta.epoch, delta.n):  # what led up to it is lost
+        is_next = head is not None and (head.epoch, head.n + 1) == (delta.epoch, delta.n)
+        if not is_next and not _goes_back(head, delta):  # what led up to it is lost
             opens = "first" if delta.n == 1 and head is None else None
             start = Point(delta.meter, delta.start_ms, delta.start_ms, delta.reg_start, basis, opens=opens)
             self._add(start, cfg, epoch=delta.epoch, n=delta.n - 1)
@@ -409,6 +410,11 @@ class _Salvage:
         self._heads[point.meter] = Head(
             point.meter, epoch, n, point.register_milliwh, point.at_ms, point.cut_ms, point.basis, cfg
         )
+
+
+def _goes_back(head: Head | None, delta: Delta) -> bool:
+    """Whether a delta begins below where its epoch stood: no register that was read; its end goes on from there."""
+    return head is not None and head.epoch == delta.epoch and delta.reg_start < head.register_milliwh
 
 
 def _map_in(row: Row) -> tuple[KeptDescriptor, dict[str, MeterDescription]]:
