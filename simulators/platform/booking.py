@@ -141,6 +141,7 @@ class Booking:
             x = self.open_epoch(
                 dossier, delta.meter, delta.epoch, delta.n - 1, delta.reg_start, delta.start_ms
             )
+            x.describe(description)
         reason = self._doubt(dossier, delta, x, description)
         self._watch(dossier, delta, x, description, source)
         if delta.start_ms == x.end_ms and delta.n == x.booked_n + 1:
@@ -240,7 +241,8 @@ class Booking:
 
     def _bridge(self, dossier: Dossier, meter: str, x: Standing, to: Delta, source: Source) -> bool:
         """Close the span between what is booked and the delta that follows; False where registers cannot say it."""
-        return self.close_span(dossier, meter, x, to.reg_start, to.n - 1, to.start_ms, source)
+        where = to.reg_start, to.n - 1, to.start_ms
+        return self.close_span(dossier, meter, x, *where, source, ends_in_delta=True)
 
     def close_span(
         self,
@@ -251,6 +253,8 @@ class Booking:
         n_last: int,
         end_ms: int,
         source: Source,
+        *,
+        ends_in_delta: bool = False,
     ) -> bool:
         energy, roll = register - x.booked_register, 0
         if energy < 0:
@@ -264,20 +268,9 @@ class Booking:
             meter, x.epoch, x.booked_n + 1, n_last, "bridge", x.booked_position, x.booked_register, register,
             roll, energy, x.booked_end_ms, end_ms, "gap",
         )  # fmt: skip
-        self._append(dossier, span, x, replace(source, descriptor_id=self._read_under(span, dossier, source)))
+        under = self._joining.under_its_map(dossier, span, source, ends_in_delta=ends_in_delta)
+        self._append(dossier, span, x, under)
         return True
-
-    def _read_under(self, span: Span, dossier: Dossier, source: Source) -> int:
-        """The descriptor of a bridge: that of the first held delta in it, which knew the ratio and the step.
-
-        What closes the span may have come under the next descriptor already: a new ratio, another step.
-        """
-        held = self._store.first(
-            "SELECT descriptor_id FROM held WHERE agent_id = ? AND meter = ? AND epoch = ? AND n BETWEEN ? AND ?"
-            " ORDER BY n LIMIT 1",
-            (dossier.agent_id, span.meter, span.epoch, span.n_first, span.n_last),
-        )
-        return source.descriptor_id if held is None else int(held[0])
 
     def _known_roll(self, dossier: Dossier, meter: str, x: Standing, n_last: int) -> int:
         """The modulus, if the span rolled over for certain: a held delta says so, or it lies in a hole.

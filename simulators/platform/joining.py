@@ -68,6 +68,59 @@ class Joining:
         sql = "SELECT 1 FROM skipped WHERE agent_id = ? AND after_batch >= ?"
         return self._store.first(sql, (dossier.agent_id, newest)) is not None
 
+    def under_its_map(
+        self, dossier: Dossier, span: Span, source: "Source", *, ends_in_delta: bool = False
+    ) -> "Source":
+        """The batch that closes a bridge, with the descriptor under which the bridge is booked.
+
+        That is the one of the first held delta in it, which knew ratio and step; else of the delta in which it ends.
+        Where it ends in a word on an epoch, that may have come much later, under another ratio: then the map of what is
+        booked beside it in its epoch, in which the ratio never changes. Where two maps give the meter to other steps,
+        the register at which they changed may have been in what never came, and nobody can tell how much was used
+        before it; so that is said.
+        """
+        held = self._store.first(
+            "SELECT descriptor_id FROM held WHERE agent_id = ? AND meter = ? AND epoch = ? AND n BETWEEN ? AND ?"
+            " ORDER BY n LIMIT 1",
+            (dossier.agent_id, span.meter, span.epoch, span.n_first, span.n_last),
+        )
+        if held is not None:
+            return replace(source, descriptor_id=held[0])
+        beside = self._map_beside(dossier, span)
+        if beside is None or beside == source.descriptor_id:
+            return source
+        chosen, other = (source.descriptor_id, beside) if ends_in_delta else (beside, source.descriptor_id)
+        used, left = ((dossier.descriptions(id) or {}).get(span.meter) for id in (chosen, other))
+        if used is not None and left is not None and used.steps != left.steps:
+            text = (
+                f"it may span a change of the map: all is booked for {_steps(used)}, none for {_steps(left)}"
+            )
+            subject = f"{span.meter}/{span.epoch}/{span.n_first}-{span.n_last}"
+            self._booking.say(dossier, "step", subject, text, source)
+        return replace(source, descriptor_id=chosen)
+
+    def _map_beside(self, dossier: Dossier, span: Span) -> int | None:
+        """The descriptor of what is booked right before a span, or behind it.
+
+        In its epoch; of one of which nothing else is booked, in the epoch before, or behind if it began with a ratio.
+        """
+        self._booking.save_spans()
+        place = (dossier.agent_id, span.meter)
+        sql = "SELECT descriptor_id FROM booked WHERE agent_id = ? AND meter = ? AND epoch"
+        row = self._store.first(
+            f"{sql} = ? AND position + energy <= ? ORDER BY position + energy DESC, n_last DESC LIMIT 1",
+            (*place, span.epoch, span.position),
+        ) or self._store.first(f"{sql} = ? ORDER BY position, n_first LIMIT 1", (*place, span.epoch))
+        if row is None:
+            began = (self._told(dossier, span.meter, span.epoch) or {}).get("reason")
+            there = (
+                "> ? ORDER BY epoch, position"
+                if began == "ratio"
+                else "< ? ORDER BY epoch DESC, position DESC"
+            )
+            row = self._store.first(f"{sql} {there} LIMIT 1", (*place, span.epoch))
+        return None if row is None else int(row[0])
+
     def learn(self, dossier: Dossier, meter: str, said: Event, source: "Source") -> None:
         """Book an epoch change of which the batch never came, as a later balance tells it; once.
 
@@ -142,7 +195,8 @@ class Joining:
                 meter, epoch, n + 1, n_last, "bridge", position, register, last, 0, last - register, at_ms,
                 until_ms, "gap",
             )  # fmt: skip
-            self._booking.insert(dossier, span, source.descriptor_id, source.batch_id)
+            under = self.under_its_map(dossier, span, source)
+            self._booking.insert(dossier, span, under.descriptor_id, under.batch_id)
 
     def _open(self, dossier: Dossier, meter: str, said: Event, source: "Source") -> None:
         """Bridge from the register at which an epoch opened to the first that is known of it."""
@@ -169,7 +223,8 @@ class Joining:
                 meter, epoch, 1, n_last, "bridge", first, first, opening, 0, opening - first, at_ms, opening_ms,
                 "gap",
             )  # fmt: skip
-            self._booking.insert(dossier, span, source.descriptor_id, source.batch_id)
+            under = self.under_its_map(dossier, span, source)
+            self._booking.insert(dossier, span, under.descriptor_id, under.batch_id)
             self._store.run(
                 "UPDATE epochs SET opening = ?, opening_ms = ? WHERE agent_id = ? AND meter = ? AND epoch = ?",
                 (first, at_ms, *place),
@@ -301,6 +356,11 @@ def _is_same(said: MeterDescription, x: Standing) -> bool:
     """Whether a register goes on: ratio, modulus and serial number; an unknown number never equals another."""
     ratio = (said.num, said.den, said.modulus) == (x.num, x.den, x.modulus)
     return ratio and said.serial is not None and said.serial == x.serial
+
+
+def _steps(description: MeterDescription) -> str:
+    """The steps of a meter, for a finding."""
+    return ", ".join(step for step, *_ in description.steps) or description.role
 
 
 def _shifted(event: Event, shift: int) -> Event:

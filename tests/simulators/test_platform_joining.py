@@ -8,6 +8,7 @@ import pytest
 from agent.reporting.event import Event, balance_event
 from agent.reporting.utc import text_of_ms
 from simulators.platform import queries
+from simulators.platform.dossier import stored_descriptor
 from simulators.platform.ingest import JOIN_MS
 from tests.simulators.bench import Bench
 from tests.simulators.chains import MODULUS, START_MS, Counter, Gateway, described
@@ -185,6 +186,70 @@ def test_a_late_batch_with_an_epoch_says_it_too(bench: Bench, gateway: Gateway) 
     bench.send(*lost)
     assert bench.energy(gateway) == {"m1": 4_000 + 2_000, "m2": 6_000}
     assert {row[0] for row in bench.booked("m2")} == {"delta"}
+
+
+def maps_of(bench: Bench, meter: str) -> list[tuple[int, str, int]]:
+    """Epoch, kind and revision of the map of each booked row."""
+    rows = bench.store.rows(
+        "SELECT b.epoch, b.kind, d.jws FROM booked b JOIN descriptors d USING (descriptor_id) WHERE b.meter = ?"
+        " ORDER BY b.epoch, b.position, b.n_first",
+        (meter,),
+    )
+    return [(epoch, kind, stored_descriptor(jws).rev) for epoch, kind, jws in rows]
+
+
+def rescaled(gateway: Gateway) -> tuple[list[Event], Event]:
+    """The transformers of m1 are entered anew: the events that carry the new map, and the one that ends the epoch."""
+    carried = gateway.describe(described("m1", num=20_000), described("m2"))
+    return carried, gateway.exchange("m1", 2 * gateway.counters["m1"].register, reason="ratio")
+
+
+@pytest.mark.fault("F27", "F65")
+def test_what_an_epoch_used_before_it_ended_is_booked_by_its_own_ratio(
+    bench: Bench, gateway: Gateway
+) -> None:
+    bench.send(*gateway.intervals(3))
+    gateway.interval()
+    carried, ended = rescaled(gateway)
+    bench.send(gateway.interval(events=[*carried, ended]))
+    wait(bench)
+    bench.send(gateway.interval())
+    assert maps_of(bench, "m1") == [(1, "delta", 1)] * 3 + [(1, "bridge", 1)] + [(2, "delta", 2)] * 2
+    assert "epoch" not in bench.alarms()
+
+
+@pytest.mark.fault("F27", "F65")
+def test_so_is_an_epoch_that_lay_in_the_hole_as_a_whole(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    first = gateway.exchange("m1", 70_000)
+    gateway.interval(events=[first])
+    carried, second = rescaled(gateway)
+    gateway.interval(events=[*carried, second])
+    since = gateway.counters["m1"].register - 1_000
+    bench.send(gateway.descriptor_message(), gateway.interval())
+    wait(bench)
+    listed = [entry(first, 3), entry(second, 1)]
+    bench.send(gateway.interval(events=[balance(gateway, "m1", since, listed)]))
+    assert (
+        maps_of(bench, "m1")
+        == [(1, "delta", 1)] * 3 + [(2, "bridge", 1), (3, "bridge", 2)] + [(3, "delta", 2)] * 2
+    )
+    assert bench.alarms() == {"hole": 1}
+
+
+@pytest.mark.fault("F65", "F81")
+def test_a_bridge_that_may_span_a_change_of_the_map_says_so(bench: Bench, gateway: Gateway) -> None:
+    bench.send(*gateway.intervals(3))
+    gateway.interval()
+    carried = gateway.describe(described("m1", steps=(("other", 1, 1),)), described("m2"))
+    gateway.interval(events=carried)
+    bench.send(gateway.descriptor_message(), gateway.interval())
+    wait(bench)
+    assert maps_of(bench, "m1")[3:] == [(1, "bridge", 2), (1, "delta", 2)]
+    (said,) = [alarm for alarm in queries.alarms(bench.store) if alarm.kind == "step"]
+    assert (said.subject, said.text) == (
+        "m1/1/4-5", "it may span a change of the map: all is booked for other, none for step_m1"
+    )  # fmt: skip
 
 
 # ----------------------------------------------------------------------------------------------------- chains
