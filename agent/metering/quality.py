@@ -180,9 +180,9 @@ RULES = (
     ),
     Rule(
         "a serial number that is not said any more",
-        "the meter has said one and has none to say now, and its register fell, rolled over, or rose as it hardly can;"
-        " or so did that of a meter without a number on the same line, or that one was silent for an hour; also while"
-        " it is not read at all, and after a restart",
+        "the meter has said one and has none to say now, and its register fell, rolled over, rose as it hardly can, or"
+        " was not seen for an hour; or so did that of a meter without a number on the same line; also while it is not"
+        " read at all, and after a restart",
         "held until the number is said again, or a person says `same` or `exchange`",
         "refused, identity",
     ),

@@ -200,7 +200,8 @@ class Decider:
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
             return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
         is_odd = rises_oddly(meter, head, point, bound, latest.counts)
-        if (is_odd or goes_round(head, point, bound)) and self._hides_its_number(meter, head, latest.sample):
+        is_unsure = is_odd or goes_round(head, point, bound) or cannot_be_compared(head, point)
+        if is_unsure and self._hides_its_number(meter, head, latest.sample):
             return self._unproved(head, latest)
         self._forget_doubt(meter)
         if not is_odd:
@@ -368,7 +369,7 @@ class Decider:
         return not is_vouched_for and hides_its_number(meter, head, memory, sample)
 
     def _unproved(self, head: Head, latest: Sound) -> Refusal:
-        """What moved oddly is neither energy nor a new epoch while the meter does not say who it is."""
+        """What moved oddly, or unseen, is neither energy nor a new epoch while the meter does not say who it is."""
         reason = (
             f"identity: it has no serial number to say, where {head.basis.serial} was; is it another meter?"
         )

@@ -103,7 +103,7 @@ def has_said_its_number(meter: Meter, head: Head, memory: Memory) -> bool:
 
 def swapped(here: Collection[Party]) -> Iterator[tuple[str, str]]:
     """The pairs of meters that show one another's register; one of each was held for a fall."""
-    read = [each for each in here if each.sample is not None]
+    read = [each for each in here if each.sample is not None and not _says_it_is_new(each)]
     for one in read:
         if not _fell(one.decision):
             continue
@@ -119,6 +119,12 @@ def swapped(here: Collection[Party]) -> Iterator[tuple[str, str]]:
 
 def _fell(decision: Decision | None) -> bool:
     return isinstance(decision, Refusal) and decision.kind == "held"
+
+
+def _says_it_is_new(party: Party) -> bool:
+    """Whether what answers has a number that the ledger's meter has not: no exchange of addresses, but a new meter."""
+    said, known = party.sample and party.sample.serial, party.head.basis.serial
+    return said is not None and known is not None and said != known
 
 
 def _has_said_who_it_is(party: Party) -> bool:

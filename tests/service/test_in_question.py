@@ -11,6 +11,7 @@ import pytest
 
 from agent.metering.memory import Order
 from tests.service.bench import MINUTE_MS, Bench, two_meters
+from tests.service.gates import epochs
 from tests.service.test_exchanging import Desk, codes
 from tests.service.test_number_not_said import OWN, a_bench, same
 
@@ -42,6 +43,27 @@ def test_one_that_was_not_read_and_never_hid_its_number_holds_nobody_up(tmp_path
     bench = a_bench(tmp_path, 400_000)
     sleep(bench)
     assert bench.read({"wave-1": 60_000}, times=3).held == {}
+
+
+@pytest.mark.fault("F19", "F30", "F43")
+def test_after_a_long_silence_a_meter_that_hides_its_number_is_not_believed_either(tmp_path: Path) -> None:
+    """World seed 2285: both registers were low, and in nine days each can have come to what the other one shows."""
+    bench = a_bench(tmp_path, 400)
+    sleep(bench)
+    assert len(bench.read({"reflow-1": 90_000, "wave-1": 60_000}, times=3).held) == 2
+    bench.read({"reflow-1": 60_001, "wave-1": 90_001}, serials=OWN, times=3)
+    assert bench.deltas("reflow-1") == [10_000, 596_000_000]
+
+
+@pytest.mark.fault("F18", "F19")
+def test_a_new_meter_says_a_new_number_and_is_no_exchange_of_addresses(tmp_path: Path) -> None:
+    """World seed 1699: after nine days each register could be the other's, and the new meter waited for ever."""
+    bench = a_bench(tmp_path, 400, neighbour=500)
+    sleep(bench)
+    for turn in range(3):
+        counts = {"reflow-1": 90_000 + turn, "wave-1": 60_000 + turn}
+        assert bench.read(counts, serials={"reflow-1": "101"}, times=3).held.keys() <= {"reflow-1"}
+    assert len(epochs(bench)) == 1
 
 
 @pytest.mark.fault("F19", "F30")
