@@ -78,8 +78,13 @@ def answer(meter: "SimulatedMeter", request: bytes, encode: Encode) -> list[Tran
     data = _pdu(meter, request, faults)
     if Kind.SILENT in faults:
         return []
-    unit = meter.unit % 247 + 1 if Kind.WRONG_UNIT in faults else meter.unit
+    unit = neighbour(meter.unit) if Kind.WRONG_UNIT in faults else meter.unit
     return _sent(meter, encode(unit, data, Kind.TRANSACTION_ZERO in faults), faults)
+
+
+def neighbour(unit: int) -> int:
+    """The address as which a meter answers that says a wrong one."""
+    return unit % 247 + 1
 
 
 def answer_with(meter: "SimulatedMeter", make: Callable[[], bytes]) -> list[Transmission]:

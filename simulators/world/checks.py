@@ -18,6 +18,7 @@ from fractions import Fraction
 
 from agent.metering.interval import DAY_MS
 from agent.reporting import topics
+from agent.reporting.batch import CLOCK
 from agent.reporting.descriptor import MeterDescription
 from agent.service.acknowledge import Outcome
 from agent.service.close import Closed
@@ -51,11 +52,20 @@ UNASKED_INTERVALS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
-    """A booked row as positions of the place."""
+class _Epoch:
+    """What the platform has of an epoch of a meter, registers in 0.001 Wh.
 
-    start: int
-    end: int
+    `bound` is what was declared of the hole before it, None where nobody knew; `is_doubtful` says that nobody knew for
+    certain when it ended (flag `clock`).
+    """
+
+    number: int
+    opening: int
+    last: int
+    per_count: Fraction
+    modulus: int | None
+    bound: int | None
+    is_doubtful: bool
 
 
 class Auditor:
@@ -318,62 +328,66 @@ class Auditor:
         and nobody can say that they are one too many.
         """
         at: int | None = None
-        register = 0
+        before: _Epoch | None = None
         holes = 0
-        for epoch, opening, last, per_count, modulus, bound in self._epochs(store, meter):
-            openings = [each.position for each in _shown(place, opening, per_count)]
-            lasts = [each.position for each in _shown(place, last, per_count)]
+        for epoch in self._epochs(store, meter):
+            openings = [each.position for each in _shown(place, epoch.opening, epoch.per_count)]
+            lasts = [each.position for each in _shown(place, epoch.last, epoch.per_count)]
             if at is not None:
                 beyond = [each for each in openings if each >= at]
                 openings = beyond or [each for each in openings if each >= at - TREMBLES_MAX]
+            name = f"{meter}/{epoch.number}"
             if not openings or not lasts:
-                self._alarm(f"I5: {meter}/{epoch} runs from {opening} to {last}, which were not shown")
+                self._alarm(f"I5: {name} runs from {epoch.opening} to {epoch.last}, which were not shown")
                 return
             if at is None and self.first_is_known and min(openings) not in place.firsts:
                 firsts = ", ".join(map(str, place.firsts))
                 self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {firsts}")
             hole = 0 if at is None else min(openings) - at
             if hole:
-                holes += not self._may_have_gone_round(register, opening, modulus, bound)
+                holes += before is None or not self._may_have_gone_round(before, epoch)
                 # By what a count really is, not by a ratio that somebody entered wrongly; a count may have been due.
                 used = (hole - 1) * place.per_count_milliwh
-                if bound is not None and used > bound:
-                    self._alarm(f"I1: {meter}/{epoch}: a hole of {used}, declared at most {bound}")
-            at, register = max(lasts), last
+                if epoch.bound is not None and used > epoch.bound:
+                    self._alarm(f"I1: {name}: a hole of {used}, declared at most {epoch.bound}")
+            at, before = max(lasts), epoch
         if holes > place.breaks:
             self._alarm(f"I1: {meter} has {holes} holes, and a person made {place.breaks}")
 
-    def _may_have_gone_round(self, last: int, opening: int, modulus: int | None, bound: int | None) -> bool:
+    def _may_have_gone_round(self, before: _Epoch, epoch: _Epoch) -> bool:
         """Whether an epoch changed where a rollover cannot be told from a reset.
 
         In a time of unknown length (decision 0016), or one in which the register can have gone round more than once.
         """
-        if opening >= last:
+        if epoch.opening >= before.last:
             return False
-        return self.time_was_unknown if bound is None else modulus is not None and bound >= modulus
+        if epoch.bound is None:
+            return self.time_was_unknown or before.is_doubtful
+        return epoch.modulus is not None and epoch.bound >= epoch.modulus
 
-    def _epochs(
-        self, store: Store, meter: str
-    ) -> list[tuple[int, int, int, Fraction, int | None, int | None]]:
-        """Epoch, opening, last booked register, energy of a count, modulus, declared bound of the hole before it.
+    def _epochs(self, store: Store, meter: str) -> list[_Epoch]:
+        """What is booked of each epoch of a meter, the oldest first.
 
         An epoch that was opened and closed at one register booked nothing. Its hole and the next one are judged as one,
-        which may hide as much as was declared of both.
+        which may hide as much as was declared of both. Of one that comes before all that was booked, the only register
+        is in the event that ended it.
         """
-        found = []
+        found: list[_Epoch] = []
         declared: int | None = 0
+        began_at: int | None = None
         for epoch, opening in store.rows(
             "SELECT epoch, opening FROM epochs WHERE meter = ? ORDER BY epoch", (meter,)
         ):
             event = store.first(
-                "SELECT body ->> 'bound' FROM events WHERE type = 'epoch' AND meter = ?"
+                "SELECT body ->> 'bound', body ->> 'last' FROM events WHERE type = 'epoch' AND meter = ?"
                 " AND body ->> 'epoch_to' = ?",
                 (meter, epoch),
             )
-            bound = None if event is None else event[0]
+            bound, ended_at = (None, None) if event is None else event
+            began_at = ended_at if began_at is None else began_at
             declared = None if declared is None or bound is None else declared + bound
             row = store.first(
-                "SELECT reg_end, descriptor_id FROM booked WHERE meter = ? AND epoch = ?"
+                "SELECT reg_end, descriptor_id, q FROM booked WHERE meter = ? AND epoch = ?"
                 " ORDER BY position + energy DESC, n_last DESC, n_first DESC LIMIT 1",
                 (meter, epoch),
             )
@@ -383,7 +397,10 @@ class Auditor:
             if described is None:
                 continue  # said before (I7)
             per_count = Fraction(described.num, described.den)
-            found.append((epoch, opening, row[0], per_count, described.modulus, declared))
+            if not found and began_at is not None:
+                found.append(_Epoch(epoch - 1, began_at, began_at, per_count, described.modulus, 0, False))
+            is_doubtful = CLOCK in row[2].split()
+            found.append(_Epoch(epoch, opening, row[0], per_count, described.modulus, declared, is_doubtful))
             declared = 0
         return found
 

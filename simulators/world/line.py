@@ -12,6 +12,7 @@ from agent.service.ports import Reply
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair
 from simulators.line.virtual import VirtualBus
+from simulators.meters.faults import Kind, neighbour
 from simulators.world.site import SETTINGS
 from simulators.world.time import Time
 from simulators.world.truth import Device
@@ -39,16 +40,25 @@ class Pair:
         """Why these words are no answer to the request: a wrong length, or the answer to another question (I5).
 
         A late answer to the same question is an older register of the same meter, which is true energy. What noise
-        made of an answer has a right checksum once in 65,536 times; that is for the gates to find.
+        made of an answer has a right checksum once in 65,536 times; that is for the gates to find, and so is what a
+        meter says under its neighbour's address while the neighbour is being asked.
         """
         assert isinstance(request, ReadRequest)
         if len(words) != request.count:
             return f"{len(words)} words for {request} of unit {request.unit}"
         told = b"".join(word.to_bytes(2, "big") for word in words)
-        told_to = {(d.unit, pdu) for d in self.devices for pdu, data in d.said if data == told}
+        told_to = {
+            (unit, pdu) for d in self.devices for pdu, data in d.said if data == told for unit in _units_of(d)
+        }
         if not told_to or (request.unit, request.pdu()) in told_to:
             return None
         return f"the answer to another question for {request} of unit {request.unit}"
+
+
+def _units_of(device: Device) -> tuple[int, ...]:
+    """The addresses under which a meter answers at present."""
+    says_another = any(fault.kind is Kind.WRONG_UNIT for fault in device.faults)
+    return (device.unit, neighbour(device.unit)) if says_another else (device.unit,)
 
 
 class WorldLine:

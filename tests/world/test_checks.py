@@ -27,14 +27,21 @@ class Books:
         )
 
     def epoch(
-        self, number: int, opening: int, last: int | None, *, bound: str | None = None, q: str = ""
+        self,
+        number: int,
+        opening: int,
+        last: int | None,
+        *,
+        bound: str | None = None,
+        ended_at: int | None = None,
+        q: str = "",
     ) -> None:
         """One epoch, with its last register where it booked anything, and what was declared of the hole before."""
         self._db.execute("INSERT INTO epochs VALUES ('m1', ?, ?)", (number, opening))
         if last is not None:
             self.row(number, last, position=opening, energy=last - opening, n_first=1, n_last=1, q=q)
         if bound is not None:
-            body = f'{{"epoch_to": {number}, "bound": {bound}}}'
+            body = f'{{"epoch_to": {number}, "bound": {bound}, "last": {"null" if ended_at is None else ended_at}}}'
             self._db.execute("INSERT INTO events VALUES ('epoch', 'm1', ?)", (body,))
 
     def row(
@@ -95,6 +102,18 @@ def test_a_hole_across_an_epoch_that_booked_nothing_is_as_long_as_both_that_were
     court.books.epoch(1, 100_000, 110_000)
     court.books.epoch(2, 230_000, None, bound="14000")
     court.books.epoch(3, 130_000, 140_000, bound=str(second_bound))
+    assert (court.judge() == []) is is_declared
+
+
+@pytest.mark.fault("F18")
+@pytest.mark.parametrize(("bound", "is_declared"), [(9_000, True), (8_999, False)])
+def test_the_accounts_begin_at_the_register_that_an_event_names_where_its_epoch_booked_nothing(
+    bound: int, is_declared: bool
+) -> None:
+    """A meter was exchanged before its first delta (seed 2320)."""
+    court = Court({500: 0, 20: 10, 30: 20})
+    court.place.breaks = 1
+    court.books.epoch(2, 20_000, 30_000, bound=str(bound), ended_at=500_000)
     assert (court.judge() == []) is is_declared
 
 

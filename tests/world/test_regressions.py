@@ -142,6 +142,14 @@ ONCE_BROKEN_AS_DRAWN = {
         1649,
         "clock-unset.1,reset.1,drift.2,platform-restored.2,wal-deleted.2",
     ),
+    "a meter was exchanged before its first delta: its first register is in the event alone": (
+        2320,
+        "exchange.1",
+    ),
+    "a late answer under the neighbour's address met the neighbour's question: the gates' to find": (
+        2159,
+        "late-once.1,meter-other-unit.3",
+    ),
     "a delta that began below the one before it became a reading when the journal was salvaged": (
         1794,
         "no-subscriber.3,bad-number.2,bad-start.2,key-revoked.3,meter-failed.2,eio.1,bad-start.3,crash.1",
