@@ -19,12 +19,13 @@ from agent.reporting.batch import Clock as ClockMember
 from agent.reporting.chain import ChainHead
 from agent.reporting.status import Backlog, Oldest, Status
 from agent.service.acknowledge import Acknowledger, Outcome
+from agent.service.closedepochs import LISTED_MS
 from agent.service.journal import Backlog as KeptBacklog
 from agent.service.journal import Journal, KeptBatch, KeptDescriptor, Standing, State, Storage
 from agent.service.logline import pairs
 from agent.service.ports import Clock, Connected, Disconnected, Received, Signer, Uplink, Will
 from agent.service.publish import Publisher
-from agent.service.seal import Identity
+from agent.service.seal import Identity, read_map
 from agent.service.signing import KeyStanding, Question, Signers, key_standing, session_of
 from agent.service.waiting import happens
 
@@ -36,6 +37,8 @@ ANSWER_S = 2.0
 """How long a new connection waits for the platform's answer before it publishes."""
 MAP_AGAIN_NS = 3600 * 1_000_000_000
 """Broker mode: so often the meter map is published again; nobody can ask for one that a broker took and lost."""
+FORMER_MAPS_MAX = 7
+"""So many former maps go before it for 30 days after a change: what was used under them may have come without them."""
 ASK_S = (2.0, 60.0)
 """First and longest pause between two requests for heads."""
 
@@ -58,6 +61,14 @@ def position_of(journal: Journal, *, with_heads: bool = False) -> Position:
     state, backlog, oldest = journal.state(), journal.backlog(), journal.oldest()
     heads = {meter: _head_of(head) for meter, head in journal.heads().items()} if with_heads else None
     return Position(state, backlog, oldest, journal.latest_descriptor(), key_standing(journal), heads)
+
+
+def former_maps(journal: Journal, now_ms: int) -> list[KeptDescriptor]:
+    """The maps before the one in force, oldest first, while the last change is less than 30 days ago."""
+    kept = journal.descriptors()
+    if not kept or read_map(kept[-1]).descriptor.iat_ms <= now_ms - LISTED_MS:
+        return []
+    return kept[:-1][-FORMER_MAPS_MAX:]
 
 
 def _head_of(head: Head) -> MeterHead:
@@ -215,9 +226,16 @@ class Dialogue:
         now_ns = self._clock.monotonic_ns()
         if descriptor is None or not self._is_news(descriptor, now_ns):
             return
-        who = self._identity
-        await self._uplink.publish(who.descriptor_topic, descriptor.jws, retain=True)
+        topic = self._identity.descriptor_topic
+        for former in await self._former_maps():
+            await self._uplink.publish(topic, former.jws, retain=True)
+        await self._uplink.publish(topic, descriptor.jws, retain=True)  # last: this one stays
         self._told_descriptor, self._told_ns = descriptor.hash, now_ns
+
+    async def _former_maps(self) -> list[KeptDescriptor]:
+        if self._mode != "broker":
+            return []
+        return await self._storage.run(partial(former_maps, now_ms=self._clock.wall_ms()))
 
     def _is_news(self, descriptor: KeptDescriptor, now_ns: int) -> bool:
         if descriptor.hash != self._told_descriptor:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field, replace
+from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
 
@@ -11,11 +12,13 @@ import pytest
 
 from agent.adapters.keys import PublicKeys, generate_key, load_signer
 from agent.errors import JournalFull, UplinkDown, UplinkRefused
+from agent.metering.interval import DAY_MS
+from agent.metering.plant import Share
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.chain import ChainHead
 from agent.reporting.status import Status
-from agent.service.dialogue import ANSWER_S, ASK_S, STATUS_S, Dialogue
+from agent.service.dialogue import ANSWER_S, ASK_S, STATUS_S, Dialogue, former_maps
 from agent.service.journal import Journal, Standing
 from agent.service.ports import Connected, Disconnected, Received, UplinkEvent, Will
 from agent.service.publish import Publisher
@@ -205,6 +208,43 @@ def test_the_meter_map_is_told_again_every_hour_where_nobody_can_ask_for_it(
         assert len(maps) == 1 + again and len(set(maps)) == 1
 
     run(bench, story, mode)
+
+
+def rename_step(bench: Bench, step: str) -> None:
+    """The oven counts for another step from now on."""
+    oven, *others = bench.meters
+    bench.wire((replace(oven, shares=(Share(step, Fraction(1)),)), *others))
+    bench.read({"reflow-1": 2000, "wave-1": 7})
+
+
+@pytest.mark.fault("F65", "F81")
+@pytest.mark.parametrize(("mode", "each_time"), [("broker", 3), ("platform", 1)])
+def test_former_maps_are_told_again_before_the_one_in_force(bench: Bench, mode: str, each_time: int) -> None:
+    """A map that was replaced within the hour would never come, where the broker lost the batch that carried it."""
+    rename_step(bench, "selective_soldering")
+    rename_step(bench, "wave_soldering")
+    kept = [each.jws for each in bench.journal.descriptors()]
+    assert len(kept) == 3
+
+    async def story(talk: Talk) -> None:
+        await talk.connect()
+        await talk.passes(3600 + 120)
+        told = [payload for topic, payload, _ in talk.wire.said if topic == "desc"]
+        assert told == (2 * kept if each_time == 3 else kept[-1:])
+
+    run(bench, story, mode)
+
+
+@pytest.mark.parametrize(
+    ("changes", "days", "numbers"), [(2, 29, [1, 2]), (2, 31, []), (9, 0, [*range(3, 10)])]
+)
+def test_so_many_former_maps_are_told_for_30_days_after_a_change(
+    bench: Bench, changes: int, days: int, numbers: list[int]
+) -> None:
+    for number in range(changes):
+        rename_step(bench, f"step_{number}")
+    now_ms = bench.clock.now_ms + days * DAY_MS
+    assert [each.rev for each in former_maps(bench.journal, now_ms)] == numbers
 
 
 def test_where_only_the_broker_answers_nobody_is_waited_for(bench: Bench) -> None:
