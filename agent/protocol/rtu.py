@@ -39,7 +39,7 @@ from agent.protocol.silence import Silence, character_ns, silence_ns
 LATE_FACTOR = 2
 """A late window lasts this many time-outs from the end of the request."""
 MISSED_NS = 2_000_000_000
-"""For so long after a late window the first answer may still be the one that was missed."""
+"""For so long after a late window the first answer may still be the one that was missed; so late it can be at most."""
 SLACK_NS = 60_000_000
 """Most that an adapter, its driver or a terminal server holds back bytes that are on their way (FTDI: 16 ms)."""
 SETTLE_NS = 30_000_000
@@ -94,16 +94,21 @@ def _fits(found: Found, debt: _Debt) -> bool:
     return found.is_data and found.function == debt.function and found.data[2] == 2 * debt.count
 
 
+@dataclass(frozen=True, slots=True)
+class _Missed:
+    """A question that was not answered in time: when it was sent, and until when an answer may be the one to it."""
+
+    sent_ns: int
+    until_ns: int
+
+
 @dataclass(slots=True)
 class _Unit:
-    """What the line knows of one address.
-
-    `missed_ns` is until when an answer may be one to an earlier question, by function and number of registers.
-    """
+    """What the line knows of one address; `missed` by function and number of registers."""
 
     debts: list[_Debt] = field(default_factory=list)
     window_ns: int = 0
-    missed_ns: dict[tuple[int, int], int] = field(default_factory=dict)
+    missed: dict[tuple[int, int], _Missed] = field(default_factory=dict)
 
 
 class RtuMaster:
@@ -218,7 +223,7 @@ class RtuMaster:
     def abandon(self) -> None:
         """The caller went away or the port is gone: what was asked may still be answered, and is owed."""
         if self._ask is not None:
-            self._close(self._ask, answered=False)
+            self._close(self._ask)
 
     # ------------------------------------------------------------------------------------------------ before sending
 
@@ -275,13 +280,13 @@ class RtuMaster:
         """Its time is over, unless an answer was found after all and has to stand alone for a moment."""
         if ask.held is not None:
             return self._release(now_ns, ask, ask.held)
-        self._close(ask, answered=False)
+        self._close(ask)
         return [Failed(self._verdict(ask))]
 
     def _release(self, now_ns: int, ask: _Ask, held: Words) -> list[Event]:
         """Believe an answer that came while others were owed: if it stands alone, when the silence after it is over."""
         if self._buffer or ask.noise:
-            self._close(ask, answered=False)
+            self._close(ask)
             unit = ask.request.unit
             return [
                 Failed(
@@ -292,7 +297,7 @@ class RtuMaster:
             ]
         if now_ns < ask.held_until_ns:
             return [WaitUntil(ask.held_until_ns)]
-        self._close(ask, answered=True)
+        self._close(ask, answered_ns=now_ns)
         return [held]
 
     def _deadline_ns(self, ask: _Ask) -> int:
@@ -365,7 +370,7 @@ class RtuMaster:
             if now_ns < self._owed_until_ns:
                 ask.held, ask.held_until_ns = answer, now_ns + silence_ns(self._silence.settings)
                 return None
-            self._close(ask, answered=True)
+            self._close(ask, answered_ns=now_ns)
             return answer
         if found.is_request and not found.is_data:
             self._note_stray(found)
@@ -374,7 +379,7 @@ class RtuMaster:
             self._note_stray(found)
             return None
         if found.data[:2] == exception_header(request):
-            self._close(ask, answered=True)
+            self._close(ask, answered_ns=now_ns)
             return Failed(refusal(request, found.data[2]))
         ask.spoke_before = found.is_data
         size = len(found.data)
@@ -397,8 +402,11 @@ class RtuMaster:
 
     # --------------------------------------------------------------------------------------------------------- debts
 
-    def _close(self, ask: _Ask, *, answered: bool) -> None:
-        """End the transaction; without a sound answer its unit owes one."""
+    def _close(self, ask: _Ask, *, answered_ns: int | None = None) -> None:
+        """End the transaction; without a sound answer its unit owes one.
+
+        So it does where the answer may have been the one to an earlier question. Then its own may be as late as that.
+        """
         self._ask = None
         if ask.sent_ns is None:
             return
@@ -406,12 +414,18 @@ class RtuMaster:
         if not self._late_factor:
             return
         unit, shape = self._units[ask.request.unit], (ask.request.function, ask.request.count)
-        if answered and unit.missed_ns.pop(shape, 0) <= ask.sent_ns:
+        missed = unit.missed.pop(shape, None)
+        if missed is not None and missed.until_ns <= ask.sent_ns:
+            missed = None
+        if answered_ns is not None and missed is None:
             return
         reply_ns = ask.reply_bytes * character_ns(self._silence.settings) + SLACK_NS
         until_ns = ask.first_ns + (self._late_factor - 1) * ask.timeout_ns + reply_ns
-        if not answered:
-            unit.missed_ns[shape] = until_ns + MISSED_NS
+        if answered_ns is not None and missed is not None:
+            until_ns = max(until_ns, ask.sent_ns + min(answered_ns - missed.sent_ns, MISSED_NS) + reply_ns)
+        else:
+            since_ns = ask.sent_ns if missed is None else missed.sent_ns
+            unit.missed[shape] = _Missed(since_ns, until_ns + MISSED_NS)
         unit.debts.append(_Debt(*shape, until_ns))
         self._owed_until_ns = max(self._owed_until_ns, until_ns)
 

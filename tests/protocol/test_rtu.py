@@ -273,6 +273,20 @@ def test_the_first_answer_after_a_failure_may_be_the_late_one_and_its_own_comes_
     assert world.sent[4] - asked_ns <= SILENCE_NS, "nothing is owed any more"
 
 
+@pytest.mark.fault("F5")
+def test_a_meter_whose_answers_are_all_late_is_waited_for_as_long_as_the_late_one_took() -> None:
+    """World seed 3106: longer than two windows, so that the second one met the next question."""
+    world = World()
+    late_ns = 320 * MS
+    world.read(SAME_SHAPE, lambda _: [(late_ns, good(SAME_SHAPE))])
+    again = world.read(SAME_SHAPE, lambda _: [(late_ns, good(SAME_SHAPE))])
+    assert words(again) == truth(SAME_SHAPE) and world.now_ns - world.sent[0] <= late_ns + 50 * MS, (
+        "the first one"
+    )
+    assert words(world.read(ASK, lambda _: [(5 * MS, good(ASK))])) == truth(ASK)
+    assert world.sent[2] - world.sent[1] >= late_ns
+
+
 def test_a_debt_stays_until_its_window_is_over_even_if_something_like_it_came() -> None:
     """What came may have been the wrong answer of somebody else, and the owed one may still be on its way."""
     world = World()

@@ -146,6 +146,10 @@ ONCE_BROKEN_AS_DRAWN = {
         2320,
         "exchange.1",
     ),
+    "all answers of a meter were late by more than two windows, and one met another question": (
+        3106,
+        "key-revoked.1,late-once.1,meter-late.2",
+    ),
     "a late answer under the neighbour's address met the neighbour's question: the gates' to find": (
         2159,
         "late-once.1,meter-other-unit.3",
