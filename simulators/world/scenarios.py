@@ -64,6 +64,19 @@ SCENARIOS = {
         ),
         by_broker=True,
     ),
+    "broker-only-changes": Scenario(
+        "the same, while a ratio is entered anew, a new map is long, and the gateway starts without the time",
+        (
+            Happens("lost", 310, 1000, (200, 450)),
+            Happens("ratio", 350, 1100),
+            Happens("exchange", 310, 700),
+            Happens("clock-unset", 400, 1100, (60, 200, 450)),
+            Happens("ratio-at-meter", 400, 1100, (60, 200)),
+            Happens("lost", 400, 1290, (200,)),
+            Happens("big-map", 310, 1290),
+        ),
+        by_broker=True,
+    ),
     "clone": Scenario(
         "a copy of the gateway runs beside it, is switched off, and comes again with another copy",
         (
@@ -144,10 +157,17 @@ SCENARIOS = {
 
 BY_BROKER = frozenset(
     {
+        "ack-forged",
+        "ack-of-stranger",
+        "ack-replayed",
+        "big-map",
         "broker-amnesia",
         "broker-down",
+        "clock-step",
+        "clock-unset",
         "crash",
         "crash-storm",
+        "dark",
         "denied",
         "disk-full",
         "disk-slow",
@@ -157,30 +177,48 @@ BY_BROKER = frozenset(
         "exchange",
         "fsync",
         "half-open",
+        "key-rotated",
         "late",
+        "late-once",
         "lost",
         "meter-bad-checksum",
         "meter-busy",
+        "meter-doubles",
         "meter-failed",
+        "meter-function",
         "meter-half",
+        "meter-late",
+        "meter-long",
+        "meter-noise-after",
         "meter-noise-before",
+        "meter-other-unit",
+        "meter-refuses",
+        "meter-short",
         "meter-silent",
+        "no-subscriber",
         "noise",
         "platform-down",
         "power-cut",
         "power-cut-in-write",
         "puback-lost",
+        "ratio-at-meter",
         "register-back",
         "register-jump",
         "register-zero",
+        "register-zero-twice",
         "reset",
+        "stale-retained",
         "stop",
+        "suspend",
+        "swapped",
         "unplugged",
         "wakes-wrong",
     }
 )
 """What may happen beside where only the broker answers: its promise is exact while no journal is put back, lost or
-copied (wire format, section 6), and what is bridged is not cut where a map changed."""
+copied (wire format, section 6); after that a person confirms the heads, and there is none here. Left out are also maps
+that give a meter to another step, because a bridge is not cut where they change, and more than the one new ratio that
+a schedule forces, because nobody knows the map of an epoch that came and went among what was lost (decision 0022)."""
 
 
 def planned(name: str, seed: int, kinds: Collection[str]) -> tuple[Planned, ...]:

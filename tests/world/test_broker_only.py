@@ -5,7 +5,7 @@ The named schedule `broker-only` of the world, and proofs that its checks can fa
 
 import pytest
 
-from agent.service import dialogue
+from agent.service import dialogue, seal
 from simulators.platform.joining import Joining
 from simulators.world.campaign import outcome_of
 from simulators.world.nemesis import KINDS
@@ -18,9 +18,18 @@ LOSES_THE_MAP = 159
 """A seed in which the broker loses a new meter map together with the batch that carries it."""
 
 
-def violations(seed: int) -> str:
+CHANGES = "broker-only-changes"
+ENDS_BEFORE_THE_TIME_IS_KNOWN = 18
+"""A seed of the other schedule in which an epoch ends in 1970, in a batch that the broker lost."""
+ENDS_WITH_A_RATIO = 9
+"""One in which the last stretch before a new ratio is lost."""
+CHANGES_TWICE = 41
+"""One in which a map that was lost is replaced within the hour."""
+
+
+def violations(seed: int, name: str = NAME) -> str:
     """What is broken in a seed."""
-    return "\n".join(outcome_of(seed, scenario=NAME).violations)
+    return "\n".join(outcome_of(seed, scenario=name).violations)
 
 
 @pytest.mark.fault("F63", "F65")
@@ -39,8 +48,33 @@ def test_an_agent_that_tells_its_map_only_once_is_noticed(monkeypatch: pytest.Mo
     assert "I7" in violations(LOSES_THE_MAP)
 
 
+@pytest.mark.fault("F27", "F40", "F65", "F81")
+@pytest.mark.parametrize("seed", [ENDS_BEFORE_THE_TIME_IS_KNOWN, ENDS_WITH_A_RATIO, CHANGES_TWICE])
+def test_changes_of_map_and_clock_among_what_was_lost_cost_nothing(seed: int) -> None:
+    assert violations(seed, CHANGES) == ""
+
+
+def test_an_epoch_that_is_left_out_for_a_label_of_1970_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seal, "told_since_ms", lambda look: look.wall_ms)
+    assert "nobody has told how epoch 2 began" in violations(ENDS_BEFORE_THE_TIME_IS_KNOWN, CHANGES)
+
+
+def test_a_platform_that_books_by_the_ratio_of_the_next_epoch_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Joining, "_map_beside", lambda *_: None)
+    assert "I5" in violations(ENDS_WITH_A_RATIO, CHANGES)
+
+
+def test_an_agent_that_tells_no_former_map_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dialogue, "former_maps", lambda *_, **__: [])
+    assert "I7" in violations(CHANGES_TWICE, CHANGES)
+
+
 def test_nothing_happens_there_that_puts_a_journal_back() -> None:
     forced = {each.kind for each in SCENARIOS[NAME].happens}
+    changes = [each.kind for each in SCENARIOS[CHANGES].happens]
+    assert set(changes) <= BY_BROKER | {"ratio"} and changes.count("ratio") == 1
     assert forced <= BY_BROKER <= KINDS.keys()
     assert not BY_BROKER & {
         "clone",
