@@ -107,7 +107,7 @@ RULES = (
     ),
     Rule(
         "reset",
-        "a fall that three boundaries confirm, not all of them zero",
+        "a fall that three boundaries confirm, each read three times at once, not all of them zero",
         "new epoch",
         "refused, fall; epoch, reset",
     ),

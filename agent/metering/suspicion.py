@@ -56,13 +56,13 @@ def goes_round(head: Head, point: Point, bound: Bound) -> bool:
     return not isinstance(move, Held)
 
 
-def falls_to_zero(head: Head, point: Point) -> bool:
-    """Whether a register that had counted shows zero, as one does that is not ready, and one that was set back.
+def falls(head: Head, point: Point) -> bool:
+    """Whether a register shows less than it did, as one does that was set back, that rolled over, or is misread.
 
-    What is still so when it is read again may be the beginning of an epoch; every register follows a misread zero, and
-    one that a person sets back to something else before the next boundary would count twice from there.
+    Only what is still so when it is read again can be the beginning of an epoch: one wrong answer at each of three
+    boundaries runs on as a register does that was set back, and to a misread zero every register can go on.
     """
-    return point.register_milliwh == 0 < head.register_milliwh
+    return point.register_milliwh < head.register_milliwh
 
 
 def cannot_be_compared(head: Head | None, point: Point) -> bool:

@@ -23,7 +23,7 @@ from agent.metering.standstill import Standstill, watched
 from agent.metering.suspicion import (
     bound_of,
     cannot_be_compared,
-    falls_to_zero,
+    falls,
     goes_round,
     is_proved,
     may_go_on,
@@ -119,8 +119,7 @@ class Decider:
             if (
                 cannot_be_compared(head, reading.point)
                 or rises_oddly(meter, head, point, bound, reading.counts)
-                or goes_round(head, point, bound)
-                or falls_to_zero(head, point)
+                or falls(head, point)
             ):
                 odd.add(meter.id)
         return Again(frozenset(odd), frozenset(new))
@@ -193,10 +192,8 @@ class Decider:
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
             if self._hides_its_number(meter, head, latest.sample):
                 return self._unproved(head, latest)
-            if falls_to_zero(head, point) and not self._is_agreed(meter, readings, latest):
-                reason = (
-                    "fall: register fell to zero; readings made right after it do not agree, or did not come"
-                )
+            if not self._is_agreed(meter, readings, latest):
+                reason = "fall: register fell; readings made right after it do not agree, or did not come"
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
             return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
         is_odd = rises_oddly(meter, head, point, bound, latest.counts)

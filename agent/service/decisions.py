@@ -59,8 +59,8 @@ class Cut:
 class Again:
     """The meters that are to be read again at once, READS - 1 times.
 
-    `odd` are those whose register rose as it hardly can, shows zero, or was not seen for long: another meter may hang
-    there since. Of the `new` ones nothing is known but who they just said they are.
+    `odd` are those whose register fell, rose as it hardly can, or was not seen for long: another meter may hang there
+    since. Of the `new` ones nothing is known but who they just said they are.
     """
 
     odd: frozenset[str] = frozenset()

@@ -218,6 +218,20 @@ def test_backward_jitter_emits_nothing_until_the_register_is_back_and_opens_no_e
     assert bench.deltas("reflow-1") == [10_000] and epochs(bench) == []
 
 
+@pytest.mark.fault("F17", "F22")
+def test_one_wrong_answer_at_each_of_three_boundaries_is_no_reset(bench: Bench) -> None:
+    """A bit of the register was read wrong just then: seed 587 of `broker-only` booked its way back as a jump."""
+    read(bench, 500_000)
+    for right in range(500_001, 500_005):
+        answers = (right ^ 1 << 18, right, right)
+        cut = bench.cut_of({"reflow-1": answers[0]}, times=3)
+        assert bench.closer.to_read_again(bench.journal, cut).meters == {"reflow-1"}
+        words = [encode(bench.meters[0].profile.energy, each) for each in answers]
+        samples = tuple(replace(sample, words=each) for sample, each in zip(cut.samples, words, strict=True))
+        bench.closer.close(bench.journal, replace(cut, samples=samples, asked_again=frozenset({"reflow-1"})))
+    assert epochs(bench) == [] and bench.deltas("reflow-1") == [10_000] * 4
+
+
 def test_a_register_that_falls_to_zero_is_no_jitter_however_low_it_was(bench: Bench) -> None:
     read(bench, 2)
     assert read(bench, 0).held["reflow-1"].startswith("fall")
