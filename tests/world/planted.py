@@ -275,7 +275,7 @@ def no_length_check(patch: pytest.MonkeyPatch) -> None:
         request = ask.request
         if found.unit == request.unit and found.is_data and found.function == request.function:
             words = struct.unpack(f">{(len(found.data) - 5) // 2}H", found.data[3:-2])
-            self._close(ask, answered=True)
+            self._close(ask, answered_ns=now_ns)
             return Words(words, ask.sent_ns, now_ns)
         return original(self, now_ns, ask, found)
 
