@@ -228,8 +228,8 @@ class Dialogue:
             return
         topic = self._identity.descriptor_topic
         for former in await self._former_maps():
-            await self._uplink.publish(topic, former.jws, retain=True)
-        await self._uplink.publish(topic, descriptor.jws, retain=True)  # last: this one stays
+            await self._uplink.publish(topic, former.jws, retain=False)
+        await self._uplink.publish(topic, descriptor.jws, retain=True)
         self._told_descriptor, self._told_ns = descriptor.hash, now_ns
 
     async def _former_maps(self) -> list[KeptDescriptor]:
