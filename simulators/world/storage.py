@@ -59,7 +59,7 @@ class WorldConnection:
                 return JournalFull(f"{self._path}: no room for a write ({error})")
             case apsw.BusyError() | apsw.LockedError():
                 return JournalHeld(f"{self._path}: another process has the journal open")
-            case apsw.ConstraintError() | apsw.MisuseError() | apsw.BindingsError():
+            case apsw.MisuseError() | apsw.BindingsError():
                 return error
             case apsw.IOError() | apsw.CantOpenError():
                 return JournalFailed(f"{self._path}: {error}")

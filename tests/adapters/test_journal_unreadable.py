@@ -35,7 +35,7 @@ from agent.metering.ledger import Point
 from agent.metering.memory import Order
 from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import signing_input_hash
-from agent.service.journal import KeptBatch, KeptDescriptor, KeyUse, Reading, State
+from agent.service.journal import KeptBatch, KeptDescriptor, KeyUse, Reading, Standing, State
 from tests.adapters.test_journal import BASIS, CHAIN, batch, hash_of, text_of
 from tests.service.bench import Bench, with_ratio
 
@@ -105,11 +105,45 @@ def test_a_mistake_of_ours_is_not_taken_for_damage(tmp_path: Path) -> None:
         journal.append_batch(batch(1))
     with pytest.raises(ValueError, match="sealed before"), journal.transaction():
         journal.append_batch(batch(1))
-    with pytest.raises(sqlite3.IntegrityError), journal.transaction():
-        journal.add_descriptor(KeptDescriptor("c" * 43, 1, b"one"))
-        journal.add_descriptor(KeptDescriptor("d" * 43, 1, b"another"))
     assert [each.head.seq for each in journal.queue(after_ordinal=0, limit=9)] == [1]
     journal.close()
+
+
+def test_nor_is_what_a_table_refuses(tmp_path: Path) -> None:
+    """The next start judges the whole file, and keeps it."""
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1_000, "wave-1": 2_000})
+    with pytest.raises(JournalDoubtful, match="UNIQUE") as found, bench.journal.transaction():
+        bench.journal.add_descriptor(KeptDescriptor("c" * 43, 77, b"one"))
+        bench.journal.add_descriptor(KeptDescriptor("d" * 43, 77, b"another"))
+    bench.journal.close()
+    place = Place(tmp_path / "journal.db")
+    note_damage(place, found.value)
+    opened = open_or_replace(place, 0)
+    assert opened.aside is None and len(opened.journal.descriptors()) == 1
+    opened.journal.close()
+
+
+@pytest.mark.fault("F53")
+def test_rot_in_what_a_table_allows_is_damage(tmp_path: Path) -> None:
+    """It is met by the first row that it forbids (world seed 12011: a standing that had no such name any more)."""
+    place = Place(tmp_path / "j.db")
+    journal = open_journal(place.path)
+    with journal.transaction():
+        journal.append_batch(batch(1))
+    journal.close()
+    with sqlite3.connect(place.path, isolation_level=None) as raw:
+        raw.execute("PRAGMA writable_schema = 1")
+        raw.execute("UPDATE sqlite_master SET sql = replace(sql, 'confirming', 'conf?rming')")
+    raw.close()
+    journal = open_journal(place.path)
+    with pytest.raises(JournalDoubtful, match="CHECK") as found, journal.transaction():
+        journal.save_state(replace(journal.state(), standing=Standing.CONFIRMING))
+    journal.close()
+    note_damage(place, found.value)
+    opened = open_or_replace(place, 7)
+    assert opened.aside is not None
+    opened.journal.close()
 
 
 def test_a_folder_that_is_not_there_is_unusable(tmp_path: Path) -> None:

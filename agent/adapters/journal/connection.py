@@ -118,7 +118,7 @@ class StdlibConnection:
                 f"{self._path}: {error}; see that this user may write the file and its folder, and that the file system"
                 " is not mounted read-only"
             )
-        if isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError | sqlite3.InterfaceError):
+        if isinstance(error, sqlite3.ProgrammingError | sqlite3.InterfaceError):
             return error
         if code == sqlite3.SQLITE_IOERR:
             return JournalFailed(f"{self._path}: {error}")
