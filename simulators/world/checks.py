@@ -243,7 +243,7 @@ class Auditor:
 
     def look_at_journal(self, gateway: Gateway) -> None:
         """What the journal takes for acknowledged was accepted; what it has purged was so for long enough."""
-        if gateway.journal is None or gateway.disk.dead:
+        if gateway.journal is None or not gateway.disk.answers:
             return
         rows = gateway.journal._db.execute(
             "SELECT b.chain || '/' || b.seq, b.hash, t.ordinal IS NULL FROM batches b"

@@ -173,6 +173,11 @@ class Disk:
         """What each operation was, while `recording`."""
         self.recording = False
 
+    @property
+    def answers(self) -> bool:
+        """Whether anything can be read or written."""
+        return not (self.dead or self.broken)
+
     # -- the hand of nature
 
     def cut_power(self, cut: Cut) -> None:
@@ -238,7 +243,7 @@ class Disk:
 
     def operate(self, name: str, what: str) -> Trouble | None:
         """Number one operation; raises where it fails, gives what else happens to it."""
-        if self.dead or self.broken:
+        if not self.answers:
             raise apsw.IOError("the disk does not answer")
         number = self.operations
         self.operations += 1
@@ -264,7 +269,7 @@ class _Open:
         self._file = disk.files.setdefault(name, DiskFile())
 
     def xRead(self, amount: int, offset: int) -> bytes:
-        if self._disk.dead or self._disk.broken:
+        if not self._disk.answers:
             raise apsw.IOError("the disk does not answer")
         return bytes(self._file.seen[offset : offset + amount])
 
@@ -339,7 +344,7 @@ class DiskVfs(apsw.VFS):
         super().__init__(self.name, "")
 
     def xOpen(self, name: object, flags: list[int]) -> _Open:  # type: ignore[override]
-        if self._disk.dead or self._disk.broken:
+        if not self._disk.answers:
             raise apsw.CantOpenError("the disk does not answer")
         flags[1] = flags[0]
         path = name.filename() if isinstance(name, apsw.URIFilename) else name

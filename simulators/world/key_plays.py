@@ -59,7 +59,7 @@ async def rotated(world: "World", chance: random.Random, for_s: int) -> None:
 
 
 def _is_done(gateway: Gateway, following: Ed25519Signer) -> bool:
-    if gateway.journal is None or gateway.disk.dead:
+    if gateway.journal is None or not gateway.disk.answers:
         return False
     try:
         standing = key_standing(gateway.journal)
@@ -108,7 +108,7 @@ async def by_stick(world: "World", chance: random.Random, for_s: int) -> None:
 
 def _courier(world: "World", chance: random.Random) -> Courier | None:
     gateway = world.gateway
-    if gateway.stages is None or gateway.storage is None or gateway.disk.dead:
+    if gateway.stages is None or gateway.storage is None or not gateway.disk.answers:
         return None
     who = Identity(ORG, AGENT, AUDIENCE, "0.1.0")
     stages = gateway.stages

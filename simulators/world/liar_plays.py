@@ -29,7 +29,7 @@ def _in_journal(change: Change) -> Play:
 
     async def play(world: "World", chance: random.Random, for_s: int) -> None:
         gateway = world.gateway
-        if gateway.journal is None or gateway.disk.dead:
+        if gateway.journal is None or not gateway.disk.answers:
             return
         try:
             with gateway.journal.transaction():

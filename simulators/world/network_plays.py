@@ -85,7 +85,7 @@ def said_to_gateway(world: "World", acknowledgement: Acknowledgement, key: Ed255
 
 def claim(world: "World", chance: random.Random, ahead: int, hash_: str | None) -> Acknowledgement | None:
     journal = world.gateway.journal
-    head = None if journal is None or world.gateway.disk.dead else journal.state().head
+    head = None if journal is None or not world.gateway.disk.answers else journal.state().head
     if head is None:
         return None
     now_ms = world.time.wall_ms()
@@ -108,7 +108,7 @@ def false_acknowledgement(ahead: int, *, by_platform: bool) -> Play:
 async def forged_release(world: "World", chance: random.Random, for_s: int) -> None:
     """F85: a stranger acknowledges exactly our own head while nothing gets through: nothing may be released."""
     journal = world.gateway.journal
-    if journal is None or world.gateway.disk.dead:
+    if journal is None or not world.gateway.disk.answers:
         return
     head = journal.state().head
     said = None if head is None else claim(world, chance, 0, head.hash)

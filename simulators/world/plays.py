@@ -18,7 +18,7 @@ def has_settled(world: "World") -> bool:
     meters have one another's address, its position is the only sign of who it is.
     """
     journal = world.gateway.journal
-    if journal is None or world.gateway.disk.dead:
+    if journal is None or not world.gateway.disk.answers:
         return False
     heads = journal.heads()
     return all(
@@ -35,6 +35,6 @@ def is_seen_far(world: "World", id_: str, counts: int) -> bool:
     same one to everybody.
     """
     journal = world.gateway.journal
-    if journal is None or world.gateway.disk.dead or (head := journal.heads().get(id_)) is None:
+    if journal is None or not world.gateway.disk.answers or (head := journal.heads().get(id_)) is None:
         return True
     return head.register_milliwh >= counts * head.basis.per_count_milliwh

@@ -123,7 +123,7 @@ class WorldFiles:
         file.write(0, data)
 
     def _answer(self) -> None:
-        if self._disk.dead or self._disk.broken:
+        if not self._disk.answers:
             raise JournalFailed("the disk does not answer")
 
 

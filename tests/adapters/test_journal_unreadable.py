@@ -125,24 +125,37 @@ def test_nor_is_what_a_table_refuses(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault("F53")
-def test_rot_in_what_a_table_allows_is_damage(tmp_path: Path) -> None:
-    """It is met by the first row that it forbids (world seed 12011: a standing that had no such name any more)."""
-    place = Place(tmp_path / "j.db")
-    journal = open_journal(place.path)
-    with journal.transaction():
-        journal.append_batch(batch(1))
-    journal.close()
+@pytest.mark.parametrize(
+    ("was", "rotten", "says"),
+    [
+        ("'confirming'", "'conf?rming'", "CHECK"),
+        ("REFERENCES batches (ordinal)", "REFERENCES batches (ordina1)", "foreign key"),
+    ],
+)
+def test_rot_in_what_a_table_allows_is_damage(tmp_path: Path, was: str, rotten: str, says: str) -> None:
+    """It is met by the first row that it forbids, and at each start again (world seeds 12011, 4464)."""
+    place = Place(tmp_path / "journal.db")
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1_000, "wave-1": 2_000})
+    bench.journal.close()
+    note_damage(place, JournalDoubtful("something"))
+    opened = open_or_replace(place, 7)
+    assert opened.aside is None and opened.cleared == "something"
+    opened.journal.close()
     with sqlite3.connect(place.path, isolation_level=None) as raw:
         raw.execute("PRAGMA writable_schema = 1")
-        raw.execute("UPDATE sqlite_master SET sql = replace(sql, 'confirming', 'conf?rming')")
+        raw.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?)", (was, rotten))
+        assert raw.execute("SELECT count(*) FROM sqlite_master WHERE instr(sql, ?)", (rotten,)).fetchone()[0]
     raw.close()
-    journal = open_journal(place.path)
-    with pytest.raises(JournalDoubtful, match="CHECK") as found, journal.transaction():
-        journal.save_state(replace(journal.state(), standing=Standing.CONFIRMING))
-    journal.close()
+    bench.journal = open_journal(place.path)
+    with pytest.raises(JournalDoubtful, match=says) as found:
+        bench.read({"reflow-1": 1_001, "wave-1": 2_001})
+        with bench.journal.transaction():
+            bench.journal.save_state(replace(bench.journal.state(), standing=Standing.CONFIRMING))
+    bench.journal.close()
     note_damage(place, found.value)
     opened = open_or_replace(place, 7)
-    assert opened.aside is not None
+    assert opened.aside is not None and opened.salvaged is not None and opened.salvaged.batches > 0
     opened.journal.close()
 
 

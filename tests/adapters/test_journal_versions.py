@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from agent.adapters.journal import Place, open_or_replace
+from agent.adapters.journal import Place, open_at, open_or_replace
 from agent.adapters.journal.opening import schema_versions
 from tests.service.bench import Bench
 
@@ -39,6 +39,8 @@ def test_a_journal_of_a_former_version_goes_on_where_it_stood(tmp_path: Path, ve
     heads = bench.journal.heads()
     assert heads["reflow-1"].register_milliwh == 1_010 * 10_000 and heads["reflow-1"].epoch == 1
     assert len(bench.journal.readings("reflow-1", after=None)) >= 4
+    bench.journal.close()
+    open_at(Place(path), thoroughly=True).close()
 
 
 @pytest.mark.fault("F53", "F83")

@@ -48,9 +48,7 @@ def test_a_rollover_is_booked_where_the_number_is_said_and_an_ordinary_rise_also
     bench = a_bench(tmp_path, 999_990)
     bench.read({"reflow-1": 999_995})
     cut = bench.cut_of({"reflow-1": 5}, serials=OWN)
-    assert bench.closer.to_read_again(bench.journal, cut).odd == {"reflow-1"}, (
-        "it has to say it for this cut"
-    )
+    assert bench.closer.to_read_again(bench.journal, cut).odd == {"reflow-1"}, "it has to say it for this cut"
     assert bench.closer.close(bench.journal, cut).held == {}
     assert bench.deltas("reflow-1") == [10_000, 40_000, 100_000]
 

@@ -150,6 +150,14 @@ ONCE_BROKEN_AS_DRAWN = {
         3106,
         "key-revoked.1,late-once.1,meter-late.2",
     ),
+    "rot in what a table says of its references: each start found the journal sound, and each run ended at once": (
+        4464,
+        "bit-rot.1",
+    ),
+    "rot in what a table allows: the first row that it forbade ended the agent": (
+        12011,
+        "bit-rot.2,big-map.2",
+    ),
     "a late answer under the neighbour's address met the neighbour's question: the gates' to find": (
         2159,
         "late-once.1,meter-other-unit.3",

@@ -24,7 +24,7 @@ from agent.adapters.journal.carryover import carry_over
 from agent.adapters.journal.connection import Connection, StdlibConnection
 from agent.adapters.journal.files import Files, FolderFiles
 from agent.adapters.journal.room import LOG_BYTES, MIGRATION_BYTES, Room, page_bytes
-from agent.adapters.journal.soundness import check, check_all, shape_of
+from agent.adapters.journal.soundness import check, check_all, shape_of, wording_of
 from agent.adapters.journal.sqlite import SqliteJournal
 from agent.adapters.journal.sums import add_sums
 from agent.errors import ConfigError, Fault, JournalDamaged, JournalDoubtful, JournalFull, JournalUnusable
@@ -113,7 +113,7 @@ def open_at(place: Place, *, thoroughly: bool = False) -> SqliteJournal:
         room = place.room()
         if room is not None:
             room.limit(connection, beyond_bytes=MIGRATION_BYTES)
-        _migrate(connection, place.path)
+        _migrate(connection, place.path, thoroughly=thoroughly)
         if room is not None:
             room.limit(connection)
         carry_over(connection)
@@ -143,14 +143,14 @@ def schema_versions() -> dict[int, str]:
 
 
 @cache
-def _shape_at(version: int) -> frozenset[str]:
-    """The tables, columns, indices and triggers that the migrations up to a version make."""
+def _made_at(version: int) -> tuple[frozenset[str], frozenset[str]]:
+    """Shape and wording of the tables, indices and triggers that the migrations up to a version make."""
     connection = StdlibConnection(Path(":memory:"))
     try:
         for number, script in schema_versions().items():
             if number <= version:
                 connection.script(script)
-        return shape_of(connection)
+        return shape_of(connection), wording_of(connection)
     finally:
         connection.close()
 
@@ -171,7 +171,7 @@ def _lock(connection: Connection) -> None:
     connection.execute("COMMIT")
 
 
-def _migrate(connection: Connection, path: Path) -> None:
+def _migrate(connection: Connection, path: Path, *, thoroughly: bool) -> None:
     versions = schema_versions()
     newest = max(versions)
     present = cast(int, connection.execute("PRAGMA user_version")[0][0])
@@ -179,7 +179,8 @@ def _migrate(connection: Connection, path: Path) -> None:
         reason = f"was written by a newer version (schema {present}, this program knows {newest})"
         remedy = "install that version again; nothing was changed"
         raise ConfigError([Fault(str(path), None, "journal", reason, remedy)])
-    if shape_of(connection) != _shape_at(present):
+    shape, wording = _made_at(present)
+    if shape_of(connection) != shape or (thoroughly and wording_of(connection) != wording):
         raise JournalDamaged(f"{path}: its tables are not those of schema {present}, which it says it has")
     for version in (number for number in versions if number > present):
         connection.execute("BEGIN IMMEDIATE")

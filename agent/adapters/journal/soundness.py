@@ -47,6 +47,16 @@ def shape_of(connection: Connection) -> frozenset[str]:
     return frozenset(text(row[0]) for row in connection.execute(_SHAPE))
 
 
+def wording_of(connection: Connection) -> frozenset[str]:
+    """What its tables, indices and triggers say of themselves, conditions and references too; less what is only form.
+
+    Versions of SQLite differ in spaces and quotation marks where they rewrite such a text. Rot in one is met by the
+    first row that it forbids, which may be much later, and again at each start.
+    """
+    found = connection.execute(f"SELECT m.sql FROM sqlite_schema m WHERE {_OURS} AND m.sql IS NOT NULL")
+    return frozenset("".join(text(row[0]).replace('"', "").split()).lower() for row in found)
+
+
 def check(connection: Connection, journal: SqliteJournal) -> None:
     """Judge the whole file's form, and of its content what the next interval builds on. Raises JournalDamaged."""
     answer = [row[0] for row in connection.execute("PRAGMA quick_check(5)")]
