@@ -38,6 +38,9 @@ from agent.protocol.silence import Silence, character_ns, silence_ns
 
 LATE_FACTOR = 2
 """A late window lasts this many time-outs from the end of the request."""
+ELSEWHERE_NS = 1_000_000_000
+"""At least so long no other registers are asked for in the same shape where a meter that has answered before does not:
+it may think long at once. Where nobody has answered there may be nobody; a search would wait for each address."""
 MISSED_NS = 2_000_000_000
 """For so long after a late window the first answer may still be the one that was missed; so late it can be at most."""
 SLACK_NS = 60_000_000
@@ -55,11 +58,23 @@ STRAYS_MAX = 64
 
 @dataclass(frozen=True, slots=True)
 class _Debt:
-    """An answer that may still come: its shape, and until when it has to be expected."""
+    """An answer that may still come: its shape, and until when it has to be expected.
+
+    `address` is what was asked for, None where nobody knows. Until `elsewhere_ns` it would be taken for the answer to a
+    question after other registers, which would be wrong; as that to the same question it would only be old.
+    """
 
     function: int
     count: int
     until_ns: int
+    address: int | None
+    elsewhere_ns: int
+
+    def settled_ns(self, request: ReadRequest) -> int:
+        """When it cannot be taken for the answer to this request any more; 0 where it never can."""
+        if (self.function, self.count) != (request.function, request.count):
+            return 0
+        return self.until_ns if request.address == self.address else self.elsewhere_ns
 
 
 @dataclass(slots=True)
@@ -108,6 +123,7 @@ class _Unit:
 
     debts: list[_Debt] = field(default_factory=list)
     window_ns: int = 0
+    has_answered: bool = False
     missed: dict[tuple[int, int], _Missed] = field(default_factory=dict)
 
 
@@ -230,9 +246,8 @@ class RtuMaster:
     def _settled_ns(self, now_ns: int, request: ReadRequest) -> int:
         """When no late answer can be taken for the answer to this request any more."""
         unit = self._units.setdefault(request.unit, _Unit())
-        unit.debts = [debt for debt in unit.debts if debt.until_ns > now_ns]
-        shape = (request.function, request.count)
-        return max((debt.until_ns for debt in unit.debts if (debt.function, debt.count) == shape), default=0)
+        unit.debts = [debt for debt in unit.debts if debt.elsewhere_ns > now_ns]
+        return max((debt.settled_ns(request) for debt in unit.debts), default=0)
 
     def _speak(self, now_ns: int, ask: _Ask) -> list[Event]:
         """Send when the line is silent and owes nothing that would fit; wait until then, but not for ever."""
@@ -414,6 +429,7 @@ class RtuMaster:
         if not self._late_factor:
             return
         unit, shape = self._units[ask.request.unit], (ask.request.function, ask.request.count)
+        unit.has_answered |= answered_ns is not None
         missed = unit.missed.pop(shape, None)
         if missed is not None and missed.until_ns <= ask.sent_ns:
             missed = None
@@ -426,7 +442,8 @@ class RtuMaster:
         else:
             since_ns = ask.sent_ns if missed is None else missed.sent_ns
             unit.missed[shape] = _Missed(since_ns, until_ns + MISSED_NS)
-        unit.debts.append(_Debt(*shape, until_ns))
+        elsewhere_ns = max(until_ns, ask.sent_ns + ELSEWHERE_NS + reply_ns) if unit.has_answered else until_ns
+        unit.debts.append(_Debt(*shape, until_ns, ask.request.address, elsewhere_ns))
         self._owed_until_ns = max(self._owed_until_ns, until_ns)
 
     def _note_stray(self, found: Found) -> None:
@@ -445,7 +462,7 @@ class RtuMaster:
         unit = self._units.get(found.unit)
         if unit is None:
             return False
-        return any(debt.until_ns > now_ns and _fits(found, debt) for debt in unit.debts)
+        return any(debt.elsewhere_ns > now_ns and _fits(found, debt) for debt in unit.debts)
 
     def _overhear(self, now_ns: int) -> None:
         """Note frames that come while nothing is outstanding: an answer that was owed, or a unit that answers twice."""
@@ -460,6 +477,7 @@ class RtuMaster:
             self._note_stray(found)
             if not self._is_owed(now_ns, found) and found.is_data and found.unit in self._units:
                 unit = self._units[found.unit]
-                unit.debts.append(_Debt(found.function, found.data[2] // 2, now_ns + unit.window_ns))
-                self._owed_until_ns = max(self._owed_until_ns, now_ns + unit.window_ns)
+                until_ns = now_ns + unit.window_ns
+                unit.debts.append(_Debt(found.function, found.data[2] // 2, until_ns, None, until_ns))
+                self._owed_until_ns = max(self._owed_until_ns, until_ns)
         self._overheard = len(self._buffer)

@@ -13,9 +13,12 @@ import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from fractions import Fraction
 
+from agent.adapters.journal import SqliteJournal
+from agent.errors import JournalDamaged
 from agent.metering.interval import DAY_MS
 from agent.reporting import topics
 from agent.reporting.batch import CLOCK
@@ -242,10 +245,16 @@ class Auditor:
                     self._alarm(f"I10: nobody has asked {device.meter.id} for {silent_s} s")
 
     def look_at_journal(self, gateway: Gateway) -> None:
-        """What the journal takes for acknowledged was accepted; what it has purged was so for long enough."""
-        if gateway.journal is None or not gateway.disk.answers:
-            return
-        rows = gateway.journal._db.execute(
+        """What the journal takes for acknowledged was accepted; what it has purged was so for long enough.
+
+        A row that rotted proves nothing; that the agent finds it is looked for elsewhere.
+        """
+        if gateway.journal is not None and gateway.disk.answers:
+            with suppress(JournalDamaged):
+                self._look_at_journal(gateway, gateway.journal)
+
+    def _look_at_journal(self, gateway: Gateway, journal: SqliteJournal) -> None:
+        rows = journal._db.execute(
             "SELECT b.chain || '/' || b.seq, b.hash, t.ordinal IS NULL FROM batches b"
             " LEFT JOIN texts t ON t.ordinal = b.ordinal WHERE b.superseded = 0"
             " AND (b.ordinal <= (SELECT max(up_to) FROM stored) OR t.ordinal IS NULL)"
@@ -260,7 +269,7 @@ class Auditor:
                 self._alarm(f"I3: {place!s} counts as acknowledged, and the platform never had it")
             elif purged and now_ms - accepted_ms < KEEP_DAYS * DAY_MS - 60_000:
                 self._alarm(f"I3: {place!s} was purged {now_ms - accepted_ms} ms after it was accepted")
-        for (jws,) in gateway.journal._db.execute("SELECT jws FROM acknowledgements"):
+        for (jws,) in journal._db.execute("SELECT jws FROM acknowledgements"):
             if jws not in self.said_by_platform:
                 self._alarm("I12: a receipt in the journal is not by the platform")
         if gateway.disk.size() > JOURNAL_BYTES_MAX:
@@ -340,7 +349,7 @@ class Auditor:
             if not openings or not lasts:
                 self._alarm(f"I5: {name} runs from {epoch.opening} to {epoch.last}, which were not shown")
                 return
-            if at is None and self.first_is_known and min(openings) not in place.firsts:
+            if at is None and self.first_is_known and not place.may_begin_at(min(openings)):
                 firsts = ", ".join(map(str, place.firsts))
                 self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {firsts}")
             hole = 0 if at is None else min(openings) - at

@@ -217,26 +217,30 @@ class Gateway:
     async def _run(self) -> None:
         self.starts += 1
         self.started_ns = self.clock.monotonic_ns()
-        site = self.site
-        self.journal = self._open()
-        standing = mark_started(
-            self.journal,
-            site.sha256,
-            owner=f"{ORG}/{AGENT} to {AUDIENCE}",
-            applied_sha256=self.applied,
-            platform_answers=not self._around.by_broker,
-        )
-        settle_keys(self.journal, self.signers, site="site.toml", platform_answers=not self._around.by_broker)
-        self.applied = site.sha256
-        self._around.tell(f"{self.name}: start {self.starts}, site {site.version}, {standing}")
-        self._around.opened(self.journal.heads())
-        self.stages = self._assemble(site, self.journal)
+        journal = self.journal = self._open()
         try:
-            await run_until(self.stages, self._stop)
+            await self._run_on(journal)
         except JournalDamaged as error:
             assert self._place is not None
             note_damage(self._place, error)
             raise
+
+    async def _run_on(self, journal: SqliteJournal) -> None:
+        """As `agent.wiring` does on an open journal."""
+        site, answers = self.site, not self._around.by_broker
+        standing = mark_started(
+            journal,
+            site.sha256,
+            owner=f"{ORG}/{AGENT} to {AUDIENCE}",
+            applied_sha256=self.applied,
+            platform_answers=answers,
+        )
+        settle_keys(journal, self.signers, site="site.toml", platform_answers=answers)
+        self.applied = site.sha256
+        self._around.tell(f"{self.name}: start {self.starts}, site {site.version}, {standing}")
+        self._around.opened(journal.heads())
+        self.stages = self._assemble(site, journal)
+        await run_until(self.stages, self._stop)
 
     def _open(self) -> SqliteJournal:
         vfs = self._vfs = DiskVfs(self.disk)

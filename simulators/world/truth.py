@@ -97,6 +97,14 @@ class Place:
     breaks: int = 0
     """How often the register's run was broken by a person: exchange, reset, another ratio."""
 
+    def may_begin_at(self, position: int) -> bool:
+        """Whether the accounts may begin there.
+
+        At the first register read; or, where that was lost untold, at any since: a new journal believes none that it
+        has read once only.
+        """
+        return position in self.firsts or (len(self.firsts) > 1 and position > self.firsts[-1])
+
     def note(self, counts: int, position: int, at_ns: int, version: int) -> None:
         """A register is on the bus."""
         if not self.is_begun:

@@ -273,6 +273,26 @@ def test_the_first_answer_after_a_failure_may_be_the_late_one_and_its_own_comes_
     assert world.sent[4] - asked_ns <= SILENCE_NS, "nothing is owed any more"
 
 
+@pytest.mark.fault("F5", "F6")
+def test_a_meter_that_was_quick_may_think_long_at_once_and_other_registers_are_not_asked_for_meanwhile() -> (
+    None
+):
+    """World seed 12564: 20 ms for months and then 725 ms, which was longer than two windows."""
+    world = World()
+    assert words(world.read(ASK, lambda _: [(5 * MS, good(ASK))])) == truth(ASK)
+    world.read(SAME_SHAPE, lambda _: [(725 * MS, good(SAME_SHAPE))])
+    assert words(world.read(ASK, lambda _: [(5 * MS, good(ASK))])) == truth(ASK)
+    assert world.sent[2] - world.sent[1] >= 1_000 * MS
+
+
+def test_nobody_waits_long_for_an_address_that_has_never_answered() -> None:
+    """A search asks each address in several ways, and mostly nobody is there."""
+    world = World()
+    world.read(SAME_SHAPE, lambda _: [])
+    world.read(ASK, lambda _: [])
+    assert world.sent[1] - world.sent[0] <= 3 * TIMEOUT_MS * MS
+
+
 @pytest.mark.fault("F5")
 def test_a_meter_whose_answers_are_all_late_is_waited_for_as_long_as_the_late_one_took() -> None:
     """World seed 3106: longer than two windows, so that the second one met the next question."""

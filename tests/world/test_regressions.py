@@ -158,6 +158,14 @@ ONCE_BROKEN_AS_DRAWN = {
         12011,
         "bit-rot.2,big-map.2",
     ),
+    "a meter that had been quick thought for 725 ms, and its serial number was taken for its register": (
+        12564,
+        "meter-late.3",
+    ),
+    "the first register was lost, and the first that the new journal read stood alone: the world wanted that one": (
+        12809,
+        "meter-long.2,meter-half.1,wrong-first.1",
+    ),
     "a late answer under the neighbour's address met the neighbour's question: the gates' to find": (
         2159,
         "late-once.1,meter-other-unit.3",
