@@ -21,6 +21,7 @@ which the platform had acknowledged nothing yet.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from enum import Enum, auto
 from itertools import pairwise
 
 from agent.metering.interval import has_trusted_label
@@ -32,8 +33,31 @@ _SEEN_ALREADY = ("ratio", "first", "restore")
 """Epochs that were opened because an earlier position was on another basis: no epoch of a position on this one."""
 
 
+class _Says(Enum):
+    """What is known of one own reading and the position."""
+
+    LATER = auto()
+    NOT_LATER = auto()
+    NOTHING = auto()
+    """It follows what precedes it: where the position lies before that, or in it, this is later."""
+    UNPROVED = auto()
+    """It may be of long before the position, whatever precedes it."""
+
+    @staticmethod
+    def of(is_later: bool | None) -> "_Says":
+        """As a register or a label has it; None where it says nothing."""
+        if is_later is None:
+            return _Says.NOTHING
+        return _Says.LATER if is_later else _Says.NOT_LATER
+
+
 def since(
-    points: Sequence[Point], theirs: Head, *, is_anchored: bool = False, present: Basis | None = None
+    points: Sequence[Point],
+    theirs: Head,
+    *,
+    is_anchored: bool = False,
+    present: Basis | None = None,
+    own: Head | None = None,
 ) -> list[Point]:
     """The own points that a new chain has to report after the position the platform confirmed.
 
@@ -42,6 +66,7 @@ def since(
         theirs: the platform's position, `restored` set; `when` set where its label deserves no trust.
         is_anchored: whether the first of the points is one that the platform has acknowledged.
         present: the basis on which the next reading will be made, None if the meter has left the site.
+        own: where the journal's ledger stood; tells the epoch of the points where it stood at the last of them.
 
     Returns:
         The points after the one that is this position; where there is no such point (another journal reported it),
@@ -51,14 +76,14 @@ def since(
         left agrees with the position, its old `opens` mark is dropped, because the platform has already seen that
         epoch open (wire format, section 6, "What a restored chain contains").
     """
-    own = next((i for i in reversed(range(len(points))) if _is_at(points[i], theirs)), None)
-    first = own + 1 if own is not None else _first_later(points, theirs, is_anchored=is_anchored)
+    same = next((i for i in reversed(range(len(points))) if _is_at(points[i], theirs)), None)
+    first = same + 1 if same is not None else _first_later(points, theirs, own, is_anchored=is_anchored)
     later = list(points[first:])
     none = len(later) if present is not None and present.proves(theirs.basis) else 0
     agreeing = next((i for i, point in enumerate(later) if point.basis.proves(theirs.basis)), none)
     later = later[agreeing:]
     if later and later[0].basis.proves(theirs.basis):
-        before = points[first + agreeing - 1] if own is None and first + agreeing else None
+        before = points[first + agreeing - 1] if same is None and first + agreeing else None
         if later[0].opens in _SEEN_ALREADY or _is_past_the_break(before, theirs):
             later[0] = replace(later[0], opens=None)
     return later
@@ -89,12 +114,13 @@ def _has_same_scale(point: Point, head: Head) -> bool:
     return (one.per_count_milliwh, one.modulus_milliwh) == (other.per_count_milliwh, other.modulus_milliwh)
 
 
-def _first_later(points: Sequence[Point], theirs: Head, *, is_anchored: bool) -> int:
+def _first_later(points: Sequence[Point], theirs: Head, own: Head | None, *, is_anchored: bool) -> int:
     """Where the points begin that are later than the position; the number of points where none surely is."""
-    verdicts: list[bool | None] = []
+    verdicts: list[_Says] = []
     agreed: list[bool] = []
-    counts_from_first = bool(points) and points[0].opens == "first"
-    for number, (start, end) in enumerate(_runs(points), start=1):
+    runs = _runs(points)
+    first_epoch = _first_epoch(points, len(runs), own)
+    for number, (start, end) in enumerate(runs):
         run = points[start:end]
         agrees = run[0].basis.continues(theirs.basis)
         begins_acknowledged = is_anchored and start == 0
@@ -103,25 +129,35 @@ def _first_later(points: Sequence[Point], theirs: Head, *, is_anchored: bool) ->
                 run,
                 theirs,
                 is_anchored=begins_acknowledged,
-                is_before=counts_from_first and number < theirs.epoch,
+                is_before=first_epoch is not None and first_epoch + number < theirs.epoch,
             )
-            agrees = any(each is not None for each in by_register)
+            agrees = any(each in (_Says.LATER, _Says.NOT_LATER) for each in by_register)
             verdicts += by_register
         elif begins_acknowledged:
             # The position is later than its beginning and in another run: the meter was exchanged, or its ratio
             # changed, when this run was over. That is surer than labels, which anybody can set.
-            verdicts += [False] * len(run)
+            verdicts += [_Says.NOT_LATER] * len(run)
         else:
-            verdicts += [_by_label(point, theirs) for point in run]
+            verdicts += [_Says.of(_by_label(point, theirs)) for point in run]
         agreed += [agrees] * len(run)
     if is_anchored and verdicts:
-        verdicts[0] = False
-    begin = max((i + 1 for i, is_later in enumerate(verdicts) if is_later is False), default=0)
+        verdicts[0] = _Says.NOT_LATER
+    begin = max((i + 1 for i, says in enumerate(verdicts) if says is _Says.NOT_LATER), default=0)
     for i in range(begin, len(points)):
         # What follows a run that the position lies in, and says nothing of itself, follows the position.
-        if verdicts[i] or (verdicts[i] is None and any(agreed[:i])):
+        if verdicts[i] is _Says.LATER or (verdicts[i] is _Says.NOTHING and any(agreed[:i])):
             return i
     return len(points)
+
+
+def _first_epoch(points: Sequence[Point], runs: int, own: Head | None) -> int | None:
+    """The epoch of the first run, as the journal counts; None where it does not know.
+
+    A journal that was begun anew counts from the position it was given, which is none of its readings.
+    """
+    if points and own is not None and _is_at(points[-1], own):
+        return own.epoch - runs + 1
+    return 1 if points and points[0].opens == "first" else None
 
 
 def _runs(points: Sequence[Point]) -> list[tuple[int, int]]:
@@ -135,30 +171,28 @@ def _runs(points: Sequence[Point]) -> list[tuple[int, int]]:
     return list(zip(starts, [*breaks, len(points)], strict=False)) if points else []
 
 
-def _by_register(
-    run: Sequence[Point], theirs: Head, *, is_anchored: bool, is_before: bool
-) -> list[bool | None]:
+def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool, is_before: bool) -> list[_Says]:
     """What the registers of a run say that the position may lie in; `is_before` where its epoch is an earlier one.
 
     They are sure where the position lies between two registers of the run, or the run begins with what the platform
     has acknowledged. Else a trusted label is surer: the register may have been reset or gone round in between. Where
-    there is none, a higher register that is settled, or of an earlier epoch, may be of long before a reset: nothing is
-    known of it.
+    there is none, a higher register that is settled, or of an earlier epoch, may be of long before a reset: nothing
+    proves it later, neither a right label of the same run, which is older, nor what precedes it.
     """
     totals = _unwrapped(run, theirs.basis.modulus_milliwh)
     place = _place(theirs, totals, is_anchored=is_anchored)
     if place is None:
-        return [False] * len(run)
+        return [_Says.NOT_LATER] * len(run)
     is_sure = is_anchored or totals[0] <= place <= totals[-1]
-    verdicts: list[bool | None] = []
+    verdicts: list[_Says] = []
     for point, total in zip(run, totals, strict=True):
         by_register = None if total == place else total > place
         by_label = _by_label(point, theirs)
         if not is_sure and by_label is None and by_register and (is_before or SETTLED in point.flags):
-            verdicts.append(None)
+            verdicts.append(_Says.UNPROVED)
             continue
         one, other = (by_register, by_label) if is_sure else (by_label, by_register)
-        verdicts.append(bool(other if one is None else one))
+        verdicts.append(_Says.of(bool(other if one is None else one)))
     return verdicts
 
 

@@ -98,7 +98,7 @@ class Restorer:
         self._sealer.open_chain(journal)
         for meter in journal.doubts():  # made beside another position, perhaps before what the platform has
             journal.save_doubts(meter, ())
-        plan = _Planner(journal, in_force, said_at_ms).plan({**self._meters, **kept}, theirs)
+        plan = _Planner(journal, in_force, kept, said_at_ms).plan({**self._meters, **kept}, theirs)
         restart = restart_event(now_ms, reason=reason, details=details)
         self._tell(journal, plan, opening=[restart], prev_chain=head)
 
@@ -135,9 +135,11 @@ class Restorer:
 class _Planner:
     """Finds where each meter's tale begins, and puts the positions of the journal to where the platform's are."""
 
-    def __init__(self, journal: Journal, in_force: Map, said_at_ms: int) -> None:
+    def __init__(self, journal: Journal, in_force: Map, kept: Mapping[str, Head], said_at_ms: int) -> None:
+        """`kept` is where the journal's own ledger stood."""
         self._journal = journal
         self._in_force = in_force
+        self._kept = kept
         self._said_at_ms = said_at_ms
 
     def plan(self, meters: Iterable[str], theirs: Mapping[str, MeterHead]) -> Retelling:
@@ -163,16 +165,17 @@ class _Planner:
     def _later(self, meter: str, said: MeterHead) -> tuple[Head, Start | None]:
         """The platform's position with what we know of its time, and the first own reading that is later."""
         position = _position(meter, said, self._in_force.hash)
+        stood = self._kept.get(meter)
         near = self._journal.readings(meter, after=position, limit=_NEAR)
         if near:
             position = replace(position, when=near[0].point.when)
             if (found := self._near_start(position, near)) is not None:
                 return position, found
-            return position, self._start(position, self._journal.readings(meter, after=position))
+            return position, self._start(position, self._journal.readings(meter, after=position), stood)
         position = _doubted(position, said, self._said_at_ms)
         anchor, rest = self._journal.readings_unacknowledged(meter)
         readings = [*([] if anchor is None else [anchor]), *rest]
-        return position, self._start(position, readings, is_anchored=anchor is not None)
+        return position, self._start(position, readings, stood, is_anchored=anchor is not None)
 
     def _near_start(self, position: Head, near: Sequence[Reading]) -> Start | None:
         """The start, where the few readings after the position show it; None where more have to be looked at."""
@@ -185,10 +188,17 @@ class _Planner:
         return found if proved else None
 
     def _start(
-        self, position: Head, readings: Sequence[Reading], *, is_anchored: bool = False
+        self,
+        position: Head,
+        readings: Sequence[Reading],
+        stood: Head | None = None,
+        *,
+        is_anchored: bool = False,
     ) -> Start | None:
         points = [reading.point for reading in readings]
-        later = since(points, position, is_anchored=is_anchored, present=self._present(position.meter))
+        later = since(
+            points, position, is_anchored=is_anchored, present=self._present(position.meter), own=stood
+        )
         if not later:
             return None
         own = readings[len(readings) - len(later)]

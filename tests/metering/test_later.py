@@ -71,6 +71,28 @@ def test_an_old_copy_of_before_a_reset_of_which_nothing_was_acknowledged_yet_tel
     assert registers(since([*copy, reset, point(1180, NOON_MS + 29)], unlabelled)) == [1180]
 
 
+@pytest.mark.fault("F39", "F55")
+def test_what_precedes_a_reading_of_an_earlier_epoch_proves_it_no_later() -> None:
+    """The clock knew the time at first, and lost it before the reset that the log took along (world seed 12933)."""
+    copy = [point(1_734_005, NOON_MS - 9, opens="first"), point(1_734_007, 60_000), point(1_734_009, 120_000)]
+    assert since(copy, position(1176, NOON_MS, epoch=2)) == []
+    assert since([copy[0], *map(settled, copy[1:])], position(1176, NOON_MS, epoch=2)) == []
+
+
+@pytest.mark.fault("F39", "F55")
+def test_a_journal_that_began_at_a_position_counts_its_epochs_back_from_where_its_ledger_stood() -> None:
+    """None of its readings says `first` (world seed 12933): the ledger of the copy is in the epoch before the reset."""
+    copy = [point(1_734_007, 60_000), point(1_734_009, 120_000)]
+    there = position(1176, NOON_MS, epoch=4)
+    stood = position(1_734_009, 120_000, epoch=3)
+    assert since(copy, there, own=stood) == []
+    assert registers(since(copy, there, own=replace(stood, epoch=4))) == [1_734_007, 1_734_009]
+    reset = [point(1170, 180_000, opens="reset"), point(1180, 240_000)]
+    assert registers(since([*copy, *reset], there, own=position(1180, 240_000, epoch=4))) == [1180]
+    elsewhere = replace(stood, register_milliwh=1_734_008)
+    assert registers(since(copy, there, own=elsewhere)) == [1_734_007, 1_734_009], "it tells nothing of them"
+
+
 @pytest.mark.fault("F53", "F54")
 def test_saved_turning_points_are_told_to_a_platform_that_was_put_back_to_before_them() -> None:
     """By the labels of clocks that knew the time; without them by the two registers between which it lies."""

@@ -174,6 +174,14 @@ ONCE_BROKEN_AS_DRAWN = {
         1794,
         "no-subscriber.3,bad-number.2,bad-start.2,key-revoked.3,meter-failed.2,eio.1,bad-start.3,crash.1",
     ),
+    "a journal lost what followed a start in 1970, and the readings of before a reset were told after it": (
+        12933,
+        "clock-unset.1,platform-restored.2,crash-storm.1,reset.2,wal-deleted.1",
+    ),
+    "the same where the journal had been begun at a position, and none of its readings said in which epoch": (
+        12933,
+        "clock-unset.1,disk-lost.1,platform-restored.2,crash-storm.1,reset.2,wal-deleted.1",
+    ),
     "an old journal, a set clock and a rollover: the world did not allow for what nobody could know": (
         1586,
         "late-once.1,old-image.1,late-once.2,drift.2,drift.1",
