@@ -83,6 +83,16 @@ def look_at(clock: Clock) -> Look:
     )
 
 
+def asleep_ms(clock: Clock) -> int:
+    """How long the machine has slept since it was started, ms, plus a constant; only differences mean anything.
+
+    Where the kernel names no start, a clock that somebody set forward looks the same: nothing tells it from a sleep.
+    """
+    uptime = clock.uptime()
+    counted_ms = clock.wall_ms() if uptime is None else uptime.ms
+    return counted_ms - clock.monotonic_ns() // 1_000_000
+
+
 def moment_of(clock: Clock, ago_ms: int = 0) -> Moment:
     """What is known of the time of something that happened just now, or so long ago, beside its label."""
     uptime, quality = clock.uptime(), clock.quality()

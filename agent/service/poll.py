@@ -12,7 +12,8 @@ What keeps the line at its physical limit and a sick meter from its neighbours:
   a late answer fits nothing; `patience` says when it is only probed, what that may cost, and who is left alone because
   he is busy or his gateway has no path;
 - registers that a meter says it does not have are left out, and tried again in ten minutes;
-- who answers at an address is confirmed after every event of the line (`identifying`);
+- who answers at an address is confirmed after every event of the line, and when the machine has slept (`identifying`);
+- what a meter answered before the machine slept has no time afterwards, so it is asked again;
 - meters are read grouped by speed and parity, and the group to which the line is tuned comes first.
 
 A sick line costs other lines nothing, because each has its own worker; it is opened again for ever.
@@ -30,7 +31,7 @@ from agent.metering.plant import Meter, SerialSettings
 from agent.protocol.pair import Request
 from agent.service import identifying
 from agent.service.asking import Asker, is_absent
-from agent.service.clocking import moment_of
+from agent.service.clocking import asleep_ms, moment_of
 from agent.service.close import Sample
 from agent.service.errands import Errands
 from agent.service.hearing import Hearing
@@ -47,6 +48,8 @@ MARK_NS = 30 * 1_000_000_000
 REOPEN_S = (0.2, 5.0)
 """First and longest pause before a line is opened again."""
 
+SLEPT_MS = 1000
+"""A machine that sleeps does so for longer."""
 PAUSE_MIN_NS = 100_000
 """No wait is shorter, so that a rounding never makes the worker spin."""
 
@@ -77,6 +80,7 @@ class LineWorker:
         self._shared = shared
         self._port = port
         self._clock = clock
+        self._asleep_ms = asleep_ms(clock)
         self._sweep: Sweep | None = None
         self._looks: deque[Sweep] = deque()
         self._wake = asyncio.Event()
@@ -296,6 +300,7 @@ class LineWorker:
         now_ns = self._clock.monotonic_ns()
         if sweep.done.is_set() or not self._patience.may_ask(watch, now_ns) or now_ns < watch.energy_retry_ns:
             return True
+        self._has_slept()
         if not await self._asker.identify(watch):
             return False
         if watch.unfit is not None:
@@ -303,19 +308,33 @@ class LineWorker:
         reply = await self._asker.energy(watch)
         if reply is None:
             return False
+        sample = Sample(
+            watch.meter.id,
+            reply.words,
+            self._asker.wall_ms(reply),
+            watch.serial,
+            retried,
+            watch.fingerprint,
+            power_w=watch.power_w(self._clock.monotonic_ns() - 2 * self.line.poll_ms * 1_000_000),
+            when=moment_of(self._clock, self._asker.age_ms(reply)),
+        )
+        if self._has_slept():
+            return await self._take_sample(sweep, watch, retried=True)
         if not sweep.done.is_set():
-            sweep.samples.append(
-                Sample(
-                    watch.meter.id,
-                    reply.words,
-                    self._asker.wall_ms(reply),
-                    watch.serial,
-                    retried,
-                    watch.fingerprint,
-                    power_w=watch.power_w(self._clock.monotonic_ns() - 2 * self.line.poll_ms * 1_000_000),
-                    when=moment_of(self._clock, self._asker.age_ms(reply)),
-                )
-            )
+            sweep.samples.append(sample)
+        return True
+
+    def _has_slept(self) -> bool:
+        """Whether the machine slept since this was asked last; then the meters have to say again who they are.
+
+        An answer that was on its way meanwhile is of before, its label would be of after: nine days of energy less
+        than there were (world seed 12675). How old an answer is, is counted by a clock that stands still in a sleep.
+        """
+        before, self._asleep_ms = self._asleep_ms, asleep_ms(self._clock)
+        if self._asleep_ms - before < SLEPT_MS:
+            return False
+        for watch in self.watches.values():
+            watch.doubt()
         return True
 
     # ----------------------------------------------------------------------------------------------------- live reads

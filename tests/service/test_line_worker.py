@@ -3,12 +3,16 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import pytest
 
 from agent.metering.plan import BusCost
 from agent.metering.plant import Line, Meter, SerialSettings, Transport
+from agent.protocol.pair import Request
+from agent.protocol.pdu import ReadRequest
 from agent.service.poll import LineWorker
+from agent.service.ports import Reply, Uptime
 from simulators.line.rs485 import Rs485Line
 from simulators.line.station import on_one_pair
 from simulators.line.virtual import VirtualLine
@@ -525,6 +529,65 @@ class _StillClock(VirtualClock):
 class _Nowhere(VirtualLine):
     def __init__(self) -> None:
         super().__init__(Rs485Line(SLOW, lambda _: []), SLOW)
+
+
+class _SleepyClock(VirtualClock):
+    """Of a machine that can be suspended: what counts its time on goes on, what the loop waits by stands still."""
+
+    slept_ms = 0
+
+    def wall_ms(self) -> int:
+        return super().wall_ms() + self.slept_ms
+
+    def uptime(self) -> Uptime | None:
+        return Uptime("virtual", self.monotonic_ns() // 1_000_000 + self.slept_ms)
+
+
+class _SleepyLine(VirtualLine):
+    """Lets the machine sleep while a reading of the energy register is on its way."""
+
+    def __init__(self, simulated: SimulatedMeter, clock: _SleepyClock) -> None:
+        super().__init__(Rs485Line(SLOW, on_one_pair([simulated])), SLOW)
+        self.clock = clock
+        self.sleeps_ms = 0
+
+    async def read(self, request: Request, **how: Any) -> Reply:
+        reply = await super().read(request, **how)
+        if isinstance(request, ReadRequest) and request.address == ENERGY:
+            self.clock.slept_ms, self.sleeps_ms = self.clock.slept_ms + self.sleeps_ms, 0
+        return reply
+
+
+@pytest.mark.fault("F44")
+@pytest.mark.parametrize("slept_ms", [90_000, 9 * 86_400_000])
+def test_an_answer_that_was_on_its_way_while_the_machine_slept_is_asked_for_again(slept_ms: int) -> None:
+    """It is of before; labelled as of after it makes nine days of energy those of ten minutes (world seed 12675)."""
+
+    async def play() -> None:
+        one, clock = meter("m1", 1), _SleepyClock()
+        port = _SleepyLine(SimulatedMeter(one, FixedEnergy(1_000_000), turnaround_ms=TURNAROUND_MS), clock)
+        worker = LineWorker(IDLE, [one], port, clock)
+        task = asyncio.create_task(worker.run())
+        await worker.sweep().done.wait()
+        asked, port.sleeps_ms = len(port.requests), slept_ms
+        began_ms = clock.wall_ms()
+        sweep = worker.sweep()
+        await sweep.done.wait()
+        again = [request.address for _, request, _ in port.requests[asked:]]
+        assert again.count(ENERGY) == 2
+        assert again.index(ENERGY, 1) > 1, "who answers is asked anew between the two"
+        assert len(sweep.samples) == 1
+        (sample,) = sweep.samples
+        assert sample.retried
+        assert began_ms + slept_ms < sample.at_ms < began_ms + slept_ms + 1000
+        asked = len(port.requests)
+        await worker.sweep().done.wait()
+        once = [request.address for _, request, _ in port.requests[asked:]]
+        assert once.count(ENERGY) == 1, "no sleep, no question more"
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+    run_virtually(play())
 
 
 def test_what_a_sweep_did_not_reach_comes_first_in_the_next_one() -> None:

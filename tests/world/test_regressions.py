@@ -182,6 +182,10 @@ ONCE_BROKEN_AS_DRAWN = {
         12933,
         "clock-unset.1,disk-lost.1,platform-restored.2,crash-storm.1,reset.2,wal-deleted.1",
     ),
+    "the machine slept while an answer was on its way, and nine days of energy began after it": (
+        12675,
+        "late-once.3,disk-full.1,clone.2,clone.1,suspend.1,exchange.1",
+    ),
     "an old journal, a set clock and a rollover: the world did not allow for what nobody could know": (
         1586,
         "late-once.1,old-image.1,late-once.2,drift.2,drift.1",
