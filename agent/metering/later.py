@@ -124,14 +124,10 @@ def _first_later(points: Sequence[Point], theirs: Head, own: Head | None, *, is_
         run = points[start:end]
         agrees = run[0].basis.continues(theirs.basis)
         begins_acknowledged = is_anchored and start == 0
+        is_before = first_epoch is not None and first_epoch + number < theirs.epoch
         if agrees:
-            by_register = _by_register(
-                run,
-                theirs,
-                is_anchored=begins_acknowledged,
-                is_before=first_epoch is not None and first_epoch + number < theirs.epoch,
-            )
-            agrees = any(each in (_Says.LATER, _Says.NOT_LATER) for each in by_register)
+            by_register = _by_register(run, theirs, is_anchored=begins_acknowledged, is_before=is_before)
+            agrees = not is_before and any(each in (_Says.LATER, _Says.NOT_LATER) for each in by_register)
             verdicts += by_register
         elif begins_acknowledged:
             # The position is later than its beginning and in another run: the meter was exchanged, or its ratio

@@ -59,7 +59,8 @@ class _Epoch:
     """What the platform has of an epoch of a meter, registers in 0.001 Wh.
 
     `bound` is what was declared of the hole before it, None where nobody knew; `is_doubtful` says that nobody knew for
-    certain when it ended (flag `clock`).
+    certain when it ended (flag `clock`), `is_unproved` that a new journal could not say whether this is the meter of
+    the epoch before.
     """
 
     number: int
@@ -69,6 +70,20 @@ class _Epoch:
     modulus: int | None
     bound: int | None
     is_doubtful: bool
+    is_unproved: bool
+
+    def end(self, opening: int, lasts: Collection[int]) -> int:
+        """The position at which it ended, of all at which its last register was shown: after a reset, once more.
+
+        It is as many counts from the opening as the registers say, rollovers apart.
+        """
+        counts = (self.last - self.opening) / self.per_count
+        turn = None if self.modulus is None else self.modulus / self.per_count
+        ways = [each - opening - counts for each in lasts]
+        exact = [
+            each for each, off in zip(lasts, ways, strict=True) if not (off if turn is None else off % turn)
+        ]
+        return max(exact or lasts)
 
 
 class Auditor:
@@ -354,12 +369,13 @@ class Auditor:
                 self._alarm(f"I1: {meter} begins at {min(openings)}, first read was {firsts}")
             hole = 0 if at is None else min(openings) - at
             if hole:
-                holes += before is None or not self._may_have_gone_round(before, epoch)
+                is_unproved = epoch.is_unproved and place.has_refused
+                holes += not is_unproved and (before is None or not self._may_have_gone_round(before, epoch))
                 # By what a count really is, not by a ratio that somebody entered wrongly; a count may have been due.
                 used = (hole - 1) * place.per_count_milliwh
                 if epoch.bound is not None and used > epoch.bound:
                     self._alarm(f"I1: {name}: a hole of {used}, declared at most {epoch.bound}")
-            at, before = max(lasts), epoch
+            at, before = epoch.end(min(openings), lasts), epoch
         if holes > place.breaks:
             self._alarm(f"I1: {meter} has {holes} holes, and a person made {place.breaks}")
 
@@ -388,11 +404,12 @@ class Auditor:
             "SELECT epoch, opening FROM epochs WHERE meter = ? ORDER BY epoch", (meter,)
         ):
             event = store.first(
-                "SELECT body ->> 'bound', body ->> 'last' FROM events WHERE type = 'epoch' AND meter = ?"
-                " AND body ->> 'epoch_to' = ?",
+                "SELECT body ->> 'bound', body ->> 'last',"
+                " body ->> 'reason' = 'restore' AND body ->> 'serial_to' IS NULL FROM events"
+                " WHERE type = 'epoch' AND meter = ? AND body ->> 'epoch_to' = ?",
                 (meter, epoch),
             )
-            bound, ended_at = (None, None) if event is None else event
+            bound, ended_at, is_unproved = (None, None, False) if event is None else event
             began_at = ended_at if began_at is None else began_at
             declared = None if declared is None or bound is None else declared + bound
             row = store.first(
@@ -407,9 +424,22 @@ class Auditor:
                 continue  # said before (I7)
             per_count = Fraction(described.num, described.den)
             if not found and began_at is not None:
-                found.append(_Epoch(epoch - 1, began_at, began_at, per_count, described.modulus, 0, False))
+                found.append(
+                    _Epoch(epoch - 1, began_at, began_at, per_count, described.modulus, 0, False, False)
+                )
             is_doubtful = CLOCK in row[2].split()
-            found.append(_Epoch(epoch, opening, row[0], per_count, described.modulus, declared, is_doubtful))
+            found.append(
+                _Epoch(
+                    epoch,
+                    opening,
+                    row[0],
+                    per_count,
+                    described.modulus,
+                    declared,
+                    is_doubtful,
+                    bool(is_unproved),
+                )
+            )
             declared = 0
         return found
 

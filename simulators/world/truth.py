@@ -94,6 +94,8 @@ class Place:
     """Where the accounts may begin: the first register read, and one more for every time that it was lost untold."""
     is_begun: bool = False
     """Whether somebody, journal or platform, may still know the newest of them."""
+    has_refused: bool = False
+    """Whether its meter has said for a while that it has none of its registers, nor a serial number."""
     breaks: int = 0
     """How often the register's run was broken by a person: exchange, reset, another ratio."""
 
@@ -205,6 +207,7 @@ class Device(SimulatedMeter):
         self.asked_ns = max(self.asked_ns, self._time.ns)
         if any(fault.kind is Kind.EXCEPTION and fault.code <= ABSENT_MAX for fault in self.faults):
             self.asked_ns = self._time.ns + LEFT_ALONE_NS
+            self.place.has_refused = True
         return reply
 
     def _energy_words(self, energy: Quantity) -> tuple[int, ...]:

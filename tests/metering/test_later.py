@@ -93,6 +93,16 @@ def test_a_journal_that_began_at_a_position_counts_its_epochs_back_from_where_it
     assert registers(since(copy, there, own=elsewhere)) == [1_734_007, 1_734_009], "it tells nothing of them"
 
 
+@pytest.mark.fault("F27", "F40", "F55")
+def test_what_follows_a_run_of_an_earlier_epoch_does_not_follow_the_position() -> None:
+    """A ratio was changed in 1970 and changed back; the platform stands in the epoch after both (seed 12438)."""
+    other = replace(BASIS, per_count_milliwh=2 * BASIS.per_count_milliwh)
+    copy = [point(100, NOON_MS, opens="first"), point(110, 60_000), point(220, 60_000, other, opens="ratio")]
+    assert since(copy, position(120, NOON_MS + 9, epoch=3)) == []
+    told = since(copy, position(105, NOON_MS + 9, epoch=1))
+    assert registers(told) == [110, 220], "in the run that it lies in"
+
+
 @pytest.mark.fault("F53", "F54")
 def test_saved_turning_points_are_told_to_a_platform_that_was_put_back_to_before_them() -> None:
     """By the labels of clocks that knew the time; without them by the two registers between which it lies."""

@@ -132,6 +132,17 @@ def test_an_epoch_ends_where_its_booked_energy_ends() -> None:
     assert court.judge() == []
 
 
+@pytest.mark.fault("F16")
+def test_an_epoch_ends_in_its_own_run_where_its_last_register_was_shown_in_the_next_one_too() -> None:
+    """A register that was set back came to where it had been (seed 5422)."""
+    court = Court({100: 0, 150: 50, 120: 60})
+    court.place.breaks = 1
+    court.place.shown[150].append(Shown(90, 0, 0, {1}))
+    court.books.epoch(1, 100_000, 150_000)
+    court.books.epoch(2, 120_000, 150_000, bound="9000")
+    assert court.judge() == []
+
+
 @pytest.mark.fault("F15", "F40")
 @pytest.mark.parametrize(
     ("time_was_unknown", "bound", "is_allowed"),

@@ -166,6 +166,14 @@ ONCE_BROKEN_AS_DRAWN = {
         12809,
         "meter-long.2,meter-half.1,wrong-first.1",
     ),
+    "a ratio was changed in 1970 and changed back, and an old journal told the change behind both": (
+        12438,
+        "clock-unset.1,ratio.1,bad-number.3,crash.3,ratio.2,meter-doubles.1,wal-deleted.1,stop.2",
+    ),
+    "a meter refused everything when a new journal asked who it is: the world counted a hole that nobody made": (
+        13363,
+        "meter-refuses.1,no-subscriber.2,wrong-first.1",
+    ),
     "a late answer under the neighbour's address met the neighbour's question: the gates' to find": (
         2159,
         "late-once.1,meter-other-unit.3",
