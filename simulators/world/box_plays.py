@@ -139,6 +139,7 @@ async def bit_rot(world: "World", chance: random.Random, for_s: int) -> None:
     for image in (file.durable, file.seen):
         if at < len(image):
             image[at] ^= chance.randrange(1, 256)
+    world.auditor.has_rotted = True
 
 
 async def disk_lost(world: "World", chance: random.Random, for_s: int) -> None:

@@ -12,12 +12,12 @@ import hashlib
 import json
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
 
 from agent.adapters.journal import SqliteJournal
+from agent.adapters.journal.soundness import check_all
 from agent.errors import JournalDamaged
 from agent.metering.interval import DAY_MS
 from agent.reporting import topics
@@ -108,6 +108,8 @@ class Auditor:
         """A chain was opened behind the platform's head: what was said in the old one need not be said again."""
         self.time_was_unknown = False
         """A gateway's clock was wrong for a while: across a restart of the machine nobody knew how long it was."""
+        self.has_rotted = False
+        """Bytes of a journal have changed by themselves."""
         self.said_by_platform: set[bytes] = set()
         """Everything that was signed with the platform's key."""
         self.accepted_ms: dict[str, int] = {}
@@ -262,13 +264,23 @@ class Auditor:
     def look_at_journal(self, gateway: Gateway) -> None:
         """What the journal takes for acknowledged was accepted; what it has purged was so for long enough.
 
-        A row that rotted proves nothing; that the agent finds it is looked for elsewhere.
+        Where its file has rotted, only if the agent's own whole check finds it sound: else that is what the next start,
+        or the inspector, will find.
         """
-        if gateway.journal is not None and gateway.disk.answers:
-            with suppress(JournalDamaged):
-                self._look_at_journal(gateway, gateway.journal)
+        if gateway.journal is None or not gateway.disk.answers:
+            return
+        try:
+            broken = list(self._broken_in(gateway.journal))
+            if broken and self.has_rotted:
+                check_all(gateway.journal._db, gateway.journal)
+        except JournalDamaged:
+            return
+        for text in broken:
+            self._alarm(text)
+        if gateway.disk.size() > JOURNAL_BYTES_MAX:
+            self._alarm(f"I8: {gateway.disk.size()} bytes on the disk")
 
-    def _look_at_journal(self, gateway: Gateway, journal: SqliteJournal) -> None:
+    def _broken_in(self, journal: SqliteJournal) -> Iterator[str]:
         rows = journal._db.execute(
             "SELECT b.chain || '/' || b.seq, b.hash, t.ordinal IS NULL FROM batches b"
             " LEFT JOIN texts t ON t.ordinal = b.ordinal WHERE b.superseded = 0"
@@ -279,16 +291,14 @@ class Auditor:
             accepted_ms = self.accepted_ms.get(str(hash_))
             if self._by_broker:
                 if purged:
-                    self._alarm(f"I3: {place!s} was purged within 30 days of its PUBACK")
+                    yield f"I3: {place!s} was purged within 30 days of its PUBACK"
             elif accepted_ms is None:
-                self._alarm(f"I3: {place!s} counts as acknowledged, and the platform never had it")
+                yield f"I3: {place!s} counts as acknowledged, and the platform never had it"
             elif purged and now_ms - accepted_ms < KEEP_DAYS * DAY_MS - 60_000:
-                self._alarm(f"I3: {place!s} was purged {now_ms - accepted_ms} ms after it was accepted")
+                yield f"I3: {place!s} was purged {now_ms - accepted_ms} ms after it was accepted"
         for (jws,) in journal._db.execute("SELECT jws FROM acknowledgements"):
             if jws not in self.said_by_platform:
-                self._alarm("I12: a receipt in the journal is not by the platform")
-        if gateway.disk.size() > JOURNAL_BYTES_MAX:
-            self._alarm(f"I8: {gateway.disk.size()} bytes on the disk")
+                yield "I12: a receipt in the journal is not by the platform"
 
     # -- at the end
 
