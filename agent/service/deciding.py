@@ -197,7 +197,10 @@ class Decider:
                 return Refusal(latest.sample, "held", reason, point.register_milliwh)
             return self._doubt(latest, bound, "exchange" if elsewhere else "reset", move.reason)
         is_odd = rises_oddly(meter, head, point, bound, latest.counts)
-        is_unsure = is_odd or goes_round(head, point, bound) or cannot_be_compared(head, point)
+        is_in_question = self._memories.get(meter.id, Memory()).is_in_question
+        is_unsure = (
+            is_odd or is_in_question or goes_round(head, point, bound) or cannot_be_compared(head, point)
+        )
         if is_unsure and self._hides_its_number(meter, head, latest.sample):
             return self._unproved(head, latest)
         self._forget_doubt(meter)
@@ -250,7 +253,7 @@ class Decider:
         ):
             if not self._cut.clock_steps_ms or elsewhere:  # a clock that was set says nothing of silence
                 memory = memory.returned(point.at_ms)
-        elif memory.is_in_question and not self._hides_its_number(meter, head, latest.sample):
+        elif memory.is_in_question:
             memory = memory.confirmed()  # where its rise may be another one's, `decide` holds it again
         elif memory.returned_ms is not None:
             memory = memory.proved()

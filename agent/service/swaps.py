@@ -12,7 +12,7 @@ from agent.metering.decode import NoValue, decode
 from agent.metering.doubt import goes_on_from, is_alike
 from agent.metering.interval import elapsed_ms
 from agent.metering.ledger import Head
-from agent.metering.memory import SILENT_MS, Memory
+from agent.metering.memory import SILENT_MS, Memory, changed_setting
 from agent.metering.plant import Meter
 from agent.metering.quantity import Counts, to_milliwh
 from agent.metering.suspicion import bound_of
@@ -47,6 +47,11 @@ class Party:
         return is_another or self.memory.place not in (None, self.meter.place)
 
     @property
+    def hides_its_number(self) -> bool:
+        """Whether it was read and hides the serial number that it has said before."""
+        return self.sample is not None and hides_its_number(self.meter, self.head, self.memory, self.sample)
+
+    @property
     def is_replaced(self) -> bool:
         """Whether something else answers in its place: what was read for it is refused, and it hides its number.
 
@@ -55,7 +60,7 @@ class Party:
         if self.sample is None:
             can_say = has_said_its_number(self.meter, self.head, self.memory)
             return can_say and self.memory.is_in_question
-        return not self.is_sound and hides_its_number(self.meter, self.head, self.memory, self.sample)
+        return not self.is_sound and self.hides_its_number
 
 
 def parties(
@@ -102,10 +107,13 @@ def has_said_its_number(meter: Meter, head: Head, memory: Memory) -> bool:
 
 
 def swapped(here: Collection[Party]) -> Iterator[tuple[str, str]]:
-    """The pairs of meters that show one another's register; one of each was held for a fall."""
+    """The pairs of meters that show one another's register; one of each was held for a fall, or hides its number.
+
+    Two registers may be so near to one another that both seem to rise: then only the number that is missing tells.
+    """
     read = [each for each in here if each.sample is not None and not _says_it_is_new(each)]
     for one in read:
-        if not _fell(one.decision):
+        if not (_fell(one.decision) or one.hides_its_number) or _has_said_it_with_its_settings(one):
             continue
         for other in read:
             if (
@@ -119,6 +127,15 @@ def swapped(here: Collection[Party]) -> Iterator[tuple[str, str]]:
 
 def _fell(decision: Decision | None) -> bool:
     return isinstance(decision, Refusal) and decision.kind == "held"
+
+
+def _has_said_it_with_its_settings(party: Party) -> bool:
+    """Whether it is held because somebody set it otherwise, and says its number, which is read together with that."""
+    before, sample = party.memory.fingerprint, party.sample
+    if before is None or sample is None or party.memory.profile_hash != party.meter.profile.hash:
+        return False
+    is_known = sample.serial is not None and sample.serial == party.head.basis.serial
+    return is_known and changed_setting(before, sample.fingerprint) is not None
 
 
 def _says_it_is_new(party: Party) -> bool:

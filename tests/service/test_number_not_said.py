@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from agent.metering.memory import Order
+from agent.service.close import Closed
 from tests.service.bench import MINUTE_MS, Bench, two_meters
 from tests.service.gates import epochs
 
@@ -106,3 +107,50 @@ def test_after_a_long_silence_too(tmp_path: Path) -> None:
     assert "reflow-1" in closed.held["wave-1"]
     bench.read({"reflow-1": 410_000, "wave-1": 60_001}, serials=OWN, times=3)
     assert bench.deltas("wave-1") == [10_000, 100_000_000]
+
+
+@pytest.mark.fault("F19", "F30")
+def test_two_registers_so_near_that_both_seem_to_rise_are_told_by_the_number_that_is_missing(
+    tmp_path: Path,
+) -> None:
+    """World seed 12469: 0.6 kWh apart, and one of the two meters was new since an hour before."""
+    bench = a_bench(tmp_path, 400_000, neighbour=400_020)
+    for turn in range(4):
+        closed = bench.read({"reflow-1": 400_040 + turn, "wave-1": 400_025 + turn})
+        assert "wave-1" in closed.held["reflow-1"] and "reflow-1" in closed.held["wave-1"]
+    bench.read({"reflow-1": 400_030, "wave-1": 400_050}, serials=OWN)
+    assert bench.deltas("reflow-1") == [10_000, 290_000] and bench.deltas("wave-1") == [10_000, 290_000]
+
+
+@pytest.mark.fault("F19", "F30")
+def test_one_that_moved_oddly_without_its_number_is_believed_nothing_until_it_says_it(tmp_path: Path) -> None:
+    """What answers there may come to a register that fits while its own meter's is not read (world seed 12469)."""
+    bench = a_bench(tmp_path, 400_000)
+    bench.read({"reflow-1": 400_900}, times=3)
+    for turn in range(3):
+        closed = bench.read({"reflow-1": 400_010 + turn})
+        assert closed.not_booked["reflow-1"].kind == "identity", "it fits by now"
+        bench.restart()
+        bench.wire(bench.meters)
+    bench.read({"reflow-1": 400_020}, serials=OWN)
+    bench.read({"reflow-1": 400_021})
+    assert bench.deltas("reflow-1") == [10_000, 190_000, 10_000]
+
+
+@pytest.mark.fault("F19")
+def test_a_meter_that_was_set_otherwise_and_says_its_number_holds_no_neighbour_up(tmp_path: Path) -> None:
+    """World seed 474: where nobody knows a circuit's power any rise fits, and the two waited for ever."""
+    one, other = (replace(each, serial=None, rated_w=None) for each in two_meters())
+    bench = Bench(tmp_path, (replace(one, profile=replace(one.profile, identity="serial_number")), other))
+
+    def read(counts: dict[str, int], ratio: int, serials: dict[str, str]) -> Closed:
+        cut = bench.cut_of(counts, serials=serials)
+        told = tuple(replace(each, fingerprint=(("ct_ratio", (ratio,)),)) for each in cut.samples[:1])
+        return bench.closer.close(bench.journal, replace(cut, samples=(*told, *cut.samples[1:])))
+
+    for turn in range(2):
+        read({"reflow-1": 400_000 + turn, "wave-1": 399_000 + turn}, 30, OWN)
+    closed = read({"reflow-1": 400_010, "wave-1": 400_500}, 40, OWN)
+    assert closed.held.keys() == {"reflow-1"} and closed.held["reflow-1"].startswith("fingerprint")
+    closed = read({"reflow-1": 400_510, "wave-1": 400_600}, 40, {})
+    assert closed.held.keys() == {"reflow-1", "wave-1"}, "nobody says that it is not the other one"

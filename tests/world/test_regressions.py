@@ -194,6 +194,10 @@ ONCE_BROKEN_AS_DRAWN = {
         12675,
         "late-once.3,disk-full.1,clone.2,clone.1,suspend.1,exchange.1",
     ),
+    "two meters got one another's address, and their registers were so near that both seemed to rise": (
+        12469,
+        "exchange.3,swapped.2",
+    ),
     "an old journal, a set clock and a rollover: the world did not allow for what nobody could know": (
         1586,
         "late-once.1,old-image.1,late-once.2,drift.2,drift.1",
