@@ -171,17 +171,19 @@ def _by_register(run: Sequence[Point], theirs: Head, *, is_anchored: bool, is_be
     """What the registers of a run say that the position may lie in; `is_before` where its epoch is an earlier one.
 
     They are sure where the position lies between two registers of the run, or the run begins with what the platform
-    has acknowledged. Else a trusted label is surer: the register may have been reset or gone round in between. Where
-    there is none, a higher register that is settled, or of an earlier epoch, may be of long before a reset: nothing
-    proves it later, neither a right label of the same run, which is older, nor what precedes it.
+    has acknowledged; not where the run was salvaged from before the position's epoch: it reaches from one reset to the
+    next, and so over all that came after. Else a trusted label is surer: the register may have been reset or gone round
+    in between. Where there is none, a higher register that is settled, or of an earlier epoch, may be of long before a
+    reset: nothing proves it later, neither a right label of the same run, which is older, nor what precedes it.
     """
     totals = _unwrapped(run, theirs.basis.modulus_milliwh)
     place = _place(theirs, totals, is_anchored=is_anchored)
     if place is None:
         return [_Says.NOT_LATER] * len(run)
-    is_sure = is_anchored or totals[0] <= place <= totals[-1]
+    is_within = totals[0] <= place <= totals[-1]
     verdicts: list[_Says] = []
     for point, total in zip(run, totals, strict=True):
+        is_sure = is_anchored or (is_within and not (is_before and SETTLED in point.flags))
         by_register = None if total == place else total > place
         by_label = _by_label(point, theirs)
         if not is_sure and by_label is None and by_register and (is_before or SETTLED in point.flags):

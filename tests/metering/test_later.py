@@ -103,6 +103,19 @@ def test_what_follows_a_run_of_an_earlier_epoch_does_not_follow_the_position() -
     assert registers(told) == [110, 220], "in the run that it lies in"
 
 
+@pytest.mark.fault("F16", "F39", "F54")
+def test_a_position_among_the_registers_of_an_earlier_epoch_may_lie_behind_a_reset() -> None:
+    """What was salvaged of an epoch reaches from one reset to the next, and so over all after it (world seed 7294)."""
+    own = [
+        settled(point(900, NOON_MS, opens="first")),
+        settled(point(990, NOON_MS + 1)),
+        settled(point(5, NOON_MS + 2, opens="reset")),
+        settled(point(3304, NOON_MS + 3)),
+    ]
+    assert since(own, position(9, 60_000, epoch=3)) == []
+    assert registers(since(own, position(9, 60_000, epoch=2))) == [3304]
+
+
 @pytest.mark.fault("F53", "F54")
 def test_saved_turning_points_are_told_to_a_platform_that_was_put_back_to_before_them() -> None:
     """By the labels of clocks that knew the time; without them by the two registers between which it lies."""

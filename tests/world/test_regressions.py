@@ -174,6 +174,10 @@ ONCE_BROKEN_AS_DRAWN = {
         13363,
         "meter-refuses.1,no-subscriber.2,wrong-first.1",
     ),
+    "what was salvaged of an epoch reached over the register to which the next one had come": (
+        7294,
+        "reset.3,suspend.1,disk-full.1,key-revoked.2,big-map.1,reset.2,key-rotated.1,drift.1,bit-rot.2",
+    ),
     "a late answer under the neighbour's address met the neighbour's question: the gates' to find": (
         2159,
         "late-once.1,meter-other-unit.3",
