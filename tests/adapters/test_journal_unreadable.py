@@ -20,7 +20,6 @@ from agent.adapters.journal import (
 )
 from agent.adapters.journal.connection import Row, Value
 from agent.adapters.journal.files import FolderFiles
-from agent.adapters.journal.salvage import salvage
 from agent.adapters.journal.sums import add_sums
 from agent.errors import (
     JournalDamaged,
@@ -32,12 +31,11 @@ from agent.errors import (
     MeteringError,
 )
 from agent.metering.ledger import Point
-from agent.metering.memory import Order
 from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import signing_input_hash
-from agent.service.journal import KeptBatch, KeptDescriptor, KeyUse, Reading, Standing, State
+from agent.service.journal import KeptBatch, KeptDescriptor, KeyUse, Reading, Standing
 from tests.adapters.test_journal import BASIS, CHAIN, batch, hash_of, text_of
-from tests.service.bench import Bench, with_ratio
+from tests.service.bench import Bench
 
 # ------------------------------------------------------------------------------------------------ the columns
 
@@ -422,186 +420,3 @@ def test_without_room_a_log_is_read_as_it_is_but_never_after_a_failure_of_the_di
     journal = open_or_replace(place, 0).journal
     assert len(journal.queue(after_ordinal=0, limit=9)) == 1
     journal.close()
-
-
-# -------------------------------------------------------------------------------------------------- salvaging
-
-
-@pytest.mark.parametrize("error", [JournalUnusable, JournalFailed, JournalHeld])
-def test_a_file_that_cannot_be_opened_at_present_is_not_an_empty_one(
-    tmp_path: Path, error: type[MeteringError]
-) -> None:
-    def refuse(path: Path) -> StdlibConnection:
-        raise error("no")
-
-    fresh = open_journal(tmp_path / "new.db")
-    with pytest.raises(error):
-        salvage(tmp_path / "old.db", refuse, fresh, ask_first=True)
-    fresh.close()
-
-
-def test_a_file_that_is_no_database_gives_nothing(tmp_path: Path) -> None:
-    def refuse(path: Path) -> StdlibConnection:
-        raise JournalDamaged("not a database")
-
-    fresh = open_journal(tmp_path / "new.db")
-    said = salvage(tmp_path / "old.db", refuse, fresh, ask_first=True)
-    assert (said.batches, said.lost, said.points) == (0, 0, 0)
-    fresh.close()
-
-
-@pytest.mark.fault("F53", "F54")
-@pytest.mark.parametrize(
-    ("sql", "lost"),
-    [
-        ("UPDATE descriptors SET jws = CAST('rot' AS BLOB)", 3),
-        ("DELETE FROM descriptors WHERE rev > 0", 3),
-        ("DROP TABLE acknowledgements", 0),
-        ("DROP TABLE refused_chains", 0),
-        ("DROP TABLE state", 0),
-    ],
-)
-def test_each_table_that_is_gone_costs_only_what_it_said(tmp_path: Path, sql: str, lost: int) -> None:
-    """Without its descriptor a batch cannot be told; without the rest its points are told all the same."""
-    bench = Bench(tmp_path)
-    for turn in range(3):
-        bench.read({"reflow-1": 1_000 + turn, "wave-1": 7 + turn})
-    bench.journal.close()
-    with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as raw:
-        raw.execute("PRAGMA foreign_keys=OFF")
-        raw.execute(sql)
-    raw.close()
-    fresh = open_journal(tmp_path / "new.db")
-    said = salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=False)
-    assert (said.batches, said.lost) == (3 - lost, lost)
-    assert len(fresh.heads()) == (0 if lost else 2)
-    if not lost:
-        assert fresh.heads()["reflow-1"].register_milliwh == 1_002 * 10_000
-        assert [reading.point.register_milliwh for reading in fresh.readings("wave-1", after=None)] == [
-            70_000,
-            80_000,
-            90_000,
-        ]
-    fresh.close()
-
-
-@pytest.mark.fault("F54")
-def test_a_journal_in_which_nothing_was_sealed_yet_is_salvaged_as_an_empty_one(tmp_path: Path) -> None:
-    open_journal(tmp_path / "journal.db").close()
-    fresh = open_journal(tmp_path / "new.db")
-    said = salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True)
-    assert (said.batches, said.lost, said.points) == (0, 0, 0)
-    assert fresh.state() == State(), "nobody has to be asked"
-    fresh.close()
-
-
-@pytest.mark.fault("F54")
-def test_of_several_maps_each_batch_is_told_by_its_own(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.read({"reflow-1": 1_000, "wave-1": 7})
-    bench.read({"reflow-1": 1_001, "wave-1": 8})
-    bench.wire(tuple(with_ratio(each, "2") for each in bench.meters))
-    bench.read({"reflow-1": 1_002, "wave-1": 9})
-    bench.read({"reflow-1": 1_003, "wave-1": 10})
-    own = {meter: head.basis for meter, head in bench.journal.heads().items()}
-    maps = {cfg for _, batch in bench.batches() for cfg in (batch.cfg,)}
-    bench.journal.close()
-    fresh = open_journal(tmp_path / "new.db")
-    assert salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True).lost == 0
-    assert {meter: head.basis for meter, head in fresh.heads().items()} == own
-    assert len(maps) == 2 and all(fresh.descriptor(cfg) is not None for cfg in maps)
-    fresh.close()
-
-
-@pytest.mark.fault("F54")
-def test_a_turning_point_whose_map_cannot_be_read_is_not_told(tmp_path: Path) -> None:
-    """Nobody could say in which unit it was counted."""
-    bench = Bench(tmp_path)
-    for count in (500_000, 500_010, 3, 4, 5, 30):
-        bench.read({"reflow-1": count, "wave-1": 7})
-    bench.acknowledge(bench.journal.state().head, number=1)
-    bench.journal.close()
-    with sqlite3.connect(tmp_path / "journal.db", isolation_level=None) as raw:
-        raw.execute("UPDATE descriptors SET jws = CAST('rot' AS BLOB)")
-    raw.close()
-    fresh = open_journal(tmp_path / "new.db")
-    said = salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True)
-    assert said.points == 0 and fresh.readings("reflow-1", after=None) == []
-    fresh.close()
-
-
-@pytest.mark.fault("F54", "F85")
-def test_chains_that_were_refused_stay_refused(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    bench.read({"reflow-1": 1_000, "wave-1": 7})
-    bench.acknowledge(None, number=1, refused=(CHAIN,))
-    bench.journal.close()
-    fresh = open_journal(tmp_path / "new.db")
-    salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True)
-    assert fresh.refused_chains() == {CHAIN} and fresh.state().ack_no == 1
-    fresh.close()
-
-
-@pytest.mark.fault("F53", "F54")
-@pytest.mark.parametrize("table", ["acknowledgements", "refused_chains", "state", "orders", "descriptors"])
-def test_a_row_whose_values_have_another_type_says_nothing_and_hinders_nothing(
-    tmp_path: Path, table: str
-) -> None:
-    """As in a journal of before the checksums; a type is one bit in the row's header."""
-    bench = Bench(tmp_path)
-    for turn in range(3):
-        bench.read({"reflow-1": 1_000 + turn, "wave-1": 7 + turn})
-    bench.acknowledge(None, number=1, refused=(CHAIN,))
-    with bench.journal.transaction():
-        bench.journal.save_order(Order("wave-1", "exchange", 1, "anna"))
-    bench.journal.close()
-
-    class OtherTypes(StdlibConnection):
-        def execute(self, sql: str, parameters: Sequence[Value] = ()) -> list[Row]:
-            if f"FROM {table}" not in sql:
-                return super().execute(sql, parameters)
-            if ", sum" in sql:
-                raise JournalDoubtful("no such column: sum")
-            return [tuple(0.5 for _ in row) for row in super().execute(sql, parameters)]  # type: ignore[misc]
-
-    fresh = open_journal(tmp_path / "new.db")
-    said = salvage(tmp_path / "journal.db", OtherTypes, fresh, ask_first=True)
-    assert said.batches == (0 if table == "descriptors" else 3)
-    assert bool(fresh.acknowledgements(after_day=0, limit=9)) is (table != "acknowledgements")
-    assert bool(fresh.refused_chains()) is (table != "refused_chains")
-    assert bool(fresh.orders()) is (table != "orders")
-    fresh.close()
-
-
-def test_a_damaged_file_that_cannot_even_be_closed_was_salvaged_all_the_same(tmp_path: Path) -> None:
-    class Sticky(StdlibConnection):
-        def close(self) -> None:
-            super().close()
-            raise JournalDamaged("database disk image is malformed")
-
-    bench = Bench(tmp_path)
-    bench.read({"reflow-1": 1_000, "wave-1": 7})
-    bench.journal.close()
-    fresh = open_journal(tmp_path / "new.db")
-    assert salvage(tmp_path / "journal.db", Sticky, fresh, ask_first=True).batches == 1
-    fresh.close()
-
-
-@pytest.mark.fault("F54")
-def test_an_epoch_that_was_opened_is_salvaged_with_its_reason(tmp_path: Path) -> None:
-    bench = Bench(tmp_path)
-    for count in (500_000, 3, 5, 9):
-        bench.read({"reflow-1": count})
-    head = bench.journal.heads()["reflow-1"]
-    bench.journal.close()
-    fresh = open_journal(tmp_path / "new.db")
-    salvage(tmp_path / "journal.db", StdlibConnection, fresh, ask_first=True)
-    points = [reading.point for reading in fresh.readings("reflow-1", after=None)]
-    assert [(point.register_milliwh, point.opens) for point in points][-3:] == [
-        (30_000, "reset"),
-        (50_000, None),
-        (90_000, None),
-    ]
-    found = fresh.heads()["reflow-1"]
-    assert (found.epoch, found.n, found.register_milliwh) == (head.epoch, head.n, head.register_milliwh)
-    fresh.close()
