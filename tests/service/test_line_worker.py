@@ -1,14 +1,13 @@
-"""The line worker on a byte-true pair in virtual time: what sick meters cost, what is learned, what exceptions mean."""
+"""The line worker on a byte-true pair in virtual time: what sick meters cost, what is learned, who is asked when."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from agent.metering.plan import BusCost
-from agent.metering.plant import Line, Meter, SerialSettings, Transport
+from agent.metering.plant import SerialSettings, Transport
 from agent.protocol.pair import Request
 from agent.protocol.pdu import ReadRequest
 from agent.service.poll import LineWorker
@@ -18,101 +17,19 @@ from simulators.line.station import on_one_pair
 from simulators.line.virtual import VirtualLine
 from simulators.meters.faults import Fault, Kind
 from simulators.meters.meter import FixedEnergy, SimulatedMeter
+from tests.service.line_hall import (
+    ENERGY,
+    FLAT_OUT,
+    IDLE,
+    MS,
+    TURNAROUND_MS,
+    Hall,
+    cycle_ns,
+    hall_of,
+    in_hall,
+)
 from tests.service.virtual import VirtualClock, run_virtually
 from tests.support.plants import SLOW, line, meter
-
-MS, SECOND_NS = 1_000_000, 1_000_000_000
-TURNAROUND_MS = 10
-ENERGY = 0x48
-FLAT_OUT = replace(line(serial=SLOW), poll_ms=1)
-EACH_SECOND = replace(line(serial=SLOW), poll_ms=1000)
-IDLE = replace(line(serial=SLOW), poll_ms=86_400_000)
-
-
-@dataclass
-class Hall:
-    """A line of simulated meters and the worker that owns it."""
-
-    worker: LineWorker
-    port: VirtualLine
-    meters: dict[str, SimulatedMeter]
-
-    async def sweep(self) -> dict[str, tuple[int, ...]]:
-        """One boundary: what was read, by meter."""
-        sweep = self.worker.sweep()
-        await sweep.done.wait()
-        return {sample.meter: sample.words for sample in sweep.samples}
-
-    def asked(self, unit: int, *, since_ns: int = 0) -> list[tuple[int, int, int]]:
-        """When a unit was asked, from which address and how many registers."""
-        return [
-            (at_ns, request.address, request.count)
-            for at_ns, request, _ in self.port.requests
-            if request.unit == unit and at_ns >= since_ns
-        ]
-
-    def kill(self, *names: str) -> None:
-        for name in names:
-            self.meters[name].faults.append(Fault(Kind.SILENT))
-
-    def revive(self, *names: str) -> None:
-        for name in names:
-            self.meters[name].faults.clear()
-
-
-def energy_meter(name: str, unit: int) -> Meter:
-    """A meter of which only energy can be read: one transaction a round."""
-    plain = meter(name, unit)
-    only = {"energy_import": plain.profile.energy.parts[0]}
-    return replace(plain, profile=replace(plain.profile, registers=only, identity=None, fingerprint=()))
-
-
-def in_hall(
-    meters: Sequence[Meter],
-    scenario: Callable[[Hall], Awaitable[None]],
-    *,
-    wired: Line = FLAT_OUT,
-    holes: bool = False,
-    faults: Mapping[str, Fault] | None = None,
-) -> None:
-    """Play a scenario in virtual time; the silence has to be kept throughout. `faults` are there from the start."""
-
-    async def play() -> None:
-        simulated = {
-            each.id: SimulatedMeter(
-                each,
-                FixedEnergy(1_000_000 * int(each.address)),
-                turnaround_ms=TURNAROUND_MS,
-                answers_holes=holes,
-            )
-            for each in meters
-        }
-        for name, fault in (faults or {}).items():
-            simulated[name].faults.append(fault)
-        pair = Rs485Line(wired.serial, on_one_pair(simulated.values()))
-        port = VirtualLine(pair, wired.serial)
-        worker = LineWorker(wired, meters, port, VirtualClock())
-        task = asyncio.create_task(worker.run())
-        await asyncio.sleep(0.001 if wired.poll_ms < 60_000 else 3)  # then the first round is over
-        try:
-            await scenario(Hall(worker, port, simulated))
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        assert pair.begun_too_early == 0
-
-    run_virtually(play())
-
-
-def hall_of(count: int) -> list[Meter]:
-    return [energy_meter(f"m{unit}", unit) for unit in range(1, count + 1)]
-
-
-def cycle_ns(hall: Hall, unit: int, since_ns: int) -> int:
-    """The mean time from one reading of a meter to the next."""
-    times = [at_ns for at_ns, _, _ in hall.asked(unit, since_ns=since_ns)]
-    return (times[-1] - times[0]) // (len(times) - 1)
-
 
 # ---------------------------------------------------------------------------------------------- dead meters
 
@@ -252,170 +169,6 @@ def test_blocks_are_planned_anew_when_the_meter_turns_out_slow() -> None:
         assert max(count for _, _, count in hall.asked(1)[-6:]) > 50
 
     in_hall([replace(meter("m1", 1))], scenario, holes=True)
-
-
-# ----------------------------------------------------------------------------------------------- exceptions
-
-
-@pytest.mark.fault("F12")
-@pytest.mark.parametrize("code", [5, 6])
-def test_a_busy_meter_is_left_alone_and_holds_nobody_up(code: int) -> None:
-    async def scenario(hall: Hall) -> None:
-        await asyncio.sleep(5)
-        hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=code))
-        since_ns = hall.port.bus.now_ns
-        await asyncio.sleep(20)
-        assert len(hall.asked(1, since_ns=since_ns)) <= 6
-        assert len(hall.asked(2, since_ns=since_ns)) > 300
-        assert hall.worker.watches["m1"].failures == 0
-        hall.revive("m1")
-        await asyncio.sleep(30)
-        assert "m1" in await hall.sweep()
-
-    in_hall(hall_of(3), scenario)
-
-
-@pytest.mark.fault("F12")
-def test_a_meter_that_is_busy_for_more_than_a_minute_fails() -> None:
-    async def scenario(hall: Hall) -> None:
-        hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=6))
-        await asyncio.sleep(100)
-        assert hall.worker.watches["m1"].failures == 1
-
-    in_hall(hall_of(2), scenario)
-
-
-@pytest.mark.parametrize("code", [5, 6])
-def test_a_meter_that_is_busy_when_the_agent_starts_is_read_when_it_has_time(code: int) -> None:
-    """It has never said anything else; after a minute it counts as failing and is still asked."""
-
-    async def scenario(hall: Hall) -> None:
-        since_ns = hall.port.bus.now_ns
-        await asyncio.sleep(600)
-        assert hall.worker.watches["m1"].failures == 1
-        assert 15 <= len(hall.asked(1, since_ns=since_ns)) <= 30
-        hall.revive("m1")
-        await asyncio.sleep(31)
-        assert set(await hall.sweep()) == {"m1", "m2"}
-        assert hall.worker.watches["m1"].failures == 0
-
-    in_hall(hall_of(2), scenario, wired=EACH_SECOND, faults={"m1": Fault(Kind.EXCEPTION, code=code)})
-
-
-@pytest.mark.parametrize("code", [4, 10, 11])
-def test_a_meter_that_fails_by_an_exception_when_the_agent_starts_is_probed(code: int) -> None:
-    async def scenario(hall: Hall) -> None:
-        await asyncio.sleep(600)
-        hall.revive("m1")
-        await asyncio.sleep(60)
-        assert set(await hall.sweep()) == {"m1", "m2"}
-
-    in_hall(hall_of(2), scenario, wired=EACH_SECOND, faults={"m1": Fault(Kind.EXCEPTION, code=code)})
-
-
-def test_a_dead_meter_that_comes_back_busy_is_dead_no_more() -> None:
-    async def scenario(hall: Hall) -> None:
-        await asyncio.sleep(120)
-        hall.revive("m1")
-        hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=6))
-        await asyncio.sleep(60)
-        assert hall.worker.watches["m1"].failures == 0
-        hall.revive("m1")
-        hall.kill("m1")
-        await asyncio.sleep(120)
-        assert hall.worker.watches["m1"].failures >= 3
-        hall.revive("m1")
-        await asyncio.sleep(60)
-        assert set(await hall.sweep()) == {"m1", "m2"}
-
-    in_hall(hall_of(2), scenario, wired=EACH_SECOND, faults={"m1": Fault(Kind.SILENT)})
-
-
-@pytest.mark.fault("F11")
-@pytest.mark.parametrize("code", [4, 11])
-def test_a_failure_said_by_an_exception_backs_off(code: int) -> None:
-    async def scenario(hall: Hall) -> None:
-        await asyncio.sleep(5)
-        hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=code))
-        since_ns = hall.port.bus.now_ns
-        await asyncio.sleep(60)
-        assert len(hall.asked(1, since_ns=since_ns)) <= 12
-        hall.revive("m1")
-        await asyncio.sleep(60)
-        assert "m1" in await hall.sweep()
-
-    in_hall(hall_of(3), scenario)
-
-
-@pytest.mark.fault("F13")
-def test_a_gateway_without_a_path_is_left_alone_as_a_whole() -> None:
-    async def scenario(hall: Hall) -> None:
-        await asyncio.sleep(5)
-        for each in hall.meters.values():
-            each.faults.append(Fault(Kind.EXCEPTION, code=10))
-        since_ns = hall.port.bus.now_ns
-        await asyncio.sleep(60)
-        assert sum(len(hall.asked(unit, since_ns=since_ns)) for unit in (1, 2, 3)) < 40
-        hall.revive(*hall.meters)
-        await asyncio.sleep(60)
-        assert len(await hall.sweep()) == 3
-
-    in_hall(hall_of(3), scenario)
-
-
-@pytest.mark.fault("F13")
-def test_one_unit_without_a_path_is_its_own_trouble() -> None:
-    async def scenario(hall: Hall) -> None:
-        await asyncio.sleep(5)
-        hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=10))
-        since_ns = hall.port.bus.now_ns
-        await asyncio.sleep(20)
-        assert len(hall.asked(2, since_ns=since_ns)) > 250
-
-    in_hall(hall_of(3), scenario)
-
-
-@pytest.mark.fault("F10")
-@pytest.mark.parametrize("code", [1, 2, 3])
-def test_a_refused_energy_register_is_asked_for_again_after_ten_minutes(code: int) -> None:
-    async def scenario(hall: Hall) -> None:
-        hall.meters["m1"].faults.append(Fault(Kind.EXCEPTION, code=code))
-        assert await hall.sweep() == {}
-        asked = len(hall.asked(1))
-        assert asked == 3  # once in the first round, twice in the sweep
-        for _ in range(5):
-            await asyncio.sleep(60)
-            assert await hall.sweep() == {}
-        assert len(hall.asked(1)) == asked
-        assert str(code) in (hall.worker.watches["m1"].last_error or "")
-        hall.revive("m1")
-        await asyncio.sleep(310)
-        assert set(await hall.sweep()) == {"m1"}
-        assert hall.worker.watches["m1"].last_error is None
-
-    plain = energy_meter("m1", 1)
-    in_hall([plain], scenario, wired=IDLE)
-
-
-@pytest.mark.fault("F10")
-def test_a_refused_live_block_is_remembered_and_tried_whole_again_after_ten_minutes() -> None:
-    """The meter lacks its current register; everything else is read all the same."""
-    lacking = meter("m1", 1)
-    registers = {name: each for name, each in lacking.profile.registers.items() if name != "current_l1"}
-
-    async def scenario(hall: Hall) -> None:
-        hall.meters["m1"].meter = replace(lacking, profile=replace(lacking.profile, registers=registers))
-        await asyncio.sleep(60)
-        hall.worker.watches["m1"].live.clear()
-        since_ns = hall.port.bus.now_ns
-        await asyncio.sleep(300)
-        assert (6, 2) not in {(address, count) for _, address, count in hall.asked(1, since_ns=since_ns)}
-        assert set(hall.worker.watches["m1"].live) == {"energy_import", "power_active_total", "voltage_l1"}
-        hall.meters["m1"].meter = lacking
-        await asyncio.sleep(300)
-        assert "current_l1" in hall.worker.watches["m1"].live
-
-    in_hall([lacking], scenario, wired=replace(FLAT_OUT, poll_ms=5000))
 
 
 # --------------------------------------------------------------------------------------------- late answers

@@ -15,7 +15,7 @@ from agent.protocol.pdu import ReadRequest
 from agent.service.poll import LineWorker
 from agent.service.takeover import Takeover, question_of
 from simulators.line.virtual import VirtualLine
-from tests.service.test_line_worker import EACH_SECOND, ENERGY, IDLE, Hall, hall_of, in_hall
+from tests.service.line_hall import EACH_SECOND, ENERGY, IDLE, Hall, hall_of, in_hall
 from tests.service.virtual import VirtualClock, run_virtually
 
 STRANGER = ReadRequest(7, 4, ENERGY, 2)

@@ -26,7 +26,7 @@ from simulators.meters.faults import Fault, Kind
 from simulators.meters.meter import FixedEnergy, SimulatedMeter
 from tests.protocol.test_tcp_master import asked, data
 from tests.service.bench import MINUTE_MS, Bench
-from tests.service.test_line_worker import EACH_SECOND, Hall, energy_meter, in_hall
+from tests.service.line_hall import EACH_SECOND, Hall, energy_meter, in_hall
 from tests.service.test_publish import ScriptedUplink, publisher_of, run_until, sealed
 from tests.service.virtual import VirtualClock, run_virtually
 
