@@ -45,7 +45,7 @@ def rises_oddly(meter: Meter, head: Head, point: Point, bound: Bound, counts: Co
 
 def goes_round(head: Head, point: Point, bound: Bound) -> bool:
     """Whether a register fell as it does when it rolls over, within what the circuit can have used."""
-    if point.register_milliwh >= head.register_milliwh:
+    if not falls(head, point):
         return False
     move = compare(
         head.register_milliwh,
@@ -73,7 +73,12 @@ def cannot_be_compared(head: Head | None, point: Point) -> bool:
     """
     if head is None or head.restored:
         return True
-    silent_ms = elapsed_ms(head, point)
+    return was_long(head, point)
+
+
+def was_long(before: Timed, after: Timed) -> bool:
+    """Whether a meter was not seen for so long that nobody knows whether the same one answers (design, section 7)."""
+    silent_ms = elapsed_ms(before, after)
     return silent_ms is not None and silent_ms > SILENT_MS
 
 

@@ -28,6 +28,7 @@ from agent.metering.suspicion import (
     is_proved,
     may_go_on,
     rises_oddly,
+    was_long,
 )
 from agent.service.admitting import Admission
 from agent.service.decisions import (
@@ -245,12 +246,9 @@ class Decider:
         memory = self._found.memories.get(meter.id) or self._memories.get(meter.id, Memory())
         point = latest.on(head.basis)
         is_unchanged = point.register_milliwh == head.register_milliwh
-        silent_ms = elapsed_ms(head, point)
         if is_proved(head, latest.sample.serial):
             memory = memory.confirmed()
-        elif (elsewhere or (silent_ms is not None and silent_ms > SILENT_MS)) and not self._was_dark(
-            meter, head, point
-        ):
+        elif (elsewhere or was_long(head, point)) and not self._was_dark(meter, head, point):
             if not self._cut.clock_steps_ms or elsewhere:  # a clock that was set says nothing of silence
                 memory = memory.returned(point.at_ms)
         elif memory.is_in_question:

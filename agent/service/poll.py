@@ -300,7 +300,7 @@ class LineWorker:
         now_ns = self._clock.monotonic_ns()
         if sweep.done.is_set() or not self._patience.may_ask(watch, now_ns) or now_ns < watch.energy_retry_ns:
             return True
-        self._has_slept()
+        self._notice_sleep()
         if not await self._asker.identify(watch):
             return False
         if watch.unfit is not None:
@@ -318,14 +318,14 @@ class LineWorker:
             power_w=watch.power_w(self._clock.monotonic_ns() - 2 * self.line.poll_ms * 1_000_000),
             when=moment_of(self._clock, self._asker.age_ms(reply)),
         )
-        if self._has_slept():
+        if self._notice_sleep():
             return await self._take_sample(sweep, watch, retried=True)
         if not sweep.done.is_set():
             sweep.samples.append(sample)
         return True
 
-    def _has_slept(self) -> bool:
-        """Whether the machine slept since this was asked last; then the meters have to say again who they are.
+    def _notice_sleep(self) -> bool:
+        """Let the meters say again who they are, if the machine slept since this was called last; gives whether it did.
 
         An answer that was on its way meanwhile is of before, its label would be of after: nine days of energy less
         than there were (world seed 12675). How old an answer is, is counted by a clock that stands still in a sleep.

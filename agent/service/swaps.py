@@ -10,12 +10,11 @@ from dataclasses import dataclass
 
 from agent.metering.decode import NoValue, decode
 from agent.metering.doubt import goes_on_from, is_alike
-from agent.metering.interval import elapsed_ms
 from agent.metering.ledger import Head
-from agent.metering.memory import SILENT_MS, Memory, changed_setting
+from agent.metering.memory import Memory, changed_setting
 from agent.metering.plant import Meter
 from agent.metering.quantity import Counts, to_milliwh
-from agent.metering.suspicion import bound_of
+from agent.metering.suspicion import bound_of, was_long
 from agent.service.decisions import AGENT, Beginning, Decision, Refusal, Sample, Sound, sample_of
 
 
@@ -209,15 +208,13 @@ def _may_be_mistaken(one: Party, other: Party) -> bool:
     """Whether what is read for one meter is to wait, because it can be the other's."""
     if other.is_replaced and other.meter.line == one.meter.line:
         return _is_hardly_own(one) or _was_long_silent(one)
-    silent_ms = elapsed_ms(other.head, one.head)
-    was_away = silent_ms is not None and silent_ms > SILENT_MS
+    was_away = was_long(other.head, one.head)
     return _is_hardly_own(one) and (one.is_sound or not was_away) and _may_be_of(one, other)
 
 
 def _was_long_silent(one: Party) -> bool:
     """Whether a meter was not read for so long that its circuit's power leaves room for any register."""
-    silent_ms = None if one.sample is None else elapsed_ms(one.head, one.sample)
-    return silent_ms is not None and silent_ms > SILENT_MS
+    return one.sample is not None and was_long(one.head, one.sample)
 
 
 def _is_hardly_own(one: Party) -> bool:

@@ -231,6 +231,10 @@ def test_former_maps_are_told_again_before_the_one_in_force(bench: Bench, mode: 
         await talk.passes(3600 + 120)
         told = [payload for topic, payload, _ in talk.wire.said if topic == "desc"]
         assert told == (2 * kept if each_time == 3 else kept[-1:])
+        retained = {payload for topic, payload, retain in talk.wire.said if topic == "desc" and retain}
+        assert retained == {kept[-1]}, (
+            "what stays at the broker is the one in force, whenever a connection ends"
+        )
 
     run(bench, story, mode)
 

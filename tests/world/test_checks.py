@@ -1,8 +1,10 @@
 """The auditor of the world: what it takes for a hole that was declared, and what not."""
 
+import json
 import sqlite3
 from collections.abc import Sequence
 from fractions import Fraction
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 from simulators.world.checks import Auditor
 from simulators.world.time import START_MS
 from simulators.world.truth import TREMBLES_MAX, Load, Place, Shown
+from tests.service.bench import Bench
 
 PER_COUNT = Fraction(1000)
 
@@ -34,6 +37,8 @@ class Books:
         *,
         bound: str | None = None,
         ended_at: int | None = None,
+        reason: str = "reset",
+        serial_to: str | None = "1",
         q: str = "",
     ) -> None:
         """One epoch, with its last register where it booked anything, and what was declared of the hole before."""
@@ -41,7 +46,8 @@ class Books:
         if last is not None:
             self.row(number, last, position=opening, energy=last - opening, n_first=1, n_last=1, q=q)
         if bound is not None:
-            body = f'{{"epoch_to": {number}, "bound": {bound}, "last": {"null" if ended_at is None else ended_at}}}'
+            said = {"epoch_to": number, "bound": json.loads(bound), "last": ended_at, "reason": reason}
+            body = json.dumps({**said, "serial_to": serial_to})
             self._db.execute("INSERT INTO events VALUES ('epoch', 'm1', ?)", (body,))
 
     def row(
@@ -115,6 +121,45 @@ def test_the_accounts_begin_at_the_register_that_an_event_names_where_its_epoch_
     court.place.breaks = 1
     court.books.epoch(2, 20_000, 30_000, bound=str(bound), ended_at=500_000)
     assert (court.judge() == []) is is_declared
+
+
+@pytest.mark.parametrize(
+    ("firsts", "opening", "is_allowed"),
+    [
+        ([0], 0, True),
+        ([0], 10, False),
+        ([0, 10], 0, True),
+        ([0, 10], 10, True),
+        ([0, 10], 20, True),
+        ([0, 10], 5, False),
+    ],
+)
+def test_accounts_begin_at_the_first_register_or_later_only_where_that_was_lost(
+    firsts: list[int], opening: int, is_allowed: bool
+) -> None:
+    """A new journal believes no register that it has read once only (seeds 4801, 12809)."""
+    court = Court({opening: opening, 50: 50})
+    court.place.firsts = firsts
+    court.books.epoch(1, opening * 1000, 50_000)
+    assert (court.judge() == []) is is_allowed
+
+
+@pytest.mark.fault("F33", "F56")
+@pytest.mark.parametrize(
+    ("has_refused", "serial_to", "is_allowed"),
+    [(True, None, True), (False, None, False), (True, "3001", False)],
+)
+def test_a_new_journal_opens_an_epoch_nobody_made_only_where_a_meter_refused_to_say_who_it_is(
+    has_refused: bool, serial_to: str | None, is_allowed: bool
+) -> None:
+    """Seed 13363."""
+    court = Court({900: 0, 990: 90, 995: 95, 999: 99})
+    court.place.has_refused = has_refused
+    court.books.epoch(1, 900_000, 990_000)
+    court.books.epoch(
+        2, 995_000, 999_000, bound="9000", ended_at=990_000, reason="restore", serial_to=serial_to
+    )
+    assert (court.judge() == []) is is_allowed
 
 
 @pytest.mark.fault("F16", "F65")
@@ -193,3 +238,25 @@ def test_a_meter_that_trembles_while_it_is_set_back_begins_a_few_counts_below_it
     court.books.epoch(1, 100_000, 150_000)
     court.books.epoch(2, 20_000, 30_000, bound="5000")
     assert court.judge() == ([] if is_shown else ["I5: m1/2 runs from 20000 to 30000, which were not shown"])
+
+
+@pytest.mark.fault("F53")
+@pytest.mark.parametrize(
+    ("has_rotted", "rot", "is_said"), [(False, True, True), (True, True, False), (True, False, True)]
+)
+def test_where_a_file_has_rotted_only_a_journal_that_the_agent_finds_sound_is_to_blame(
+    tmp_path: Path, has_rotted: bool, rot: bool, is_said: bool
+) -> None:
+    """A flag of an old batch made it count as acknowledged (seeds 5713, 13826)."""
+    bench = Bench(tmp_path)
+    for turn in range(3):
+        bench.read({"reflow-1": 1_000 + turn, "wave-1": 2_000 + turn})
+    bench.acknowledge(bench.journal.state().head, number=1)
+    if rot:
+        bench.journal._db.execute("UPDATE batches SET hash = 'x' || substr(hash, 2) WHERE ordinal = 1")
+    court = Court({})
+    court.auditor._time = SimpleNamespace(wall_ms=lambda: bench.clock.now_ms)  # type: ignore[assignment]
+    court.auditor.has_rotted = has_rotted
+    disk = SimpleNamespace(answers=True, size=lambda: 0)
+    court.auditor.look_at_journal(SimpleNamespace(journal=bench.journal, disk=disk))  # type: ignore[arg-type]
+    assert any(each.startswith("I3") for each in court.alarms) is is_said
