@@ -118,6 +118,7 @@ class ModbusTcpLine:
             return await self._ask(request, timeout_ms)
 
     async def _ask(self, request: ReadRequest, timeout_ms: int) -> Reply:
+        self._drain()  # what lies here answers nothing that is asked now, however long the loop did not look
         if self._socket is None:
             raise self._down()
         answer = self._answering.begin()
