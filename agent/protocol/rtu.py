@@ -119,7 +119,11 @@ class _Missed:
 
 @dataclass(slots=True)
 class _Unit:
-    """What the line knows of one address; `missed` by function and number of registers."""
+    """What the line knows of one address.
+
+    `window_ns` is how long an answer of it may be late, by its last time-out. `missed` is by function and number of
+    registers.
+    """
 
     debts: list[_Debt] = field(default_factory=list)
     window_ns: int = 0
@@ -420,7 +424,7 @@ class RtuMaster:
     def _close(self, ask: _Ask, *, answered_ns: int | None = None) -> None:
         """End the transaction; without a sound answer its unit owes one.
 
-        So it does where the answer may have been the one to an earlier question. Then its own may be as late as that.
+        So it does where the answer may have been the one to an earlier question.
         """
         self._ask = None
         if ask.sent_ns is None:
@@ -433,8 +437,13 @@ class RtuMaster:
         missed = unit.missed.pop(shape, None)
         if missed is not None and missed.until_ns <= ask.sent_ns:
             missed = None
-        if answered_ns is not None and missed is None:
-            return
+        if answered_ns is None or missed is not None:
+            self._owe(ask, unit, missed, answered_ns=answered_ns)
+
+    def _owe(self, ask: _Ask, unit: _Unit, missed: _Missed | None, *, answered_ns: int | None) -> None:
+        """Its answer may still come; as late as the one that came, where that may be the one to what was `missed`."""
+        assert ask.sent_ns is not None
+        shape = (ask.request.function, ask.request.count)
         reply_ns = ask.reply_bytes * character_ns(self._silence.settings) + SLACK_NS
         until_ns = ask.first_ns + (self._late_factor - 1) * ask.timeout_ns + reply_ns
         if answered_ns is not None and missed is not None:
