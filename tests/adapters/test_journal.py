@@ -18,7 +18,7 @@ from agent.adapters.journal.opening import schema_versions
 from agent.errors import ConfigError, JournalDamaged, JournalFull, JournalHeld, JournalUnusable
 from agent.metering.interval import Moment
 from agent.metering.ledger import Basis, Head, Point
-from agent.metering.memory import Pending
+from agent.metering.memory import Exchanged, Memory, Pending, Said
 from agent.reporting.chain import ChainHead
 from agent.reporting.envelope import signing_input_hash
 from agent.service.journal import KeptDescriptor, Reading, SealedBatch
@@ -91,6 +91,22 @@ def test_what_is_known_of_a_time_is_the_same_after_a_restart(tmp_path: Path, whe
     assert journal.heads()["m1"].when == when
     assert journal.readings("m1", after=None)[0].point.when == when
     assert journal.doubts()["m1"][0].point.when == when
+
+
+@pytest.mark.fault("F19")
+@pytest.mark.parametrize(
+    "number", [None, Said("100"), Exchanged("200", "100"), Exchanged("200", None)], ids=str
+)
+def test_who_said_the_number_of_a_meter_is_the_same_after_a_restart(
+    tmp_path: Path, number: Said | Exchanged | None
+) -> None:
+    memory = Memory(place="hall-a/1", returned_ms=5, proofs=1, number=number)
+    with (journal := open_journal(tmp_path / "j.db")).transaction():
+        journal.save_memory("m", memory)
+    journal.close()
+    journal = open_journal(tmp_path / "j.db")
+    assert journal.memories() == {"m": memory}
+    journal.close()
 
 
 def test_the_rules_of_the_file_hold(tmp_path: Path) -> None:

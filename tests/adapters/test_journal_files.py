@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from agent.adapters.journal import Place, open_or_replace
 from agent.adapters.journal.files import FolderFiles
 from agent.errors import JournalFailed, JournalFull, JournalHeld, JournalUnusable
 
@@ -150,3 +151,29 @@ def test_half_a_ballast_is_never_left(
     else:
         FILES.reserve(ballast, 100_000)
     assert not ballast.exists()
+
+
+@pytest.mark.fault("F48")
+def test_a_file_is_readable_where_the_disk_gives_every_byte(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, files = tmp_path / "j.db", FolderFiles()
+    path.write_bytes(bytes(200_000))
+    assert files.is_readable(path)
+    with pytest.raises(JournalUnusable):
+        files.is_readable(tmp_path / "none")
+
+    def bad_sector(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, "bad sector")
+
+    monkeypatch.setattr(Path, "open", bad_sector)
+    assert not files.is_readable(path)
+
+
+def test_what_cannot_even_be_looked_for_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "not yours")
+
+    monkeypatch.setattr(Path, "exists", forbidden)
+    with pytest.raises(JournalUnusable, match="cannot be looked for"):
+        open_or_replace(Place(tmp_path / "j.db"), 0)

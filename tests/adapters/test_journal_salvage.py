@@ -17,6 +17,7 @@ from agent.adapters.journal import (
 )
 from agent.adapters.journal.connection import Row, Value
 from agent.adapters.journal.cuts import ROW
+from agent.adapters.journal.rows import NOTHING_KNOWN
 from agent.adapters.journal.salvage import salvage
 from agent.errors import (
     JournalDamaged,
@@ -28,7 +29,7 @@ from agent.errors import (
 )
 from agent.metering.interval import DAY_MS
 from agent.metering.later import SETTLED
-from agent.metering.memory import Memory, Order
+from agent.metering.memory import Exchanged, Memory, Order
 from agent.reporting.batch import Batch, Delta
 from agent.reporting.chain import ChainHead
 from agent.reporting.event import Event
@@ -114,7 +115,7 @@ def test_what_a_person_said_and_no_batch_has_told_yet_is_salvaged(tmp_path: Path
     assert told is not None
     with journal.transaction():
         journal.save_order(Order("wave-1", "exchange", 2, "ben", first_kwh="3", confirmed=True))
-        remembered = replace(journal.memories()["wave-1"], serial="300", instead_of="200")
+        remembered = replace(journal.memories()["wave-1"], number=Exchanged("300", "200"))
         journal.save_memory("wave-1", remembered)
         journal.tell_statement(
             journal.add_statement(Statement(6, "manual", {"meter": "wave-1", "n": 6})), told
@@ -128,7 +129,7 @@ def test_what_a_person_said_and_no_batch_has_told_yet_is_salvaged(tmp_path: Path
     note_damage(Place(tmp_path / "journal.db"), JournalDamaged("something it read"))
     opened = open_here(tmp_path)
     assert opened.aside is not None
-    assert opened.journal.memories() == {"wave-1": Memory(serial="300", instead_of="200")}
+    assert opened.journal.memories() == {"wave-1": Memory(number=Exchanged("300", "200"))}
     assert opened.journal.orders() == {"wave-1": orders["wave-1"]}, "what rotted is nobody's word"
     kept = [(each.noted_ms, each.told) for each in opened.journal.statements()]
     assert kept == [(5, None)], "what a batch told is told, or told again with it"
@@ -232,6 +233,27 @@ def test_a_delta_that_begins_below_the_one_before_it_makes_no_reading_of_its_beg
     assert registers == [*((1_000 + turn) * 10_000 for turn in range(TURNS)), 1_050 * 10_000]
     assert opened.journal.heads()["reflow-1"].n == head.n + 2
     opened.journal.close()
+
+
+@pytest.mark.fault("F40", "F54")
+def test_what_a_batch_says_of_its_clock_is_salvaged_with_each_reading(tmp_path: Path) -> None:
+    """How wrong the labels may be, and of a clock that did not know the time that nobody knows (world seed 15462)."""
+    bench = Bench(tmp_path)
+    for turn, sync in enumerate("SUS"):
+        bench.clock.sync = sync
+        bench.read({"reflow-1": 1_000 + turn, "wave-1": 2_000})
+    cut = bench.cut_of({"reflow-1": 1_003, "wave-1": 2_000})
+    bench.closer.close(bench.journal, replace(cut, clock_steps_ms=(1000,)))
+    bench.journal.close()
+    spoil(tmp_path / "journal.db", "UPDATE state SET sum = 0")
+    note_damage(Place(tmp_path / "journal.db"), JournalDamaged("a row"))
+    journal = open_here(tmp_path).journal
+    kept = [each.point.when for each in journal.readings("reflow-1", after=None)]
+    assert [when and when.err_ms for when in kept] == [None, None, 10, None], (
+        "the first began a delta of no time"
+    )
+    assert NOTHING_KNOWN in kept and journal.heads()["reflow-1"].when == kept[-1]
+    journal.close()
 
 
 @pytest.mark.parametrize("error", [JournalUnusable, JournalFailed, JournalHeld])
@@ -412,3 +434,119 @@ def test_an_epoch_that_was_opened_is_salvaged_with_its_reason(tmp_path: Path) ->
     found = fresh.heads()["reflow-1"]
     assert (found.epoch, found.n, found.register_milliwh) == (head.epoch, head.n, head.register_milliwh)
     fresh.close()
+
+
+def _salvaged_after_a_reset(
+    folder: Path, acknowledged: int = 0, *lost: str, sync: str = "S", back_ms: int = 0
+) -> Bench:
+    """A register of 500,020 counts was reset; the batches up to there are lost, and so is what the statements say.
+
+    The machine started again in between, or its clock was set back by so many milliseconds.
+    """
+    bench = Bench(folder)
+    bench.clock.sync = sync
+    for turn, count in enumerate((500_000, 500_010, 500_020, 3, 4, 5, 30)):
+        bench.clock.boot = "before" if turn < 3 or back_ms else "after"
+        bench.clock.now_ms -= back_ms if turn == 3 else 0
+        bench.read({"reflow-1": count, "wave-1": 7 + turn}, times=3)
+        if turn == acknowledged - 1:
+            bench.acknowledge(bench.journal.state().head, number=1)
+    bench.journal.close()
+    for sql in ("UPDATE texts SET jws = CAST('rot' AS BLOB) WHERE ordinal <= 3", *lost):
+        spoil(folder / "journal.db", sql)
+    note_damage(Place(folder / "journal.db"), JournalDamaged("a batch"))
+    bench.journal = open_here(folder).journal
+    return bench
+
+
+def _kept(bench: Bench) -> list[tuple[int, bool, bool]]:
+    """Counts of what was salvaged, whether an epoch begins there, whether it was acknowledged once."""
+    points = [each.point for each in bench.journal.readings("reflow-1", after=None)]
+    return [(p.register_milliwh // 10_000, p.opens is not None, SETTLED in p.flags) for p in points]
+
+
+@pytest.mark.fault("F16", "F40", "F53", "F54")
+def test_a_position_of_no_known_time_lies_before_a_reset_that_fell_from_a_higher_register(
+    tmp_path: Path,
+) -> None:
+    """Of a run since a reset nothing else said that it was later, and a second epoch was opened (world seed 11156)."""
+    bench = _salvaged_after_a_reset(tmp_path)
+    assert _kept(bench)[0] == (500_020, False, False)
+    there = bench.meter_head("reflow-1", n=1, epoch=1, register=500_010 * 10_000, end_ms=300_138)
+    unknown = ChainHead("01ARZ3NDEKTSV4RRFFQ69G5FAV", 9, "x" * 43)
+    bench.acknowledge(unknown, number=50, heads={"reflow-1": there}, session="s")
+    bench.read({"reflow-1": 40, "wave-1": 20})
+    told = [(kind, what) for _, batch in bench.batches() for kind, what in _said_of(batch, "reflow-1")]
+    told = [(kind, (first // 10_000, last // 10_000)) for kind, (first, last) in told]
+    assert told[:2] == [("delta", (500_010, 500_020)), ("epoch", (500_020, 3))]
+    assert [kind for kind, _ in told].count("epoch") == 1 and told[-1] == ("delta", (30, 40))
+    assert sum(last - first for kind, (first, last) in told if kind == "delta") == 10 + 37
+    bench.journal.close()
+
+
+@pytest.mark.fault("F53", "F54")
+@pytest.mark.parametrize(
+    ("acknowledged", "lost"),
+    [(3, "DELETE FROM cuts WHERE id = (SELECT min(id) FROM cuts)"), (0, "DELETE FROM cuts")],
+    ids=["it was acknowledged", "nobody knows"],
+)
+def test_a_register_from_before_a_reset_is_marked_unless_it_was_surely_not_acknowledged(
+    tmp_path: Path, acknowledged: int, lost: str
+) -> None:
+    bench = _salvaged_after_a_reset(tmp_path, acknowledged, lost)
+    assert _kept(bench)[:2] == [(500_020, False, True), (3, True, False)]
+    bench.journal.close()
+
+
+@pytest.mark.fault("F53", "F54")
+def test_where_more_is_known_from_before_a_reset_the_register_it_fell_from_is_not_written_down_again(
+    tmp_path: Path,
+) -> None:
+    """Between the two may lie an epoch of which nothing is left."""
+    assert _kept(_salvaged_after_a_reset(tmp_path, 1))[:2] == [(500_000, True, True), (3, True, False)]
+
+
+@pytest.mark.fault("F40", "F54")
+def test_nor_where_nobody_knew_when_it_was_read_or_on_which_basis(tmp_path: Path) -> None:
+    """Such a label orders nothing, and no batch that is left tells the former ratio."""
+    for folder in ("unset", "set back", "ratio"):
+        (tmp_path / folder).mkdir()
+    assert _kept(_salvaged_after_a_reset(tmp_path / "unset", sync="U"))[0] == (3, True, False)
+    assert _kept(_salvaged_after_a_reset(tmp_path / "set back", back_ms=DAY_MS))[0] == (3, True, False)
+    bench = Bench(tmp_path / "ratio")
+    bench.read({"reflow-1": 1_000})
+    bench.wire(tuple(with_ratio(each, "2") for each in bench.meters))
+    bench.read({"reflow-1": 1_001})
+    bench.journal.close()
+    spoil(bench.path / "journal.db", "UPDATE texts SET jws = CAST('rot' AS BLOB) WHERE ordinal < 3")
+    fresh = open_journal(bench.path / "new.db")
+    salvage(bench.path / "journal.db", StdlibConnection, fresh, ask_first=True)
+    assert [each.point.opens for each in fresh.readings("reflow-1", after=None)] == ["ratio"]
+    fresh.close()
+
+
+@pytest.mark.fault("F15", "F53")
+def test_a_rollover_that_the_gates_had_found_is_one_in_what_was_salvaged_too(tmp_path: Path) -> None:
+    """The clock did not know the time by then: nobody could say any more how long it had been (world seed 553)."""
+    bench = Bench(tmp_path)
+    bench.clock.boot = "boot-1"
+    for turn in range(3):
+        bench.read({"reflow-1": 999_970 + 7 * turn, "wave-1": 2_000 + turn})
+    there, heads = bench.journal.state().head, _heads_at(bench, 9)
+    assert heads["reflow-1"].register == 9_999_840_000
+    bench.acknowledge(there, number=1)
+    bench.clock.sync = "U"
+    for turn in range(2):
+        bench.read({"reflow-1": 5 + turn, "wave-1": 2_010 + turn})
+    bench.journal.close()
+    spoil(tmp_path / "journal.db", "UPDATE state SET sum = 0")
+    note_damage(Place(tmp_path / "journal.db"), JournalDamaged("a position"))
+    opened = open_here(tmp_path)
+    assert opened.aside is not None
+    bench.journal = opened.journal
+    bench.acknowledge(there, number=2, heads=heads, session="s")
+    told = [batch for _, batch in bench.batches()]
+    deltas = [each for batch in told for each in batch.deltas if each.meter == "reflow-1"]
+    assert [(each.delta, each.roll) for each in deltas] == [(210_000, 10_000_000_000), (10_000, None)]
+    assert not [event for batch in told for event in batch.events if event.type == "epoch"]
+    assert all("rolled" not in each.q for each in deltas)

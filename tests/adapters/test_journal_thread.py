@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-import time
+import threading
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from agent.errors import JournalDamaged, JournalDoubtful, JournalFailed, Journal
 from tests.service.bench import Bench
 from tests.support.eventually import eventually
 
-SYNC_S = 0.6
+PATIENCE_S = 30
 BEAT_S = 0.01
 
 
@@ -31,15 +31,14 @@ async def test_a_sync_that_takes_long_does_not_hold_up_the_event_loop(tmp_path: 
     """The lines are read on the event loop; its beats go on while a commit waits for the disk."""
     storage = JournalThread(lambda: open_journal(tmp_path / "j.db"))
     await storage.open()
-    slow = asyncio.create_task(storage.run(lambda _: time.sleep(SYNC_S)))
-    gaps = []
-    while not slow.done():
-        before = time.monotonic()
+    synced = threading.Event()
+    slow = asyncio.create_task(storage.run(lambda _: synced.wait(PATIENCE_S)))
+    for _ in range(20):
         await asyncio.sleep(BEAT_S)
-        gaps.append(time.monotonic() - before)
+        assert not slow.done(), "the beats went on only after the sync"
+    synced.set()
+    assert await slow
     await storage.close()
-    assert len(gaps) > 10
-    assert sorted(gaps)[len(gaps) // 2] < SYNC_S / 4
 
 
 @pytest.mark.fault("F48", "F49")
@@ -153,7 +152,7 @@ async def test_one_long_statement_is_broken_off_too(tmp_path: Path) -> None:
     connection = StdlibConnection(tmp_path / "j.db", opening.goes_on)
     endless = "WITH RECURSIVE t (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM t) SELECT max(n) FROM t"
     asking = asyncio.create_task(asyncio.to_thread(connection.execute, endless))
-    await eventually(lambda: opening.steps >= 5, 10)
+    await eventually(lambda: opening.steps >= 5, 60)
     opening.end()
     with pytest.raises(OpeningEnded, match=r"j\.db: its opening was broken off"):
         await asking

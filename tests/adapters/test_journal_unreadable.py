@@ -122,6 +122,32 @@ def test_nor_is_what_a_table_refuses(tmp_path: Path) -> None:
     opened.journal.close()
 
 
+def rot(path: Path, was: str, rotten: str) -> None:
+    """Let what the tables say of themselves say something else."""
+    with sqlite3.connect(path, isolation_level=None) as raw:
+        raw.execute("PRAGMA writable_schema = 1")
+        raw.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?)", (was, rotten))
+        assert raw.execute("SELECT count(*) FROM sqlite_master WHERE instr(sql, ?)", (rotten,)).fetchone()[0]
+    raw.close()
+
+
+@pytest.mark.fault("F53")
+def test_rot_that_no_start_comes_past_is_judged_by_the_first_one(tmp_path: Path) -> None:
+    """SQLite could not translate a statement for the table, so that no run found damage (world seed 30126)."""
+    place = Place(tmp_path / "journal.db")
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1_000, "wave-1": 2_000})
+    with bench.journal.transaction():
+        bench.journal.save_state(replace(bench.journal.state(), clean=False))
+    bench.journal.close()
+    rot(place.path, "CHECK (standing IN (", "CHECK (standing_IN (")
+    with pytest.raises(JournalDoubtful, match="standing_IN"):
+        open_journal(place.path)
+    opened = open_or_replace(place, 7)
+    assert opened.aside is not None and opened.salvaged is not None and opened.salvaged.batches > 0
+    opened.journal.close()
+
+
 @pytest.mark.fault("F53")
 @pytest.mark.parametrize(
     ("was", "rotten", "says"),
@@ -140,11 +166,7 @@ def test_rot_in_what_a_table_allows_is_damage(tmp_path: Path, was: str, rotten: 
     opened = open_or_replace(place, 7)
     assert opened.aside is None and opened.cleared == "something"
     opened.journal.close()
-    with sqlite3.connect(place.path, isolation_level=None) as raw:
-        raw.execute("PRAGMA writable_schema = 1")
-        raw.execute("UPDATE sqlite_master SET sql = replace(sql, ?, ?)", (was, rotten))
-        assert raw.execute("SELECT count(*) FROM sqlite_master WHERE instr(sql, ?)", (rotten,)).fetchone()[0]
-    raw.close()
+    rot(place.path, was, rotten)
     bench.journal = open_journal(place.path)
     with pytest.raises(JournalDoubtful, match=says) as found:
         bench.read({"reflow-1": 1_001, "wave-1": 2_001})

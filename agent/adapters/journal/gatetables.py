@@ -18,7 +18,7 @@ from agent.adapters.journal.rows import (
 from agent.adapters.journal.sums import COLUMNS, judge, sum_of
 from agent.metering.interval import Moment
 from agent.metering.ledger import Basis, Point
-from agent.metering.memory import Fingerprint, Memory, Order, Pending
+from agent.metering.memory import Exchanged, Fingerprint, Memory, Order, Pending, Said
 
 _ABSENT = "-"
 
@@ -55,8 +55,7 @@ class GateTables:
                 fingerprint=None if row[3] is None else _fingerprint(text(row[3])),
                 returned_ms=integer_or_none(row[4]),
                 proofs=integer(row[5]),
-                serial=text_or_none(row[6]),
-                instead_of=text_or_none(row[7]),
+                number=number_in(row[6:8]),
                 opened_ms=integer_or_none(row[8]),
                 opened_milliwh=integer_or_none(row[9]),
                 opened_by=text_or_none(row[10]),
@@ -72,8 +71,7 @@ class GateTables:
             None if memory.fingerprint is None else _fingerprint_text(memory.fingerprint),
             memory.returned_ms,
             memory.proofs,
-            memory.serial,
-            memory.instead_of,
+            *_number_columns(memory.number),
             memory.opened_ms,
             memory.opened_milliwh,
             memory.opened_by,
@@ -164,6 +162,29 @@ def order_in(row: Row) -> Order:
         serial=text_or_none(row[6]),
         confirmed=bool(row[7]),
     )
+
+
+def number_in(row: Row) -> Said | Exchanged | None:
+    """The columns `serial` and `instead_of` of `gates`: equal where the meter itself has said its number.
+
+    Those of an exchange that a person confirmed never are: it would be the number of the site file anyway. So two
+    columns hold two things, each of which rules the other out. Raises JournalDamaged.
+    """
+    serial, instead_of = text_or_none(row[0]), text_or_none(row[1])
+    if serial is None:
+        return None
+    return Said(serial) if serial == instead_of else Exchanged(serial, instead_of)
+
+
+def _number_columns(number: Said | Exchanged | None) -> tuple[str | None, str | None]:
+    """`number_in`, the other way round."""
+    match number:
+        case Said(serial):
+            return serial, serial
+        case Exchanged(serial, instead_of):
+            return serial, instead_of
+        case None:
+            return None, None
 
 
 def _fingerprint_text(fingerprint: Fingerprint) -> str:

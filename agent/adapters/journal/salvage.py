@@ -25,8 +25,8 @@ from typing import TypeVar
 
 from agent.adapters.journal.batches import ACKNOWLEDGED
 from agent.adapters.journal.connection import Connection, Row, Value
-from agent.adapters.journal.cuts import ROW, readings_in
-from agent.adapters.journal.gatetables import order_in
+from agent.adapters.journal.cuts import AT_TIME, ROW, readings_in
+from agent.adapters.journal.gatetables import number_in, order_in
 from agent.adapters.journal.names import Names
 from agent.adapters.journal.retoldtable import retelling_in
 from agent.adapters.journal.rows import blob, integer, text, text_or_none
@@ -35,10 +35,11 @@ from agent.adapters.journal.sqlite import SqliteJournal
 from agent.adapters.journal.statementtables import statement_in
 from agent.adapters.journal.sums import COLUMNS, sum_of
 from agent.errors import JournalDamaged, JournalFailed
-from agent.metering.later import SETTLED
-from agent.metering.ledger import Basis, Head, Point
+from agent.metering.interval import Moment
+from agent.metering.later import ROLLED, SETTLED
+from agent.metering.ledger import Basis, Head, Point, head_at
 from agent.metering.memory import Memory
-from agent.reporting.batch import Batch, Delta
+from agent.reporting.batch import CLOCK, UNKNOWN, Batch, Clock, Delta
 from agent.reporting.descriptor import MeterDescription
 from agent.reporting.event import Event
 from agent.reporting.utc import ms_of_text
@@ -179,13 +180,15 @@ class _Salvage:
         self._salvaged = salvaged
         self._heads: dict[str, Head] = {}
         self._maps: dict[str, dict[str, MeterDescription] | None] = {}
+        self._told = 0
 
     def run(self, *, ask_first: bool) -> None:
         self._ask("PRAGMA locking_mode=EXCLUSIVE")
         with self._journal.transaction():
             self._keep_what_the_platform_said()
             self._keep_what_a_person_said()
-        self._keep_turning_points(0, self._number(_TOLD) or 0, marks=frozenset({SETTLED}))
+        self._told = self._number(_TOLD) or 0
+        self._keep_turning_points(0, self._told, marks=frozenset({SETTLED}))
         for portion in self._portions():
             with self._journal.transaction():
                 for kept in portion:
@@ -379,37 +382,61 @@ class _Salvage:
         for said in batch.in_effect_order():
             match said:
                 case Delta():
-                    self._advance(said, described[said.meter], batch.cfg)
+                    when = _when(batch.clock, said.q)
+                    self._advance(said, described[said.meter], batch.cfg, when)
                 case Event(type="epoch"):
-                    self._open(said, described, batch.cfg)
+                    self._open(said, described, batch.cfg, _when(batch.clock))
 
-    def _open(self, event: Event, described: dict[str, MeterDescription], cfg: str) -> None:
+    def _open(self, event: Event, described: dict[str, MeterDescription], cfg: str, when: Moment) -> None:
         """A new epoch: its first register and why it opened."""
         meter = text(event.body["meter"])
         if meter not in described:
             return
         basis = _basis_of(described[meter])
         at_ms, register = ms_of_text(event.text("unmetered_to")), event.integer("first")
-        point = Point(meter, at_ms, at_ms, register, basis, opens=event.text("reason"))
+        if not self._journal.readings(meter, after=None, limit=1):
+            self._keep_what_was_before(event, basis, cfg, when)
+        point = Point(meter, at_ms, at_ms, register, basis, opens=event.text("reason"), when=when)
         self._add(point, cfg, epoch=event.integer("epoch_to"), n=0)
 
-    def _advance(self, delta: Delta, description: MeterDescription, cfg: str) -> None:
+    def _keep_what_was_before(self, event: Event, basis: Basis, cfg: str, when: Moment) -> None:
+        """The register from which a reset fell, where nothing else of the meter is known from before it.
+
+        Alone it shows that a position of that epoch, of which nobody knows the time, lies before the reset. It was read
+        on the same basis, or the event would give another reason. Where nobody knew how long the hole was, its label is
+        no time that a clock knew.
+        """
+        at_ms, register = ms_of_text(event.text("unmetered_from")), event.integer("last")
+        is_time = event.body["bound"] is not None and at_ms <= ms_of_text(event.text("unmetered_to"))
+        if event.text("reason") != "reset" or not is_time:
+            return
+        found = self._ask(AT_TIME, (at_ms,))
+        is_settled = not found or integer(found[0][0]) <= self._told
+        flags = frozenset({SETTLED}) if is_settled else frozenset()
+        point = Point(event.text("meter"), at_ms, at_ms, register, basis, flags, when=when)
+        self._add(point, cfg, epoch=event.integer("epoch_from"), n=0)
+
+    def _advance(self, delta: Delta, description: MeterDescription, cfg: str, when: Moment) -> None:
         basis, head = _basis_of(description), self._heads.get(delta.meter)
         is_next = head is not None and (head.epoch, head.n + 1) == (delta.epoch, delta.n)
         if not is_next and not _goes_back(head, delta):  # what led up to it is lost
             opens = "first" if delta.n == 1 and head is None else None
             start = Point(delta.meter, delta.start_ms, delta.start_ms, delta.reg_start, basis, opens=opens)
-            self._add(start, cfg, epoch=delta.epoch, n=delta.n - 1)
-        flags = frozenset(delta.q) & _FLAGS
-        end = Point(delta.meter, delta.end_ms, delta.end_ms, delta.reg_end, basis, flags)
+            self._add(replace(start, when=when), cfg, epoch=delta.epoch, n=delta.n - 1)
+        flags = frozenset(delta.q) & _FLAGS | ({ROLLED} if delta.roll else set())
+        end = Point(delta.meter, delta.end_ms, delta.end_ms, delta.reg_end, basis, flags, when=when)
         self._add(end, cfg, epoch=delta.epoch, n=delta.n)
 
     def _add(self, point: Point, cfg: str, *, epoch: int, n: int) -> None:
         self._journal.add_reading(Reading(point, (), cfg))
         self._salvaged.points += 1
-        self._heads[point.meter] = Head(
-            point.meter, epoch, n, point.register_milliwh, point.at_ms, point.cut_ms, point.basis, cfg
-        )
+        self._heads[point.meter] = head_at(point, epoch=epoch, n=n, cfg=cfg)
+
+
+def _when(clock: Clock, q: Sequence[str] = ()) -> Moment:
+    """What a batch says of the labels in it: how wrong they may be, unless the clock did not know the time."""
+    is_known = clock.sync != UNKNOWN and CLOCK not in q
+    return Moment(None, None, clock.err_ms if is_known else None)
 
 
 def _goes_back(head: Head | None, delta: Delta) -> bool:
@@ -439,8 +466,8 @@ def _standing_in(row: Row) -> tuple[tuple[int, int], str | None, str | None]:
 
 
 def _number_in(row: Row) -> Memory:
-    """The serial number of an exchange that a person confirmed, and the one in the site file of that day."""
-    return Memory(serial=text(row[6]), instead_of=text_or_none(row[7]))
+    """What is known of a meter's serial number beyond the site file; nothing else of a memory is salvaged."""
+    return Memory(number=number_in(row[6:8]))
 
 
 def _basis_of(description: MeterDescription) -> Basis:
