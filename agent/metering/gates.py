@@ -10,7 +10,9 @@ what the circuit can have used since the old reading, and that bound is itself b
 the register may have gone round more than once. Where nobody knows how much power the circuit can draw there is no
 bound, and every fall is held: a person who says "exchanged" or "reset" is worth more than a guess of ours.
 
-Rises are booked as they are; a limit on rises (rated power x time) needs repeated readings and is a gate of its own.
+A rise is booked as it is, unless the bound leaves room for a whole turn beside it: after weeks of silence a small
+modulus may have been passed, and 0.1 MWh be 10.1. A register that stands has stood: to the count it would never have
+come back. A limit on rises (rated power x time) needs repeated readings and is a gate of its own.
 """
 
 from collections.abc import Sequence
@@ -89,7 +91,12 @@ def compare(
         rise_max_milliwh: the most the circuit can have used in between (`rise_max`), None where nobody knows it.
     """
     if after_milliwh >= before_milliwh:
-        return Rise(after_milliwh - before_milliwh, None)
+        delta_milliwh = after_milliwh - before_milliwh
+        if modulus_milliwh is None or rise_max_milliwh is None or delta_milliwh == 0:
+            return Rise(delta_milliwh, None)
+        if delta_milliwh + modulus_milliwh <= rise_max_milliwh:
+            return Held("turns: register rose, it may have gone round as well")
+        return Rise(delta_milliwh, None)
     if modulus_milliwh is None:
         return Held("fall: register fell, its modulus is unknown")
     if rise_max_milliwh is None:

@@ -58,6 +58,17 @@ def elapsed_ms(before: Timed, after: Timed) -> int | None:
     return after.at_ms - before.at_ms + sum(errors)
 
 
+def label_by(one: Timed, later: Timed) -> tuple[int, int] | None:
+    """The label that a later clock of the same start gives to a time, and how wrong it may be, ms; None if it cannot.
+
+    A machine that was started without a clock learns the time, and with it when its first readings were made.
+    """
+    since_ms = _measured_ms(one.when, later.when)
+    if since_ms is None or later.when is None or later.when.err_ms is None:
+        return None
+    return later.at_ms - since_ms, later.when.err_ms
+
+
 def _measured_ms(before: Moment | None, after: Moment | None) -> int | None:
     """The time between two moments of one start of the machine; None for any other two."""
     if before is None or after is None or before.boot is None or before.boot != after.boot:

@@ -140,10 +140,10 @@ def advance(
         here before; Held, where the register fell and nothing explains it.
     """
     if head is None:
-        return Opened(None, _head_at(point, epoch=1, n=0, cfg=cfg), "first")
+        return Opened(None, head_at(point, epoch=1, n=0, cfg=cfg), "first")
     reason = _break(head, point)
     if reason is not None:
-        return Opened(head, _head_at(point, epoch=head.epoch + 1, n=0, cfg=cfg), reason)
+        return Opened(head, head_at(point, epoch=head.epoch + 1, n=0, cfg=cfg), reason)
     move = compare(
         head.register_milliwh,
         point.register_milliwh,
@@ -152,9 +152,9 @@ def advance(
     )
     if isinstance(move, Held):
         if head.restored:
-            return Opened(head, _head_at(point, epoch=head.epoch + 1, n=0, cfg=cfg), "restore")
+            return Opened(head, head_at(point, epoch=head.epoch + 1, n=0, cfg=cfg), "restore")
         return move
-    after = _head_at(point, epoch=head.epoch, n=head.n + 1, cfg=cfg)
+    after = head_at(point, epoch=head.epoch, n=head.n + 1, cfg=cfg)
     if after.basis.serial is None and head.basis.serial is not None:
         after = replace(after, basis=head.basis)
     after = replace(after, run=_run_on(head, move.roll_milliwh or 0))
@@ -179,7 +179,8 @@ def _break(head: Head, point: Point) -> str | None:
     return "exchange" if changed_meter else "ratio"
 
 
-def _head_at(point: Point, *, epoch: int, n: int, cfg: str) -> Head:
+def head_at(point: Point, *, epoch: int, n: int, cfg: str) -> Head:
+    """Where the ledger stands at a reading, as the `n`-th delta of an epoch, or its beginning (0)."""
     return Head(
         point.meter,
         epoch,

@@ -4,7 +4,7 @@ A register tells nothing of the meter behind it. Whether that is still the same 
 it can be read, and otherwise only by what was so before: where it hangs, how its settings stood, how long nobody saw
 it. So these are kept beside the ledger's position, in the journal: a restart must not make the gates forget.
 
-Used by `agent.service.deciding`; `agent.service.gatekeeping` keeps it.
+Used by `agent.service.deciding` and `judging`; `agent.service.gatekeeping` keeps it.
 """
 
 from dataclasses import dataclass, replace
@@ -20,6 +20,24 @@ Fingerprint = tuple[tuple[str, tuple[int, ...] | None], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Said:
+    """The meter itself has given the number that the site file has for it."""
+
+    serial: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exchanged:
+    """A person has confirmed that another meter hangs there: its number, and the one of the site file of that day.
+
+    The number counts instead of that one, and no longer once the site file says another.
+    """
+
+    serial: str
+    instead_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Memory:
     """What is remembered of one meter.
 
@@ -28,8 +46,7 @@ class Memory:
 
     `returned_ms` is when it came back without a proof of who it is, None where there is nothing to confirm; `proofs`
     counts the readings since then that fit its circuit: none while what it shows may be another meter's register.
-    `serial` is the number of an exchange that a person confirmed, which counts instead of `instead_of`, the number in
-    the site file of that day. The two are the same where the meter itself has said what the site file says.
+    `number` is what is known of its serial number beyond the site file, None where that is nothing.
 
     `opened_ms`, `opened_milliwh` and `opened_by` tell of the newest change of epoch: when, the register at which the
     epoch before it ended, and who said so.
@@ -40,25 +57,65 @@ class Memory:
     fingerprint: Fingerprint | None = None
     returned_ms: int | None = None
     proofs: int = 0
-    serial: str | None = None
-    instead_of: str | None = None
+    number: Said | Exchanged | None = None
     opened_ms: int | None = None
     opened_milliwh: int | None = None
     opened_by: str | None = None
 
+    def read_at(self, place: str, profile_hash: str, now: Fingerprint, *, goes_on: bool) -> "Memory":
+        """A reading that counts was made there, under that profile; what is not answered now is set as it was.
+
+        That is not so where the epoch does not go on (`goes_on`), or under another profile.
+        """
+        before = self.fingerprint if goes_on and self.profile_hash == profile_hash else None
+        former = dict(before or ())
+        kept = tuple((name, words if words is not None else former.get(name)) for name, words in now)
+        return replace(self, place=place, profile_hash=profile_hash, fingerprint=kept)
+
+    def changed_setting(self, profile_hash: str, now: Fingerprint) -> str | None:
+        """The first register that reads otherwise than before, in words; None where none does, or nobody knows.
+
+        Under another profile nobody does. One that the meter did not have at one of the two times says nothing: it may
+        have refused for a moment.
+        """
+        if self.profile_hash != profile_hash:
+            return None
+        former = dict(self.fingerprint or ())
+        for name, words in now:
+            was = former.get(name)
+            if words is not None and was is not None and words != was:
+                return f"{name} reads {_hex(words)} instead of {_hex(was)}"
+        return None
+
+    def opened(self, at_ms: int, ended_milliwh: int, by: str) -> "Memory":
+        """An epoch was opened, and the one before it ended at that register."""
+        return replace(self, opened_ms=at_ms, opened_milliwh=ended_milliwh, opened_by=by)
+
     def known_serial(self, in_site_file: str | None) -> str | None:
         """The serial number that the meter has to show, as far as a person has said one."""
-        if self.serial is not None and self.instead_of == in_site_file:
-            return self.serial
-        return in_site_file
+        match self.number:
+            case Exchanged(serial, instead_of) if instead_of == in_site_file:
+                return serial
+            case _:
+                return in_site_file
 
     def has_said(self, in_site_file: str) -> bool:
         """Whether the meter itself has given the number that the site file has for it."""
-        return self.serial == self.instead_of == in_site_file
+        return self.number == Said(in_site_file)
 
     def heard(self, serial: str) -> "Memory":
         """It gave the number that the site file has for it."""
-        return replace(self, serial=serial, instead_of=serial)
+        return replace(self, number=Said(serial))
+
+    def exchanged(self, serial: str | None, in_site_file: str | None) -> "Memory":
+        """A person has confirmed that another meter hangs there; `serial` is None where nobody knows its number.
+
+        Where the site file has its number already, that one counts anyway. The meter has not said it for that: where it
+        never does, its silence is no sign of another one.
+        """
+        if serial is None or serial == in_site_file:
+            return replace(self, number=None)
+        return replace(self, number=Exchanged(serial, in_site_file))
 
     @property
     def is_in_question(self) -> bool:
@@ -85,25 +142,6 @@ class Memory:
     def confirmed(self) -> "Memory":
         """A person says, or its serial number proves, that it is the same meter."""
         return replace(self, returned_ms=None, proofs=0)
-
-
-def changed_setting(before: Fingerprint, now: Fingerprint) -> str | None:
-    """The first register of a fingerprint that reads otherwise than before, in words; None where none does.
-
-    One that the meter did not have at one of the two times says nothing: it may have refused for a moment.
-    """
-    former = dict(before)
-    for name, words in now:
-        was = former.get(name)
-        if words is not None and was is not None and words != was:
-            return f"{name} reads {_hex(words)} instead of {_hex(was)}"
-    return None
-
-
-def merged(before: Fingerprint | None, now: Fingerprint) -> Fingerprint:
-    """The fingerprint to keep: what is read now, and what was read before where it is not answered now."""
-    former = dict(before or ())
-    return tuple((name, words if words is not None else former.get(name)) for name, words in now)
 
 
 def _hex(words: tuple[int, ...]) -> str:

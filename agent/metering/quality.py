@@ -89,9 +89,9 @@ RULES = (
     ),
     Rule(
         "several turns, or no modulus, or no rated power",
-        "as above, one of it missing",
+        "a fall, one of the above missing; or a rise that leaves room for a whole turn beside it",
         "held",
-        "refused, fall",
+        "refused, fall; refused, turns",
     ),
     Rule(
         "backward jitter",
@@ -107,7 +107,8 @@ RULES = (
     ),
     Rule(
         "reset",
-        "a fall that three boundaries confirm, each read three times at once, not all of them zero",
+        "a fall, or a rise that may hide a turn, that three boundaries confirm, each read three times at once, not all"
+        " of them zero",
         "new epoch",
         "refused, fall; epoch, reset",
     ),

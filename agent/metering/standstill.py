@@ -4,7 +4,7 @@ The power a meter shows between boundaries is no energy of ours, but it tells th
 has flowed for more than a few counts' worth and the register has not moved, the meter is stuck, or its register is
 not the one of this power. Energy is not invented from it; the deltas are zero and say `suspect`.
 
-Used by `agent.service.deciding`; lives in memory, because after a restart it is noticed again within minutes.
+Used by `agent.service.judging`; lives in memory, because after a restart it is noticed again within minutes.
 """
 
 from dataclasses import dataclass, replace

@@ -1,6 +1,6 @@
 """The first gates: whose register a sample is, and whether it can be one.
 
-Comes between what a sweep read and `deciding`, which holds the reading against the ledger's position.
+Comes between what a sweep read and `judging`, which holds the reading against the ledger's position.
 """
 
 from collections.abc import Mapping

@@ -260,9 +260,8 @@ def _of_last(meter: Meter, order: Order, head: Head, now_ms: int) -> list[Object
     last = display_milliwh(meter, order.last_kwh)
     seen = max(0, -(-(last + display_step_milliwh(meter, order.last_kwh)) // 1))
     most = rise_max(power_max_w(meter), head.basis.per_count_milliwh, max(0, now_ms - head.at_ms))
-    move = compare(
-        head.register_milliwh, seen, modulus_milliwh=head.basis.modulus_milliwh, rise_max_milliwh=most
-    )
+    modulus = None if seen >= head.register_milliwh else head.basis.modulus_milliwh  # a rise needs no turn
+    move = compare(head.register_milliwh, seen, modulus_milliwh=modulus, rise_max_milliwh=most)
     booked = {"booked": format_kwh(head.register_milliwh), "said": order.last_kwh}
     if not isinstance(move, Rise):
         return [Objection("last-below", booked)]

@@ -24,8 +24,8 @@ from fractions import Fraction
 from agent.metering.doubt import is_jitter
 from agent.metering.gates import Held, power_max_w, rise_max, step_milliwh
 from agent.metering.interval import Moment, elapsed_ms
-from agent.metering.later import since
-from agent.metering.ledger import Basis, Head, Opened, Point, advance
+from agent.metering.later import ROLLED, since
+from agent.metering.ledger import Basis, Head, Opened, Point, advance, head_at
 from agent.metering.plant import Meter
 from agent.reporting.acknowledgement import MeterHead
 from agent.reporting.batch import CLOCK
@@ -98,6 +98,7 @@ class Restorer:
         self._sealer.open_chain(journal)
         for meter in journal.doubts():  # made beside another position, perhaps before what the platform has
             journal.save_doubts(meter, ())
+        _forget_former_settings(journal, kept, theirs)
         plan = _Planner(journal, in_force, kept, said_at_ms).plan({**self._meters, **kept}, theirs)
         restart = restart_event(now_ms, reason=reason, details=details)
         self._tell(journal, plan, opening=[restart], prev_chain=head)
@@ -324,7 +325,7 @@ class _Tale:
             return position  # read by a journal that did not know the position; the next reading spans it
         description = self._map(cfg).by_meter[point.meter]
         bound = None if position is None else self._bound(description, position, point)
-        outcome = advance(position, point, cfg=cfg, rise_max_milliwh=bound)
+        outcome = advance(position, point, cfg=cfg, rise_max_milliwh=_rise_max(point, bound))
         if isinstance(outcome, Held):
             assert position is not None
             # The point was booked once, so whatever broke the register's run lies before it: a new epoch.
@@ -363,18 +364,30 @@ def _key(of: Reading | Start) -> tuple[int, int, int, str]:
 
 def reopen(position: Head, point: Point, cfg: str) -> Opened:
     """A new epoch at a point that cannot continue the position."""
-    after = Head(
-        point.meter,
-        position.epoch + 1,
-        0,
-        point.register_milliwh,
-        point.at_ms,
-        point.cut_ms,
-        point.basis,
-        cfg,
-        when=point.when,
-    )
-    return Opened(position, after, "restore")
+    return Opened(position, head_at(point, epoch=position.epoch + 1, n=0, cfg=cfg), "restore")
+
+
+def _rise_max(point: Point, bound: int | None) -> int | None:
+    """The most that the circuit can have used up to a reading; less than a turn where the gates have found that once.
+
+    The label that it was salvaged with may say nothing of the time any more (seed 553).
+    """
+    modulus = point.basis.modulus_milliwh
+    return bound if ROLLED not in point.flags or modulus is None else modulus - 1
+
+
+def _forget_former_settings(
+    journal: Journal, kept: Mapping[str, Head], theirs: Mapping[str, MeterHead]
+) -> None:
+    """How meters were set in an epoch before the platform's says nothing of what was set since.
+
+    Another setting opens an epoch. An old copy would open a second one behind the platform's position.
+    """
+    memories = journal.memories()
+    for meter, stood in kept.items():
+        said = theirs.get(meter)
+        if said is not None and said.epoch > stood.epoch and meter in memories:
+            journal.save_memory(meter, replace(memories[meter], fingerprint=None))
 
 
 def _position(meter: str, said: MeterHead, cfg: str) -> Head:

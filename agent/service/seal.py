@@ -156,8 +156,8 @@ class Sealer:
         if self._is_known(journal, kept):
             return own
         others = journal.descriptors()
-        for other in map(read_map, others):
-            if self._is_known(journal, other.kept) and other.descriptor.same_meaning(own.descriptor):
+        for other in (read_map(each) for each in others if self._is_known(journal, each)):
+            if other.descriptor.same_meaning(own.descriptor):
                 return other
         rev = max(rev_above, others[-1].rev) + 1
         now_ms, sw = self._clock.wall_ms(), self.identity.sw

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from agent.metering.decode import NoValue, decode
 from agent.metering.doubt import goes_on_from, is_alike
 from agent.metering.ledger import Head
-from agent.metering.memory import Memory, changed_setting
+from agent.metering.memory import Memory
 from agent.metering.plant import Meter
 from agent.metering.quantity import Counts, to_milliwh
-from agent.metering.suspicion import bound_of, was_long
+from agent.metering.suspicion import bound_of, is_proved, was_long
 from agent.service.decisions import AGENT, Beginning, Decision, Refusal, Sample, Sound, sample_of
 
 
@@ -106,13 +106,13 @@ def has_said_its_number(meter: Meter, head: Head, memory: Memory) -> bool:
 
 
 def swapped(here: Collection[Party]) -> Iterator[tuple[str, str]]:
-    """The pairs of meters that show one another's register; one of each was held for a fall, or hides its number.
+    """The pairs of meters that show one another's register; one of each was held, or hides its number.
 
     Two registers may be so near to one another that both seem to rise: then only the number that is missing tells.
     """
     read = [each for each in here if each.sample is not None and not _says_it_is_new(each)]
     for one in read:
-        if not (_fell(one.decision) or one.hides_its_number) or _has_said_it_with_its_settings(one):
+        if not (_is_held(one) or one.hides_its_number) or _has_said_it_with_its_settings(one):
             continue
         for other in read:
             if (
@@ -124,17 +124,27 @@ def swapped(here: Collection[Party]) -> Iterator[tuple[str, str]]:
                 yield one.meter.id, other.meter.id
 
 
-def _fell(decision: Decision | None) -> bool:
-    return isinstance(decision, Refusal) and decision.kind == "held"
+def _is_held(party: Party) -> bool:
+    """Whether no metering explains its reading: nearly always a fall.
+
+    A rise that leaves room for a turn is explained, only not which of the two it is. Where that was a sign, two meters
+    without a number that nobody read for weeks would hold one another for ever (world seed 12681).
+    """
+    if not isinstance(party.decision, Refusal) or party.decision.kind != "held":
+        return False
+    counts = _counts_of(party)
+    if counts is None:
+        return True
+    fell = to_milliwh(counts, party.head.basis.per_count_milliwh) < party.head.register_milliwh
+    return fell or not _can_follow(party, counts, party)
 
 
 def _has_said_it_with_its_settings(party: Party) -> bool:
     """Whether it is held because somebody set it otherwise, and says its number, which is read together with that."""
-    before, sample = party.memory.fingerprint, party.sample
-    if before is None or sample is None or party.memory.profile_hash != party.meter.profile.hash:
+    sample = party.sample
+    if sample is None or not is_proved(party.head, sample.serial):
         return False
-    is_known = sample.serial is not None and sample.serial == party.head.basis.serial
-    return is_known and changed_setting(before, sample.fingerprint) is not None
+    return party.memory.changed_setting(party.meter.profile.hash, sample.fingerprint) is not None
 
 
 def _says_it_is_new(party: Party) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from agent.metering.interval import DAY_MS, misses_boundaries
-from agent.metering.later import SETTLED
+from agent.metering.later import ROLLED, SETTLED
 from agent.metering.ledger import Advanced, Head, Opened, Point
 from agent.reporting.batch import Delta
 from agent.reporting.descriptor import MeterDescription
@@ -101,7 +101,7 @@ def _delta_of(
 ) -> Delta:
     """The wire form of an advance under the meter's description at that time."""
     before, head = advanced.before, advanced.head
-    q = set(flags) - {DARK, SETTLED}
+    q = set(flags) - {DARK, SETTLED, ROLLED}
     if before.suspect:
         q.add("suspect")
     if head.n == 1:

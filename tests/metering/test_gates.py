@@ -67,6 +67,20 @@ def test_the_limits_of_a_rollover_are_met_exactly() -> None:
         assert isinstance(compare(before, after, modulus_milliwh=MODULUS, rise_max_milliwh=100), Held)
 
 
+@pytest.mark.fault("F15", "F28")
+@pytest.mark.parametrize(
+    ("rise", "bound", "is_booked"),
+    [(0, 2000, True), (1, 1000, True), (1, 1001, False), (148, 1147, True), (148, 1148, False)],
+)
+def test_a_rise_is_not_booked_where_a_whole_turn_may_lie_beside_it(
+    rise: int, bound: int, is_booked: bool
+) -> None:
+    """After four weeks of silence 10.148 MWh of a register of 10 MWh were booked as 0.148 (world seed 11272)."""
+    outcome = compare(3, 3 + rise, modulus_milliwh=1000, rise_max_milliwh=bound)
+    turns = Held("turns: register rose, it may have gone round as well")
+    assert outcome == (Rise(rise, None) if is_booked else turns)
+
+
 @pytest.mark.parametrize(
     ("before", "after", "modulus", "bound", "reason"),
     [

@@ -20,7 +20,7 @@ UNSET = Moment(None, None, None)
 
 def point(register: int, at_ms: int, basis: Basis = BASIS, *, opens: str | None = None) -> Point:
     """A reading of a clock that shows 1970 if it is labelled so, else of one that knows the time."""
-    when = UNSET if at_ms < NOON_MS // 2 else Moment("boot", at_ms, 10)
+    when = UNSET if at_ms < NOON_MS // 2 else Moment("boot", at_ms, 0)
     return Point("m1", at_ms, at_ms, register, basis, opens=opens, when=when)
 
 
@@ -53,6 +53,84 @@ def test_a_higher_register_of_long_before_a_reset_is_not_told_again() -> None:
     other = replace(BASIS, serial="other")
     exchanged = point(7, 120_000, other, opens="exchange")
     assert since([saved, exchanged], there) == [], "nothing says that the exchange came after the position"
+
+
+@pytest.mark.fault("F39", "F53")
+def test_what_was_acknowledged_of_an_earlier_epoch_is_not_later_whatever_its_label_says() -> None:
+    """A clock that was trusted had been set back by an hour: 82 MWh of before a reset were told again (seed 18692)."""
+    former = replace(BASIS, per_count_milliwh=Fraction(1_000))
+    began, fell = settled(point(82_008, NOON_MS, opens="first")), settled(point(82_014, NOON_MS + 9))
+    reset = settled(point(30, NOON_MS + 19, opens="reset"))
+    saved, set_back = [began, fell, reset], NOON_MS - 3_600_000
+    assert since(saved, position(36, set_back, epoch=2)) == []
+    assert since([replace(began, basis=former), fell, reset], position(36, set_back, epoch=3)) == []
+    assert registers(since([*saved, point(37, set_back + 9)], position(36, set_back, epoch=2))) == [37]
+    plain = replace(BASIS, modulus_milliwh=None)
+    one = replace(reset, basis=plain)
+    own = Head("m1", 2, 0, 30, one.at_ms, one.at_ms, plain, "c" * 43)
+    assert since([one], position(36, set_back, plain, epoch=2), own=own) == []
+    put_back = position(82_010, set_back)
+    assert registers(since(saved, put_back)) == [82_014, 30], "a platform of before the reset is told of it"
+    assert registers(since(saved, position(20, set_back, epoch=2))) == [30], "the label, and the register too"
+
+
+@pytest.mark.fault("F39", "F53")
+def test_a_reset_that_a_salvaged_journal_did_not_see_makes_no_reading_of_before_it_later() -> None:
+    """It counts both of one epoch: 26 MWh were told again behind a position of 1970 (seed 6247)."""
+    plain = replace(BASIS, modulus_milliwh=None)
+    before = settled(point(26_720_000, NOON_MS, plain, opens="first"))
+    since_then = [point(66_030, NOON_MS + 9, plain), point(66_700, NOON_MS + 19, plain)]
+    own = Head("m1", 2, 3, 66_700, NOON_MS + 19, NOON_MS + 19, plain, "c" * 43)
+    there = position(47_500, 60_000, plain, epoch=2)
+    assert registers(since([before, *since_then], there, own=own)) == [66_030, 66_700]
+
+
+@pytest.mark.fault("F15", "F39", "F55")
+def test_a_fall_that_was_a_reset_here_and_a_rollover_there_makes_nothing_later() -> None:
+    """A clone knew how short the time was in which it fell, this gateway's clock did not (world seed 7513)."""
+    before, there = point(9_990_630, NOON_MS, opens="first"), position(7_910, NOON_MS + 99)
+    fell = [point(5_990, 60_000, opens="reset"), point(6_430, 120_000), point(7_910, 180_000)]
+    own = Head("m1", 2, 2, 7_910, 180_000, 180_000, BASIS, "c" * 43, when=UNSET)
+    assert since([before, *fell], there, is_anchored=True, own=own) == []
+    for register, told in ((6_000, [6_430, 7_910]), (5_000, [5_990, 6_430, 7_910])):
+        later = since([before, *fell], replace(there, register_milliwh=register), is_anchored=True, own=own)
+        assert registers(later) == told and later[0].opens is None
+    assert since([settled(before), settled(fell[0])], there) == [], "nor where only the labels say so"
+    former = point(5_000, NOON_MS - 9, opens="first")
+    saved = [settled(former), settled(replace(before, opens="reset")), settled(fell[0])]
+    assert since(saved, replace(there, epoch=2)) == [], "nor behind an epoch that ended before"
+    not_yet = since([before, *fell], position(9_995_000, NOON_MS + 99), is_anchored=True, own=own)
+    assert registers(not_yet) == [5_990, 6_430, 7_910] and not_yet[0].opens == "reset", "it fell behind that"
+    put_back = since([settled(before), settled(fell[0])], position(9_990_000, NOON_MS - 99))
+    assert registers(put_back) == [9_990_630, 5_990] and put_back[1].opens == "reset"
+
+
+@pytest.mark.fault("F40", "F53")
+def test_what_a_journal_begun_anew_read_first_may_go_on_with_the_epoch_before() -> None:
+    """It was taken for a later epoch, that began with a fall, and what had followed a rollover twice (seed 14121)."""
+    before = settled(point(9_988_000, NOON_MS, opens="first"))
+    anew = settled(point(17_000, 60_000, opens="first"))
+    assert since([before, anew], position(20_000, NOON_MS + 9)) == []
+    assert registers(since([before, anew], position(9_999_000, NOON_MS + 9))) == []
+    reset = settled(point(17_000, 60_000, opens="reset"))
+    assert registers(since([before, reset], position(9_999_000, NOON_MS + 9))) == [17_000], (
+        "that is a later one"
+    )
+    other = settled(point(40_000, 120_000, replace(BASIS, per_count_milliwh=Fraction(20_000)), opens="ratio"))
+    set_right = position(21_000, 180_000, epoch=3)
+    assert since([before, anew, other], set_right) == [], "the ratio was wrong for a while (seed 6457)"
+
+
+@pytest.mark.fault("F15", "F53")
+def test_what_was_acknowledged_before_the_register_went_round_is_not_later_for_being_higher() -> None:
+    """Nor where a clock was set back is what followed a turn: 6.8 MWh were told again (seed 3036)."""
+    began = settled(point(9_988_000, NOON_MS, opens="first"))
+    assert since([began], position(6_799_000, NOON_MS + 9)) == []
+    assert registers(since([began], position(6_799_000, NOON_MS - 3_600_000))) == [9_988_000], (
+        "the platform was put back, as far as anybody can see"
+    )
+    rolled = settled(point(5_000, NOON_MS))
+    assert since([replace(rolled, opens="first")], position(6_000, NOON_MS - 3_600_000)) == []
 
 
 @pytest.mark.fault("F39", "F55")
@@ -114,6 +192,34 @@ def test_a_position_among_the_registers_of_an_earlier_epoch_may_lie_behind_a_res
     ]
     assert since(own, position(9, 60_000, epoch=3)) == []
     assert registers(since(own, position(9, 60_000, epoch=2))) == [3304]
+
+
+@pytest.mark.fault("F19", "F56")
+@pytest.mark.parametrize("is_anchored", [False, True])
+def test_a_position_does_not_lie_among_the_registers_of_a_later_epoch(is_anchored: bool) -> None:
+    """A platform was put back to before an exchange; in nine days the new meter overtook the old one (seed 15442)."""
+    own = [point(33_380, NOON_MS + 9), point(3_352_930, NOON_MS + 99), point(3_354_100, NOON_MS + 109)]
+    stood = position(3_354_100, NOON_MS + 109, epoch=2)
+    there = position(2_967_200, NOON_MS)
+    assert since(own, there, own=stood, is_anchored=is_anchored) == own
+    told = since(own, there, own=replace(stood, epoch=1), is_anchored=is_anchored)
+    assert registers(told) == [3_352_930, 3_354_100], "in one epoch a register says more than a label"
+
+
+@pytest.mark.fault("F16", "F39", "F55")
+def test_a_register_that_fell_after_the_position_is_not_earlier_because_it_is_lower() -> None:
+    """An old copy saw a reset before the platform answered, and nobody knew when the position was (seed 8315)."""
+    own = [point(900, NOON_MS), point(56, 60_000, opens="reset"), point(79, 120_000)]
+    there, stood = position(905, 30_000), position(79, 120_000, epoch=2)
+    told = since(own, there, own=stood, is_anchored=True)
+    assert registers(told) == [56, 79] and told[0].opens == "reset"
+    assert since(own, replace(there, epoch=2), own=stood, is_anchored=True) == [], (
+        "it may lie behind the reset"
+    )
+    assert since(own, there, is_anchored=True) == [], "nobody knows the epoch of the copy"
+    ran_on = [own[0], point(901, 60_000, opens="fingerprint"), point(904, 120_000)]
+    stood = position(904, 120_000, epoch=2)
+    assert since(ran_on, there, own=stood, is_anchored=True) == [], "the register tells where it did not fall"
 
 
 @pytest.mark.fault("F53", "F54")
@@ -215,6 +321,24 @@ def test_a_reset_after_the_position_is_told_where_a_good_clock_says_that_it_came
     own = [point(3, NOON_MS + 1, opens="first"), point(4, NOON_MS + 2)]
     assert registers(since(own, position(450))) == [3, 4]
     assert since([replace(each, when=UNSET, at_ms=each.at_ms - NOON_MS) for each in own], position(450)) == []
+
+
+def test_labels_that_are_nearer_than_they_may_be_wrong_say_nothing() -> None:
+    """A clone read the meter a second later, and its label was earlier: one clock drifted (world seed 15462)."""
+    clock = Moment("boot", NOON_MS, 2000)
+
+    def own(after_ms: int, register: int = 56) -> list[Point]:
+        return [
+            replace(point(40, NOON_MS - 60_000), when=clock),
+            replace(point(register, NOON_MS + after_ms), when=clock),
+        ]
+
+    assert since(own(119), position(60)) == []
+    assert registers(since(own(119, 64), position(60))) == [64], "registers do"
+    assert since(own(3999), position(60)) == [], "the position may be as wrong"
+    assert registers(since(own(4000), position(60))) == [56]
+    known = replace(position(60), when=Moment(None, None, 0))
+    assert registers(since(own(2000), known)) == [56] and since(own(1999), known) == []
 
 
 def test_an_equal_register_is_later_only_by_a_good_clock() -> None:

@@ -63,7 +63,7 @@ async def test_the_uplink_never_connects_and_ends_in_good_order() -> None:
     assert await reader == []
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(400)
 def test_the_agent_runs_seals_and_fills_a_stick(tmp_path: Path) -> None:
     with Rig(tmp_path / "rig", interval="1s", broker="none", meters=places()[10:12]) as rig:
         rig.start_meters()
@@ -76,7 +76,7 @@ def test_the_agent_runs_seals_and_fills_a_stick(tmp_path: Path) -> None:
             journal = status["journal"] if status is not None else None
             return int(journal["backlog_batches"]) if isinstance(journal, dict) else 0
 
-        rig.wait_until(lambda: sealed() >= 3, 40, "the agent seals")
+        rig.wait_until(lambda: sealed() >= 3, 120, "the agent seals")
         words = ["--site", str(rig.site)]
         shown = CliRunner().invoke(main, ["status", *words], catch_exceptions=False)
         assert "by stick; there is no broker" in shown.output
@@ -97,7 +97,7 @@ def lost_disk(rig: Rig, office: list[str], heads: Path, sealed: Callable[[], int
     for path in rig.folder.glob("journal.db*"):
         path.unlink()
     rig.start_agent()
-    rig.wait_until(lambda: sealed() >= 2, 40, "the agent seals into a new journal")
+    rig.wait_until(lambda: sealed() >= 2, 120, "the agent seals into a new journal")
     written = CliRunner().invoke(sim, ["platform", "heads", *office, "--out", str(heads), f"{ORG}/{AGENT}"])
     assert written.exit_code == 0, written.output
     words = ["restore", "--site", str(rig.site), str(heads)]

@@ -152,6 +152,64 @@ def test_several_turns_in_a_long_silence_are_no_rollover(bench: Bench) -> None:
     assert "more than once" in closed.held["reflow-1"] and bench.deltas("reflow-1") == []
 
 
+@pytest.mark.fault("F15", "F28")
+def test_a_rise_that_may_hide_a_turn_is_a_new_epoch_whose_hole_says_so(bench: Bench) -> None:
+    """Booked as it is it would be short of 10 000 kWh, and nobody would ever know."""
+    read(bench, 999_000)
+    bench.clock.now_ms += 31 * 24 * HOUR_MS
+    for turn in range(2):
+        assert "gone round as well" in read(bench, 999_500 + turn).held["reflow-1"]
+    read(bench, 999_502)
+    read(bench, 999_503)
+    assert epochs(bench) == [("reset", 9_990_000_000, 9_995_000_000)]
+    (hole,) = events(bench, "epoch")
+    assert hole.integer("bound") > 10_000_000_000 and sum(bench.deltas("reflow-1")) == 30_000
+
+
+@pytest.mark.fault("F16", "F19")
+@pytest.mark.parametrize(
+    ("silent_ms", "fell_to", "told"),
+    [
+        (9 * 24 * HOUR_MS, 3, [("reset", 10_000_000, 15_000_000)]),
+        (9 * 24 * HOUR_MS, 1_001, []),
+        (HOUR_MS - MINUTE_MS, 3, []),
+    ],
+    ids=["long", "had not fallen", "not long"],
+)
+def test_what_fell_before_a_long_silence_was_set_back_though_it_has_come_past_where_it_stood(
+    tmp_path: Path, silent_ms: int, fell_to: int, told: list[object]
+) -> None:
+    """In a short one a rise says that the fall was a misread; in nine days it overtakes itself (world seed 472)."""
+    bench = Bench(tmp_path, (nameless(),))
+    read(bench, 1_000)
+    read(bench, fell_to, times=3)
+    bench.clock.now_ms += silent_ms
+    bench.clock.up_ms += silent_ms
+    assert "reflow-1" not in read(bench, 1_500, times=3).held
+    assert epochs(bench) == told
+    read(bench, 1_501)
+    assert newest(bench).delta == 10_000
+
+
+@pytest.mark.fault("F15", "F39")
+@pytest.mark.parametrize(
+    ("before", "told"), [(999_990, []), (500_000, [("reset", 5_000_000_000, 3_400_000_000)])]
+)
+def test_a_fall_in_an_unknown_time_is_a_rollover_where_the_clock_says_later_how_short_it_was(
+    tmp_path: Path, before: int, told: list[object]
+) -> None:
+    """A gateway without a battery clock starts while a register goes round, learns the time, sleeps (seed 1298)."""
+    bench = Bench(tmp_path, (nameless(),))
+    bench.clock.boot = "one"
+    read(bench, before)
+    known_ms, bench.clock.boot, bench.clock.sync, bench.clock.now_ms = bench.clock.now_ms, "two", "U", 90_000
+    assert "is unknown" in read(bench, 20).held["reflow-1"]
+    bench.clock.sync, bench.clock.now_ms = "S", known_ms + 9 * 24 * HOUR_MS
+    bench.clock.up_ms += 9 * 24 * HOUR_MS - 5 * MINUTE_MS
+    assert "reflow-1" not in read(bench, 340_000, times=3).held
+    assert epochs(bench) == told
+
+
 @pytest.mark.fault("F15")
 @pytest.mark.parametrize("before", [999_000, 500_000])
 def test_a_fall_from_far_below_the_modulus_is_no_rollover(bench: Bench, before: int) -> None:

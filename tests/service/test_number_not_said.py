@@ -86,6 +86,26 @@ def test_what_a_person_said_of_a_meter_that_fell_holds_until_three_boundaries_ma
     assert len(epochs(bench)) == 1 and bench.journal.orders() == {}
 
 
+@pytest.mark.fault("F16", "F18")
+@pytest.mark.parametrize("in_site_file", ["200", None])
+def test_a_new_meter_that_has_never_said_its_number_need_not_say_it_after_a_reset(
+    tmp_path: Path, in_site_file: str | None
+) -> None:
+    """A person said it, with the exchange, and may have written it into the site file before: not the meter's word."""
+    bench = a_bench(tmp_path, 400_000)
+    said, neighbour = (replace(bench.meters[0], serial=in_site_file), bench.meters[1])
+    bench.restart()
+    bench.wire((said, neighbour))
+    order = Order("reflow-1", "exchange", bench.clock.now_ms, "installer", serial="200", confirmed=True)
+    with bench.journal.transaction():
+        bench.journal.save_order(order)
+    assert bench.read({"reflow-1": 50}).held == {}
+    for turn in range(2):
+        assert bench.read({"reflow-1": turn}, times=3).held["reflow-1"].startswith("fall")
+    assert bench.read({"reflow-1": 2}, times=3).held == {}
+    assert len(epochs(bench)) == 2
+
+
 @pytest.mark.fault("F19", "F30")
 def test_the_neighbour_without_a_number_waits_too_whatever_its_rise(tmp_path: Path) -> None:
     """World seed 444: the meter that says its number had been exchanged a minute before, its register was new."""

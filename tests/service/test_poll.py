@@ -86,7 +86,7 @@ async def working(port: ScriptedLine, *meters: Meter) -> AsyncIterator[LineWorke
 
 async def swept(worker: LineWorker) -> Sweep:
     sweep = worker.sweep()
-    await asyncio.wait_for(sweep.done.wait(), 5)
+    await asyncio.wait_for(sweep.done.wait(), 60)
     return sweep
 
 

@@ -15,6 +15,7 @@ from agent.reporting.descriptor import Assembly, Descriptor
 from agent.reporting.envelope import DESCRIPTOR, open_sealed
 from agent.service.acknowledge import Outcome
 from tests.service.bench import MINUTE_MS, Bench, two_meters, with_ratio
+from tests.service.gates import epochs, read
 
 REFUSED = ChainHead("01ARZ3NDEKTSV4RRFFQ69G5FAV", 9, "x" * 43)
 
@@ -222,3 +223,21 @@ def test_a_doubt_of_an_old_copy_opens_no_epoch_before_the_position(tmp_path: Pat
     assert not bench.journal.doubts().get("reflow-1")
     bench.read({"reflow-1": 11})
     assert bench.deltas("reflow-1")[-1] == 20_000
+
+
+@pytest.mark.fault("F27", "F55")
+@pytest.mark.parametrize(("epoch", "is_held"), [(1, True), (2, False)])
+def test_a_setting_that_an_old_copy_remembers_of_an_earlier_epoch_is_no_other_one(
+    tmp_path: Path, epoch: int, is_held: bool
+) -> None:
+    """A write-ahead log was deleted, and with it that a ratio had been set right (world seed 15983)."""
+    bench, said = opened(tmp_path)
+    read(bench, 1011, fingerprint=(("ct_ratio", (100,)),))
+    bench.clock.now_ms += MINUTE_MS
+    there = replace(said["reflow-1"], epoch=epoch, n=9, register=10_170_000, end_ms=bench.clock.now_ms)
+    restore(bench, {**said, "reflow-1": there}, number=bench.clock.now_ms)
+    for count in (1020, 1021, 1022):
+        closed = read(bench, count, fingerprint=(("ct_ratio", (40,)),))
+        assert ("reflow-1" in closed.held) is (is_held and count < 1022)
+    assert [reason for reason, _, _ in epochs(bench)] == ["restore"] * is_held
+    assert "reflow-1" in read(bench, 1023, fingerprint=(("ct_ratio", (100,)),)).held

@@ -92,6 +92,21 @@ def test_two_nameless_meters_exchanged_while_one_passes_its_modulus_are_told_by_
     assert epochs(bench) == []
 
 
+@pytest.mark.fault("F15", "F19")
+def test_two_nameless_meters_that_nobody_read_for_weeks_do_not_hold_one_another_for_ever(
+    tmp_path: Path,
+) -> None:
+    """Each register leaves room for a turn, and for the other one's: neither is a sign (world seed 12681)."""
+    pair = tuple(replace(each, serial=None) for each in two_meters())
+    bench = Bench(tmp_path, (pair[0], pair[1]))
+    bench.read({"reflow-1": 1_000, "wave-1": 2_000})
+    bench.clock.now_ms += 20 * 24 * HOUR_MS
+    for turn in range(4):
+        closed = bench.read({"reflow-1": 340_000 + turn, "wave-1": 350_000 + turn}, times=3)
+    assert closed.held == {}
+    assert epochs(bench) == [("reset", 10_000_000, 3_400_000_000), ("reset", 20_000_000, 3_500_000_000)]
+
+
 # -------------------------------------------------------------------------- ... and the other one of them is not read
 
 

@@ -202,9 +202,127 @@ ONCE_BROKEN_AS_DRAWN = {
         12469,
         "exchange.3,swapped.2",
     ),
+    "a deleted log left a copy that remembered a ratio at the meter that had been set right since": (
+        15983,
+        "ratio-at-meter.1,bit-rot.1,wal-deleted.2",
+    ),
+    "a platform put back to before an exchange, which a new meter overtook in nine days: booked across it": (
+        15442,
+        "exchange.2,platform-restored.2,wrong-first.3,suspend.3,platform-restored.1",
+    ),
+    "an old copy saw a reset before the platform answered, whose clock had been set: told twice, a hole between both": (
+        8315,
+        "ack-wrong-hash.1,platform-restored.1,ratio-at-meter.2,drift.2,old-image.1,platform-down.2,reset.1,key-revoked.2,"
+        "reset.3,late.2,puback-lost.2,platform-restored.2",
+    ),
+    "a meter was exchanged between two boundaries for one that began where it had ended: the world erred": (
+        13481,
+        "exchange.2",
+    ),
+    "the world met rot before the agent did, and took it for an error of its own": (
+        12371,
+        "late-once.2,step.2,ratio.2,big-map.1,bit-rot.2,bit-rot.3",
+    ),
+    "a stranger looked into the journal while the disk did not answer: the world's own error": (
+        12139,
+        "power-cut.3,disk-full.2,disk-gone.2,ack-of-stranger.2",
+    ),
+    "a register fell and was not believed yet when the machine slept for nine days, and came past where it had stood": (
+        472,
+        "exchange.1,reset.1,suspend.1",
+    ),
+    "a register went round while the clock did not know the time, and was seen again after nine days of sleep": (
+        1298,
+        "clock-unset.1,suspend.3",
+    ),
+    "a register went round while the clock was wrong, and a clone knew it for a rollover: 1.9 kWh were told again": (
+        7513,
+        "clone.3,disk-full.2,clock-step.3,wakes-wrong.2,clone.1",
+    ),
+    "two meters without a number were not read for 18 days, and each could have shown the other's register": (
+        12681,
+        "exchange.2,suspend.3,suspend.1",
+    ),
+    "a journal begun anew counts from one: what it had read was taken for before an unseen epoch": (
+        14937,
+        "platform-restored.2,unparsable.3,swapped.1,step.2,register-jump.2,exchange.1,crash-storm.1,"
+        "crash.1,broker-amnesia.1,platform-restored.1,ack-ahead.2,bad-number.2,stale-retained.1,"
+        "platform-down.1,meter-bad-checksum.3,ack-replayed.1,power-cut.3,stale-retained.2,lost.2,"
+        "bad-start.2,bad-number.1,meter-busy.1,power-cut.2,crash.2,clone.1,meter-noise-after.1,"
+        "old-image.1,unparsable.1,reset.1,platform-restored.3",
+    ),
+    "a platform was put back twice over a reset: the mark of an unseen epoch, tried and taken back, told a hole more": (
+        120,
+        "platform-restored.1,suspend.1,suspend.2,platform-restored.3,unparsable.1,reset.2,wal-deleted.2,"
+        "platform-restored.2",
+    ),
+    "a clone read a meter a second later with a label that was earlier, and what was salvaged seemed to follow it": (
+        15462,
+        "wrong-first.1,ratio.1,late.1,half-open.1,wal-deleted.1,clone.1,drift.1,bad-start.3,power-cut.3",
+    ),
     "an old journal, a set clock and a rollover: the world did not allow for what nobody could know": (
         1586,
         "late-once.1,old-image.1,late-once.2,drift.2,drift.1",
+    ),
+    "a meter unread for four weeks passed its modulus and rose: 0.15 MWh were booked of 10.15": (
+        11272,
+        "meter-refuses.1,suspend.1,late-once.2,suspend.2,suspend.3",
+    ),
+    "rot in a condition of a table that SQLite could not translate any more: no start came past it": (
+        30126,
+        "bit-rot.1",
+    ),
+    "an agent's lie about a register became the first one of a salvaged journal: the world asked who had shown it": (
+        17271,
+        "platform-restored.2,ratio.1,suspend.3,big-map.1,suspend.1,step.1,bad-start.1,lost.2,bit-rot.1,"
+        "platform-restored.1,broker-down.1",
+    ),
+    "two journals were lost before they had told anything, and a reading of the second one was saved": (
+        11984,
+        "reset.1,noise.2,register-zero-twice.1,exchange.2,wal-deleted.1,late-once.1,reset.2,bad-number.2,"
+        "power-cut-in-write.2,meter-function.1",
+    ),
+    "a clock was set back, a journal rotted, and what was acknowledged of before a reset was told again: 82 MWh": (
+        18692,
+        "reset.1,puback-lost.1,late-once.3,reset.3,eio.2,wal-deleted.1,key-revoked.1,disk-slow.1,clock-step.1,"
+        "courier.1,disk-gone.2,noise.2,bit-rot.3,clone.2",
+    ),
+    "the same, with a mark on what followed, that was tried and taken back: nobody counted any more": (
+        18692,
+        "crash.2,clock-unset.1,reset.1,puback-lost.1,late-once.3,reset.3,eio.2,wal-deleted.1,key-revoked.1,"
+        "disk-slow.1,clock-step.1,courier.1,disk-gone.2,noise.2,bit-rot.3,clone.2",
+    ),
+    "what was acknowledged before a rollover was told again, because its register was higher: 6.8 MWh": (
+        3036,
+        "suspend.2,suspend.1,big-map.2,disk-gone.1,bit-rot.2",
+    ),
+    "a register ran back by three counts, nobody saw it for nine days, and the world called the hole needless": (
+        3150,
+        "register-back.1,stop.3,suspend.1",
+    ),
+    "the same, and nobody saw it for an hour": (
+        3888,
+        "half-open.1,eio.2,register-back.2,bad-number.3,suspend.1",
+    ),
+    "a rollover that the gates had found was none any more when it was salvaged: its label said no time": (
+        553,
+        "meter-busy.1,eio.2,key-revoked.1,unparsable.2,drift.1,suspend.2",
+    ),
+    "the first reading of a journal begun anew was taken for a later epoch, and told twice": (
+        14121,
+        "meter-function.1,disk-full.1,key-revoked.1,bad-number.3,clone.1,bad-number.1,puback-lost.3,clock-unset.2,"
+        "register-back.1,key-revoked.2,unparsable.2,old-image.1,ack-lost.2,clock-step.1,crash.1,register-jump.1,"
+        "meter-doubles.1,ack-forged.2,meter-other-unit.1,suspend.2,power-cut-in-write.2,bad-start.1,big-map.2,denied.1,"
+        "courier.1",
+    ),
+    "a copy of the box refused a reading and was switched off: the world asked for what went with its disk": (
+        16194,
+        "half-open.2,ratio-at-meter.3,clone.1",
+    ),
+    "of a run that was saved nothing said that it was later than a position of before its reset: two epochs for one": (
+        11156,
+        "platform-restored.2,drift.1,step.3,clock-unset.1,denied.2,wrong-first.2,key-revoked.1,reset.1,bit-rot.3,"
+        "platform-restored.1",
     ),
 }
 """Seeds found since the interval is drawn with them."""
