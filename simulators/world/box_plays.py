@@ -5,8 +5,9 @@ import random
 from typing import TYPE_CHECKING
 
 from agent.metering.interval import DAY_MS
+from agent.metering.memory import SILENT_MS
 from simulators.world.disk import Cut, Keep, Trouble
-from simulators.world.plays import has_settled
+from simulators.world.plays import has_settled, misread_falls
 from simulators.world.storage import JOURNAL
 
 if TYPE_CHECKING:
@@ -47,8 +48,11 @@ async def suspended(world: "World", chance: random.Random, for_s: int) -> None:
     """F44: the machine sleeps, for minutes or more than a week, while the factory and the platform go on."""
     world.broker.disconnect_all("the machine slept")
     slept_ms = chance.choice((90_000, 3_600_000, 9 * 86_400_000))
-    if slept_ms > DAY_MS and not has_settled(world):
+    if slept_ms > DAY_MS and not has_settled(world, doubts_count=True):
         slept_ms = 3_600_000
+    if slept_ms >= SILENT_MS:
+        for id_ in misread_falls(world):
+            world.places[id_].breaks += 1
     world.time.slept_ms += slept_ms
     world.tell(f"the machine slept for {slept_ms} ms")
 

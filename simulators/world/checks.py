@@ -11,7 +11,6 @@ import base64
 import hashlib
 import json
 import re
-from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,6 +19,7 @@ from agent.adapters.journal import SqliteJournal
 from agent.adapters.journal.soundness import check_all
 from agent.errors import JournalDamaged
 from agent.metering.interval import DAY_MS
+from agent.metering.ledger import Head, Point
 from agent.reporting import topics
 from agent.reporting.batch import CLOCK
 from agent.reporting.descriptor import MeterDescription
@@ -44,6 +44,8 @@ _UNTOLD = (
     " AND body ->> 'epoch_to' = e.epoch) ORDER BY 1, 2"
 )
 """Epochs whose event has not come, nor a balance that lists it."""
+_SUSPECT = "suspect"
+"""The flag of a delta that may be of two meters, as far as anybody knows."""
 JOURNAL_BYTES_MAX = 20_000_000
 """No world is long enough for more."""
 RESTORES_MAX = 200
@@ -101,7 +103,8 @@ class Auditor:
         by_broker: bool = False,
     ) -> None:
         """`by_broker` says that the platform cannot ask: what a broker lost is bridged by registers."""
-        self.refused: Counter[tuple[str, str]] = Counter()
+        self.refused: set[tuple[str, str, str]] = set()
+        """Which box refused a reading of which meter, and why."""
         self.first_is_known = True
         """False where the first readings may have been lost before the platform heard of them."""
         self.retold = False
@@ -184,6 +187,8 @@ class Auditor:
             return
         counts = energy / per_count
         fitting = [s for s in starts for e in ends if e.position - s.position == counts]
+        if not fitting and _SUSPECT in q.split() and not roll:
+            fitting = [s for s in starts for e in ends if place.has_forgotten(s.position, e.position)]
         if not fitting:
             used = [(e.position - s.position) * per_count for s in starts for e in ends]
             self._alarm(f"I1: {name} books {energy}, true is {', '.join(map(str, used))}")
@@ -209,26 +214,35 @@ class Auditor:
 
     # -- what the agent does
 
-    def opened(self, known: Collection[str], store: Store) -> None:
-        """A journal was opened that knows these meters; of the others the first readings are lost if nobody had them.
+    def opened(self, journal: SqliteJournal, store: Store) -> None:
+        """A journal was opened; the first readings of meters that it does not know are lost if nobody had them.
 
-        They are told with the first delta, an interval later: a journal that is lost within it takes them along.
+        They are told with the first delta, an interval later: a journal that is lost within it takes them along. So is
+        what it alone has read since a register was set back: if that is beyond where it stood when it is read again,
+        nobody who is left can tell (seed 15442: nine days of sleep). The agent says that the meter is suspect.
         """
+        known = journal.heads()
         for meter, place in self._places.items():
             is_booked = store.first("SELECT 1 FROM epochs WHERE meter = ?", (meter,)) is not None
             place.is_begun &= meter in known or is_booked
+            if place.set_back_at and not _knows_since(place, meter, journal, store):
+                place.forgotten.add(place.set_back_at)
 
     def saw(self, gateway: Gateway, result: object) -> None:
         """The result of a piece of work on a journal."""
         if isinstance(result, Closed):
             for meter, each in result.not_booked.items():
-                self.refused[meter, _without_figures(each.reason)] += 1
+                self.refused.add((gateway.name, meter, _without_figures(each.reason)))
         if result is Outcome.RESTORED:
             self.retold = True
             self._restores += 1
             if self._restores > RESTORES_MAX:
                 self._alarm(f"I9: more than {RESTORES_MAX} new chains, and none that the platform follows")
         self.time_was_unknown |= gateway.clock.quality().sync == "U"
+
+    def taken_away(self, gateway: Gateway) -> None:
+        """A copy of the box is switched off for good: what it refused and had not yet told went with its disk."""
+        self.refused = {each for each in self.refused if each[0] != gateway.name}
 
     def sent(self, gateway: Gateway, topic: str) -> None:
         """A message leaves: what it says must survive the loss of power."""
@@ -352,7 +366,7 @@ class Auditor:
                 "SELECT meter, body ->> 'reason' FROM events WHERE type = 'refused'"
             )
         }
-        for meter, reason in sorted(self.refused.keys() - said):
+        for meter, reason in sorted({(meter, reason) for _, meter, reason in self.refused} - said):
             self._alarm(f"I11: {meter}: a refused reading was not reported ({reason})")
 
     def _judge_account(self, store: Store, meter: str, place: Place) -> None:
@@ -392,13 +406,13 @@ class Auditor:
     def _may_have_gone_round(self, before: _Epoch, epoch: _Epoch) -> bool:
         """Whether an epoch changed where a rollover cannot be told from a reset.
 
-        In a time of unknown length (decision 0016), or one in which the register can have gone round more than once.
+        In a time of unknown length (decision 0016), or one in which the register can have gone round more than once;
+        or where it rose and can have gone round as well.
         """
-        if epoch.opening >= before.last:
-            return False
+        rise = epoch.opening - before.last
         if epoch.bound is None:
-            return self.time_was_unknown or before.is_doubtful
-        return epoch.modulus is not None and epoch.bound >= epoch.modulus
+            return rise < 0 and (self.time_was_unknown or before.is_doubtful)
+        return epoch.modulus is not None and epoch.bound >= epoch.modulus + max(0, rise)
 
     def _epochs(self, store: Store, meter: str) -> list[_Epoch]:
         """What is booked of each epoch of a meter, the oldest first.
@@ -461,6 +475,16 @@ def _text64(data: bytes) -> str:
 def _without_figures(reason: str) -> str:
     """Reasons that differ in figures only are one event."""
     return re.sub(r"\d+", "0", reason)
+
+
+def _knows_since(place: Place, meter: str, journal: SqliteJournal, store: Store) -> bool:
+    """Whether a journal, or the platform, has a register of the meter that it showed since it was set back."""
+    doubted = [each.point for each in journal.doubts().get(meter, ())]
+    points: list[Point | Head] = [*doubted, *(head for id, head in journal.heads().items() if id == meter)]
+    known = [(each.register_milliwh, each.basis.per_count_milliwh) for each in points]
+    row = store.first("SELECT booked_register, num, den FROM meters WHERE meter = ?", (meter,))
+    known += [] if row is None else [(row[0], Fraction(row[1], row[2]))]
+    return any(each.position >= place.set_back_at for one in known for each in _shown(place, *one))
 
 
 def _shown(place: Place, register_milliwh: int, per_count: Fraction) -> list[Shown]:

@@ -7,7 +7,7 @@ start again after five seconds, for ever.
 
 import asyncio
 import random
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from agent.adapters.journal import Place, SqliteJournal, note_damage, open_or_replace
@@ -87,8 +87,8 @@ class Surroundings:
     """Sees every message that leaves."""
     seen: Callable[["Gateway", object], None]
     """Sees the result of every piece of work on the journal."""
-    opened: Callable[[Collection[str]], None]
-    """Told, before anything is read, which meters the journal of this start knows."""
+    opened: Callable[[SqliteJournal], None]
+    """Told, before anything is read, of the journal of this start."""
     tell: Callable[[str], None]
     """A line of the world's story."""
     alarm: Callable[[str], None]
@@ -238,7 +238,7 @@ class Gateway:
         settle_keys(journal, self.signers, site="site.toml", platform_answers=answers)
         self.applied = site.sha256
         self._around.tell(f"{self.name}: start {self.starts}, site {site.version}, {standing}")
-        self._around.opened(journal.heads())
+        self._around.opened(journal)
         self.stages = self._assemble(site, journal)
         await run_until(self.stages, self._stop)
 

@@ -63,6 +63,7 @@ def _start_before_its_end(world: "World", chance: random.Random, journal: Journa
     if heads:
         head = chance.choice(sorted(heads, key=lambda each: each.meter))
         journal.save_head(replace(head, register_milliwh=head.register_milliwh - counts * _count(head)))
+        world.places[head.meter].claim(head.register_milliwh // _count(head), counts)
         world.tell(f"{head.meter} begins its next delta {counts} counts too low")
 
 

@@ -107,6 +107,7 @@ async def cloned(world: "World", chance: random.Random, for_s: int) -> None:
     clone.switch_on()
     await asyncio.sleep(max(300, for_s))
     await clone.switch_off()
+    world.auditor.taken_away(clone)
     if any(
         world.site.meter(id_).per_count_milliwh != clone.site.meter(id_).per_count_milliwh for id_ in RATIOS
     ):

@@ -98,14 +98,22 @@ class Place:
     """Whether its meter has said for a while that it has none of its registers, nor a serial number."""
     breaks: int = 0
     """How often the register's run was broken by a person: exchange, reset, another ratio."""
+    set_back_at: int = 0
+    """Where its register was set back last, by a person or with a meter that does not say who it is."""
+    forgotten: set[int] = field(default_factory=set)
+    """Where that was, and nobody was left who had read anything since."""
 
     def may_begin_at(self, position: int) -> bool:
         """Whether the accounts may begin there.
 
-        At the first register read; or, where that was lost untold, at any since: a new journal believes none that it
-        has read once only.
+        At the first register read; or, where that was lost untold, at any that was read since: a new journal believes
+        none that it has read once only, and of that one a part may be saved where it is lost as well (seed 11984).
         """
-        return position in self.firsts or (len(self.firsts) > 1 and position > self.firsts[-1])
+        return position in self.firsts or (len(self.firsts) > 1 and position > self.firsts[1])
+
+    def has_forgotten(self, start: int, end: int) -> bool:
+        """Whether nobody knew any more that its register was set back between two positions."""
+        return any(start <= each <= end for each in self.forgotten)
 
     def note(self, counts: int, position: int, at_ns: int, version: int) -> None:
         """A register is on the bus."""
@@ -119,6 +127,16 @@ class Place:
                 each.versions.add(version)
                 return
         same.append(Shown(position, at_ns, at_ns, {version}))
+
+    def claim(self, counts: int, below: int) -> None:
+        """The agent claims a register so many counts below one that was shown, at the energy that belongs to it.
+
+        The platform does not book it in the middle of an epoch. But a journal that is salvaged without the delta before
+        it begins with it, and neither has anything to hold it against (seed 17271).
+        """
+        for each in tuple(self.shown.get(counts, ())):
+            claimed = Shown(each.position - below, each.first_ns, each.last_ns, set(each.versions))
+            self.shown.setdefault(counts - below, []).append(claimed)
 
 
 class Device(SimulatedMeter):
@@ -180,6 +198,7 @@ class Device(SimulatedMeter):
         self._opening = to
         self.wrong = None
         self.place.breaks += 1
+        self.place.set_back_at = self._counted_before
 
     def show_ratio(self, ratio: Fraction) -> None:
         """Somebody sets its transformer ratio."""
@@ -188,6 +207,8 @@ class Device(SimulatedMeter):
     def replaced(self, serial: str, opening: int) -> "Device":
         """The meter that takes its place."""
         self.place.breaks += 1
+        if self.meter.profile.identity is None:
+            self.place.set_back_at = self.position
         new = Device(
             replace(self.meter, serial=serial),
             self.place,

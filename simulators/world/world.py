@@ -3,9 +3,9 @@
 import asyncio
 import hashlib
 import random
-from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from agent.adapters.journal import SqliteJournal
 from agent.adapters.keys import Ed25519Signer, PublicKeys
 from agent.service.ports import Line
 from agent.service.waiting import happens
@@ -189,10 +189,10 @@ class World:
         )
         return Gateway(name, self.site, clock, around, self.chance(name))
 
-    def _opened(self, known: Collection[str]) -> None:
-        """A gateway has opened a journal that knows these meters."""
-        bus_plays.look_at_addresses(self, known)
-        self.auditor.opened(known, self.office.store)
+    def _opened(self, journal: SqliteJournal) -> None:
+        """A gateway has opened a journal."""
+        bus_plays.look_at_addresses(self, journal.heads())
+        self.auditor.opened(journal, self.office.store)
 
     def new_key(self) -> Ed25519Signer:
         """A key that nobody had before."""

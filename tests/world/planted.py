@@ -30,7 +30,7 @@ from agent.protocol.events import Words
 from agent.protocol.pair import PairMaster
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement
-from agent.service import acknowledge, close, deciding, publish, restore, seal
+from agent.service import acknowledge, close, deciding, judging, publish, restore, seal
 from agent.service.journal import Journal
 from agent.service.pulse import TURN_S_MAX
 from agent.service.watch import Watch
@@ -211,7 +211,8 @@ def one_zero_trusted(patch: pytest.MonkeyPatch) -> None:
 
 def rises_unchecked(patch: pytest.MonkeyPatch) -> None:
     """Whatever a register rises by is booked."""
-    patch.setattr(deciding, "rises_oddly", lambda *reading: False)
+    for module in (deciding, judging):
+        patch.setattr(module, "rises_oddly", lambda *reading: False)
 
 
 def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
@@ -233,7 +234,8 @@ def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
 
     settled = doubt.Doubt.__dict__["is_settled"].fget
     patch.setattr(close.Closer, "close", closing)
-    patch.setattr(deciding, "rises_oddly", rises)
+    for module in (deciding, judging):
+        patch.setattr(module, "rises_oddly", rises)
     patch.setattr(
         doubt.Doubt, "is_settled", property(lambda self: bool(at_start and at_start[-1]) or settled(self))
     )
@@ -241,7 +243,7 @@ def gate_bypassed_after_restart(patch: pytest.MonkeyPatch) -> None:
 
 def rollover_without_modulus(patch: pytest.MonkeyPatch) -> None:
     """A fall of a register whose modulus nobody knows is a rollover at the next power of ten."""
-    for module in (deciding, ledger):
+    for module in (judging, ledger):
         patch.setattr(module, "compare", _rolls_over)
 
 
@@ -261,7 +263,7 @@ def float_sums(patch: pytest.MonkeyPatch) -> None:
     for module in (
         "metering.gates",
         "service.decisions",
-        "service.deciding",
+        "service.judging",
         "service.swaps",
     ):
         patch.setattr(f"agent.{module}.to_milliwh", rounded)

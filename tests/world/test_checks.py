@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from agent.errors import JournalDamaged
+from agent.service.close import Closed, NotBooked
 from simulators.world.checks import Auditor
 from simulators.world.time import START_MS
 from simulators.world.truth import TREMBLES_MAX, Load, Place, Shown
@@ -27,6 +29,7 @@ class Books:
             "CREATE TABLE epochs (meter, epoch, opening);"
             "CREATE TABLE booked (meter, epoch, reg_end, descriptor_id, position, energy, n_first, n_last, q);"
             "CREATE TABLE events (type, meter, body);"
+            "CREATE TABLE meters (meter, booked_register, num, den);"
         )
 
     def epoch(
@@ -65,6 +68,10 @@ class Books:
         row = (epoch, reg_end, position, energy, n_first, n_last, q)
         self._db.execute("INSERT INTO booked VALUES ('m1', ?, ?, 1, ?, ?, ?, ?, ?)", row)
 
+    def position(self, register: int) -> None:
+        """Up to where it has booked."""
+        self._db.execute("INSERT INTO meters VALUES ('m1', ?, 1000, 1)", (register,))
+
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Any]:
         return self._db.execute(sql, parameters).fetchall()
 
@@ -85,12 +92,12 @@ class Court:
         self.auditor = Auditor(
             SimpleNamespace(),  # type: ignore[arg-type]  # an account has no time
             {"m1": self.place},
-            {},
+            {1: SimpleNamespace(meter=lambda _: SimpleNamespace(per_count_milliwh=PER_COUNT, step=None))},  # type: ignore[dict-item]
             self.alarms.append,
             lambda _: None,
             interval_ms=120_000,
         )
-        description: Any = SimpleNamespace(num=1000, den=1, modulus=1_000_000)
+        description: Any = SimpleNamespace(num=1000, den=1, modulus=1_000_000, step=None)
         self.auditor._described = {1: {"m1": description}}
 
     def judge(self) -> list[str]:
@@ -132,12 +139,14 @@ def test_the_accounts_begin_at_the_register_that_an_event_names_where_its_epoch_
         ([0, 10], 10, True),
         ([0, 10], 20, True),
         ([0, 10], 5, False),
+        ([0, 10, 30], 20, True),
+        ([0, 10, 30], 5, False),
     ],
 )
 def test_accounts_begin_at_the_first_register_or_later_only_where_that_was_lost(
     firsts: list[int], opening: int, is_allowed: bool
 ) -> None:
-    """A new journal believes no register that it has read once only (seeds 4801, 12809)."""
+    """A new journal believes no register that it has read once only (seeds 4801, 12809, 11984)."""
     court = Court({opening: opening, 50: 50})
     court.place.firsts = firsts
     court.books.epoch(1, opening * 1000, 50_000)
@@ -220,6 +229,18 @@ def test_so_it_may_where_the_clock_was_set_when_the_epoch_ended(q: str, is_allow
     assert (court.judge() == []) is is_allowed
 
 
+@pytest.mark.fault("F15")
+@pytest.mark.parametrize(("bound", "is_allowed"), [("1020000", True), ("1019999", False)])
+def test_an_epoch_may_change_where_a_register_rose_and_can_have_gone_round_as_well(
+    bound: str, is_allowed: bool
+) -> None:
+    """From 0.11 to 0.13 of a modulus of 1 MWh, in a time in which the circuit can have used 1.02 (seed 11272)."""
+    court = Court({100: 0, 110: 10, 130: 30, 140: 40})
+    court.books.epoch(1, 100_000, 110_000)
+    court.books.epoch(2, 130_000, 140_000, bound=bound)
+    assert (court.judge() == []) is is_allowed
+
+
 def test_a_rise_is_no_rollover_whatever_the_clock_was() -> None:
     court = Court({100: 0, 110: 10, 130: 30, 140: 40})
     court.auditor.time_was_unknown = True
@@ -238,6 +259,32 @@ def test_a_meter_that_trembles_while_it_is_set_back_begins_a_few_counts_below_it
     court.books.epoch(1, 100_000, 150_000)
     court.books.epoch(2, 20_000, 30_000, bound="5000")
     assert court.judge() == ([] if is_shown else ["I5: m1/2 runs from 20000 to 30000, which were not shown"])
+
+
+@pytest.mark.fault("F19", "F56")
+@pytest.mark.parametrize(
+    ("known", "q", "is_allowed"),
+    [(500, "suspect", True), (500, "", False), (20, "suspect", False)],
+    ids=["nobody knew", "nobody said so", "somebody knew"],
+)
+@pytest.mark.parametrize("who", ["ledger", "doubt", "platform"])
+def test_a_meter_that_was_exchanged_is_another_one_unless_all_who_knew_are_lost(
+    known: int, q: str, is_allowed: bool, who: str
+) -> None:
+    """It says no number, and has come past the former one's register when it is read again (seed 15442)."""
+    court = Court({500: 500, 20: 510, 600: 1090})
+    court.place.is_begun, court.place.set_back_at = True, 505
+    at: Any = {}
+    for each in ("ledger", "doubt", "platform"):
+        at[each] = (known if each == who else 500) * 1000
+    basis = SimpleNamespace(per_count_milliwh=PER_COUNT)
+    doubted = SimpleNamespace(point=SimpleNamespace(register_milliwh=at["doubt"], basis=basis))
+    stood = SimpleNamespace(register_milliwh=at["ledger"], basis=basis)
+    journal: Any = SimpleNamespace(heads=lambda: {"m1": stood}, doubts=lambda: {"m1": (doubted,)})
+    court.books.position(at["platform"])
+    court.auditor.opened(journal, court.books)  # type: ignore[arg-type]
+    court.auditor._judge(court.books, (1, "m1", 1, 4, "delta", 500_000, 600_000, 0, 100_000, q, 1, 1))  # type: ignore[arg-type]
+    assert (court.alarms == []) is is_allowed
 
 
 @pytest.mark.fault("F53")
@@ -260,3 +307,35 @@ def test_where_a_file_has_rotted_only_a_journal_that_the_agent_finds_sound_is_to
     disk = SimpleNamespace(answers=True, size=lambda: 0)
     court.auditor.look_at_journal(SimpleNamespace(journal=bench.journal, disk=disk))  # type: ignore[arg-type]
     assert any(each.startswith("I3") for each in court.alarms) is is_said
+
+
+@pytest.mark.fault("F53")
+def test_rot_that_the_auditor_meets_is_the_agents_to_find(tmp_path: Path) -> None:
+    """It ended the world, which is neither the agent's fault nor proof of one (seed 12371)."""
+    bench = Bench(tmp_path)
+    bench.read({"reflow-1": 1_000})
+    bench.read({"reflow-1": 1_001})
+    bench.acknowledge(bench.journal.state().head, number=1)
+    bench.journal._db.execute("UPDATE batches SET chain = CAST(x'f4' AS TEXT) WHERE ordinal = 1")
+    court = Court({})
+    court.auditor._time = SimpleNamespace(wall_ms=lambda: bench.clock.now_ms)  # type: ignore[assignment]
+    with pytest.raises(JournalDamaged):
+        list(court.auditor._broken_in(bench.journal))
+    disk = SimpleNamespace(answers=True, size=lambda: 0)
+    court.auditor.look_at_journal(SimpleNamespace(journal=bench.journal, disk=disk))  # type: ignore[arg-type]
+    assert court.alarms == []
+
+
+@pytest.mark.parametrize(("is_taken_away", "is_said"), [(False, True), (True, False)])
+def test_what_a_box_refused_has_to_be_told_unless_its_disk_was_taken_away(
+    is_taken_away: bool, is_said: bool
+) -> None:
+    """A clone that was switched off while no broker answered had told nobody (seed 16194)."""
+    court = Court({})
+    box: Any = SimpleNamespace(name="clone", clock=SimpleNamespace(quality=lambda: SimpleNamespace(sync="S")))
+    why = NotBooked("held", "fingerprint: ct_ratio reads 0064 instead of 0028", (100,), 1_000, START_MS)
+    court.auditor.saw(box, Closed(0, 0, False, {}, {"m1": why}))
+    if is_taken_away:
+        court.auditor.taken_away(box)
+    court.auditor._judge_refusals(court.books)  # type: ignore[arg-type]
+    assert [each.split(":")[0] for each in court.alarms] == ["I11"] * is_said
