@@ -21,6 +21,8 @@ from agent.settings.site import load_site
 from simulators.factory import DAY_MS, HOUR_MS, MONDAY_MORNING_MS, Factory, FactoryClock, circuits_of
 from simulators.serving import Served, serve_plant, write_rehearsal, write_truth
 
+_STOP = (signal.SIGINT, signal.SIGTERM)
+
 
 @click.command()
 @click.option("--site", type=click.Path(path_type=Path, dir_okay=False), required=True, help="The site file.")
@@ -68,6 +70,10 @@ async def _serve(
     freeze_after: int | None,
     answer_holes: bool,
 ) -> None:
+    # Before anything shows that we are here: whoever sees it may send a signal at once.
+    told: asyncio.Queue[signal.Signals] = asyncio.Queue()
+    for number in (signal.SIGUSR1, signal.SIGUSR2, *_STOP):
+        asyncio.get_running_loop().add_signal_handler(number, told.put_nowait, number)
     plant = load_site(site).plant
     clock = FactoryClock(time.monotonic_ns, speed=speed)
     factory = Factory(clock.now_ms, seed=seed)
@@ -77,36 +83,26 @@ async def _serve(
         if served.moved:
             write_rehearsal(site, served, rehearsal)
         _introduce(served, site, rehearsal)
-        await _until_told(served, clock, truth, freeze_after)
+        if freeze_after is not None:
+            asyncio.get_running_loop().call_later(freeze_after, told.put_nowait, signal.SIGUSR2)
+        await _until_told_to_stop(told, served, clock, truth)
         if truth is not None:
             write_truth(truth, served)
     finally:
         await served.aclose()
 
 
-async def _until_told(
-    served: Served, clock: FactoryClock, truth: Path | None, freeze_after: int | None
+async def _until_told_to_stop(
+    told: asyncio.Queue[signal.Signals], served: Served, clock: FactoryClock, truth: Path | None
 ) -> None:
-    """Wait for the signal to stop, and do what the other signals say until then."""
-    loop = asyncio.get_running_loop()
-    stop = asyncio.Event()
-
-    def tell_truth() -> None:
+    """Do what the other signals say until then."""
+    while (number := await told.get()) not in _STOP:
+        if number is signal.SIGUSR2:
+            clock.freeze()
         if truth is not None:
             write_truth(truth, served)
-
-    def freeze() -> None:
-        clock.freeze()
-        tell_truth()
-        click.echo("all counters stand")
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop.set)
-    loop.add_signal_handler(signal.SIGUSR1, tell_truth)
-    loop.add_signal_handler(signal.SIGUSR2, freeze)
-    if freeze_after is not None:
-        loop.call_later(freeze_after, freeze)
-    await stop.wait()
+        if number is signal.SIGUSR2:
+            click.echo("all counters stand")
 
 
 def _introduce(served: Served, site: Path, rehearsal: Path) -> None:

@@ -1,5 +1,6 @@
 """What every test may use, and what happens to tests whose foreign program is missing."""
 
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,16 +8,27 @@ from typing import Any
 import hypothesis
 import pytest
 
+from simulators import ports
 from tests.support import node_packages, programs
 from tests.support.mosquitto import Mosquitto
 
-# The same examples in every run: a red run is a change, not luck. No deadline: the machines of CI are slow and shared.
-hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
-hypothesis.settings.register_profile("search", derandomize=False, deadline=None, max_examples=1000)
+# The same examples in every run: a red run is a change, not luck. No deadline, and no complaint that ten examples took
+# more than a second to make: the machines of CI are slow and shared.
+UNHURRIED: dict[str, Any] = {"deadline": None, "suppress_health_check": [hypothesis.HealthCheck.too_slow]}
+hypothesis.settings.register_profile("repeatable", derandomize=True, **UNHURRIED)
+hypothesis.settings.register_profile("search", derandomize=False, max_examples=1000, **UNHURRIED)
 hypothesis.settings.load_profile("repeatable")
 
 _missing = pytest.StashKey[set[str]]()
 _MISSING = "programs and abilities that are missing"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A port that one worker of pytest-xdist has chosen is not taken by another before it is used."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        number = int(worker["workerid"].removeprefix("gw"))
+        os.environ[ports.VARIABLE] = ports.part_of(number, worker["workercount"])
 
 
 @pytest.fixture

@@ -12,6 +12,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
+PATIENCE_S = 30
+
 
 def will_properties(delay_s: int) -> Properties:
     """Properties of a will that waits."""
@@ -61,7 +63,7 @@ class Client:
             extra = {"clean_start": clean, "properties": properties}
         self.paho.connect(place.hostname, place.port or 1883, keepalive=keep_alive_s, **extra)
         self.paho.loop_start()
-        return await asyncio.wait_for(self.connected.get(), 5)
+        return await asyncio.wait_for(self.connected.get(), PATIENCE_S)
 
     async def subscribe(self, *filters: str, qos: int = 1) -> list[int]:
         """Subscribe and wait for the SUBACK; returns its reason codes."""
@@ -69,17 +71,17 @@ class Client:
             self.paho.subscribe([(each, SubscribeOptions(qos=qos)) for each in filters])
         else:
             self.paho.subscribe([(each, qos) for each in filters])
-        return await asyncio.wait_for(self.granted.get(), 5)
+        return await asyncio.wait_for(self.granted.get(), PATIENCE_S)
 
     async def publish(self, topic: str, payload: bytes, *, qos: int = 1, retain: bool = False) -> int:
         """Publish and wait for the PUBACK; returns its reason code."""
         mid = self.paho.publish(topic, payload, qos=qos, retain=retain).mid
         while True:
-            acknowledged, code = await asyncio.wait_for(self.acknowledged.get(), 5)
+            acknowledged, code = await asyncio.wait_for(self.acknowledged.get(), PATIENCE_S)
             if acknowledged == mid:
                 return code
 
-    async def message(self, timeout_s: float = 5) -> tuple[str, bytes, bool]:
+    async def message(self, timeout_s: float = PATIENCE_S) -> tuple[str, bytes, bool]:
         """The next message: topic, payload, retain flag."""
         message = await asyncio.wait_for(self.messages.get(), timeout_s)
         return message.topic, bytes(message.payload), message.retain

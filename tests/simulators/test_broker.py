@@ -11,7 +11,8 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from simulators.broker import ALWAYS, Broker, Faults, Limits
 from simulators.broker.packets import Cursor, Malformed, decode_connect, decode_publish, decode_subscribe
 from simulators.broker.topics import is_filter, matches, split_share
-from tests.simulators.mqtt_client import Client, client, will_properties
+from tests.simulators.mqtt_client import PATIENCE_S, Client, client, will_properties
+from tests.support.eventually import eventually
 
 
 @pytest.mark.parametrize(
@@ -107,13 +108,12 @@ async def test_a_group_shares_the_messages_and_outlives_a_member() -> None:
             await member.subscribe("$share/g/t/#")
         for number in range(10):
             assert await p.publish(f"t/{number}", b"x") == 0
-        await asyncio.sleep(0.1)
+        await eventually(lambda: one.messages.qsize() + two.messages.qsize() == 10)
         assert (one.messages.qsize(), two.messages.qsize()) == (5, 5)
         two.stop()
         for number in range(4):
             await p.publish(f"t/{number}", b"x")
-        await asyncio.sleep(0.1)
-        assert one.messages.qsize() == 9
+        await eventually(lambda: one.messages.qsize() == 9)
         one.stop()
 
 
@@ -139,18 +139,19 @@ async def test_a_delayed_will_waits_and_is_cancelled_by_the_return() -> None:
         await watcher.subscribe("will")
         for returns in (True, False):
             first = Client("gw")
-            first.paho.will_set("will", b"gone", qos=1, properties=will_properties(1))
+            first.paho.will_set("will", b"gone", qos=1, properties=will_properties(2 if returns else 1))
             await first.connect(broker.url, expiry_s=30)
+            died = asyncio.get_running_loop().time()
             first.die()
-            await watcher.silence(0.4)
             if returns:
                 again = Client("gw")
                 flags, _, _ = await again.connect(broker.url, clean=False, expiry_s=30)
                 assert flags.session_present
-                await watcher.silence(1.0)
+                await watcher.silence(2.2)
                 again.stop()
             else:
-                assert (await watcher.message(2))[1] == b"gone"
+                assert (await watcher.message())[1] == b"gone"
+                assert asyncio.get_running_loop().time() - died >= 0.95
             first.stop()
 
 
@@ -163,13 +164,13 @@ async def test_a_clean_start_ends_the_old_session_and_sends_its_waiting_will() -
         first.die()
         await watcher.silence(0.2)
         async with client(broker.url, "gw"):
-            assert (await watcher.message(1))[1] == b"gone"
+            assert (await watcher.message())[1] == b"gone"
         first.stop()
 
 
 async def test_the_same_id_takes_the_session_over() -> None:
     async with Broker() as broker, client(broker.url, "twin") as first, client(broker.url, "twin"):
-        assert await asyncio.wait_for(first.left.get(), 5) == 0x8E
+        assert await asyncio.wait_for(first.left.get(), PATIENCE_S) == 0x8E
         assert broker.clients == {"twin"}
 
 
@@ -199,7 +200,7 @@ async def test_what_was_not_acknowledged_is_sent_again_after_a_reconnect() -> No
         first.stop()
         again = Client("s")
         await again.connect(broker.url, clean=False, expiry_s=60)
-        message = await asyncio.wait_for(again.messages.get(), 5)
+        message = await asyncio.wait_for(again.messages.get(), PATIENCE_S)
         assert message.payload == b"x"
         assert message.dup
         again.stop()
@@ -221,14 +222,14 @@ async def test_silence_beyond_the_keep_alive_ends_the_connection() -> None:
         reader, writer = await asyncio.open_connection(broker.host, broker.port)
         writer.write(b"\x10\x0f\x00\x04MQTT\x05\x02\x00\x01\x00\x00\x02gw")
         assert (await reader.readexactly(2))[0] == 0x20
-        await asyncio.wait_for(reader.read(), 5)
+        await asyncio.wait_for(reader.read(), PATIENCE_S)
         assert broker.counts["keep-alive"] == 1
         writer.close()
 
 
 async def test_pings_keep_a_quiet_client_alive() -> None:
-    async with Broker() as broker, client(broker.url, "quiet", keep_alive_s=1):
-        await asyncio.sleep(2.5)
+    async with Broker() as broker, client(broker.url, "quiet", keep_alive_s=2):
+        await asyncio.sleep(3.5)
         assert broker.clients == {"quiet"}
 
 
@@ -257,20 +258,20 @@ async def test_a_wrong_start_is_refused_with_the_right_code(sent: bytes, answer:
     async with Broker() as broker:
         reader, writer = await asyncio.open_connection(broker.host, broker.port)
         writer.write(sent)
-        assert await asyncio.wait_for(reader.read(), 5) == answer
+        assert await asyncio.wait_for(reader.read(), PATIENCE_S) == answer
         writer.close()
 
 
 async def test_a_packet_beyond_the_limit_ends_the_connection_with_its_reason() -> None:
     async with Broker(limits=Limits(packet_max=1000)) as broker, client(broker.url, "a") as a:
         a.paho.publish("t", b"x" * 2000, qos=1)
-        assert await asyncio.wait_for(a.left.get(), 5) == 0x95
+        assert await asyncio.wait_for(a.left.get(), PATIENCE_S) == 0x95
 
 
 async def test_quality_two_is_not_offered() -> None:
     async with Broker() as broker, client(broker.url, "a") as a:
         a.paho.publish("t", b"x", qos=2)
-        assert await asyncio.wait_for(a.left.get(), 5) == 0x9B
+        assert await asyncio.wait_for(a.left.get(), PATIENCE_S) == 0x9B
 
 
 # ---------------------------------------------------------------------------------------------------- faults
@@ -321,7 +322,7 @@ async def test_a_connection_is_cut_after_so_many_packets() -> None:
         assert await a.publish("t", b"1") == 0x10
         assert await a.publish("t", b"2") == 0x10
         a.paho.publish("t", b"3", qos=1)
-        assert await asyncio.wait_for(a.left.get(), 5) >= 0x80
+        assert await asyncio.wait_for(a.left.get(), PATIENCE_S) >= 0x80
         assert broker.counts["cut"] == 1
 
 
@@ -352,7 +353,7 @@ async def test_a_frozen_broker_answers_nothing_until_it_thaws() -> None:
         await asyncio.sleep(0.3)
         assert a.acknowledged.empty()
         faults.frozen = False
-        assert (await asyncio.wait_for(a.acknowledged.get(), 5))[1] == 0x10
+        assert (await asyncio.wait_for(a.acknowledged.get(), PATIENCE_S))[1] == 0x10
 
 
 async def test_a_kicked_client_and_a_restarted_broker_on_the_same_port() -> None:
@@ -363,7 +364,7 @@ async def test_a_kicked_client_and_a_restarted_broker_on_the_same_port() -> None
     await first.connect(url)
     await first.publish("t", b"x", retain=True)
     assert broker.kick("a")
-    await asyncio.wait_for(first.left.get(), 5)
+    await asyncio.wait_for(first.left.get(), PATIENCE_S)
     await broker.stop()
     await broker.start()
     assert broker.url == url
@@ -374,7 +375,7 @@ async def test_a_kicked_client_and_a_restarted_broker_on_the_same_port() -> None
     await broker.stop()
 
 
-async def test_a_thousand_messages_of_a_batch_size_pass_in_a_second() -> None:
+async def test_a_thousand_messages_of_a_batch_size_pass_quickly() -> None:
     """Not a benchmark: a floor far below what was measured, so that a quadratic mistake shows."""
     async with (
         Broker(limits=Limits(queue_max=5000)) as broker,
@@ -386,5 +387,5 @@ async def test_a_thousand_messages_of_a_batch_size_pass_in_a_second() -> None:
         for _ in range(1000):
             a.paho.publish("t", b"x" * 12_000, qos=1)
         for _ in range(1000):
-            await b.message(20)
-        assert asyncio.get_running_loop().time() - began < 10
+            await b.message()
+        assert asyncio.get_running_loop().time() - began < 30

@@ -65,13 +65,13 @@ class PlatformProcess:
         """SIGTERM; returns the exit code."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        code = self.process.wait(10)
+        code = self.process.wait(60)
         self.process = None
         return code
 
     async def ready(self, times: int = 1) -> None:
         """Wait until it has connected so many times."""
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(60):
             while self.log.read_text().count("connected to") < times:  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.05)
 
@@ -117,7 +117,7 @@ def platform(tmp_path: Path) -> Iterator[PlatformProcess]:
 async def deliver(sender: Client, platform: PlatformProcess, gateway: Gateway, wait_s: float = 3) -> None:
     """Publish what is not acknowledged, again and again, until the last batch is."""
     done = -1
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(120):
         while done < len(gateway.line) - 1:
             for sealed in gateway.line[done + 1 :][:64]:
                 sender.paho.publish(sealed.topic, sealed.jws, qos=1)

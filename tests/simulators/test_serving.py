@@ -31,7 +31,7 @@ async def read_milliwh(served_line: Line, served: Served, name: str) -> int:
     try:
         assert isinstance(subject.address, int)
         request = ReadRequest(subject.address, register.function, register.address, register.words)
-        counts = decode(register, (await port.read(request, timeout_ms=300)).words)
+        counts = decode(register, (await port.read(request, timeout_ms=5_000)).words)
     finally:
         await port.close()
     assert not isinstance(counts, str)
@@ -167,7 +167,7 @@ async def test_the_command_serves_tells_the_truth_and_stops(site: Path, tmp_path
         assert await told(signal.SIGUSR1) == stopped
     finally:
         process.send_signal(signal.SIGTERM)
-        assert await asyncio.wait_for(process.wait(), 10) == 0
+        assert await asyncio.wait_for(process.wait(), 60) == 0
     assert json.loads(truth.read_text()) == stopped
 
 
