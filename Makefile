@@ -41,7 +41,7 @@ test: development programs ## the whole test suite (ARGS="..." goes to pytest)
 world: development ## SEEDS=1000 whole factories in virtual time, every fault there is
 	@$(VENV)/metering-sim world --seeds $(SEEDS)
 
-scenarios: development ## the ten schedules of faults that have a name, each in SEEDS=1000 short worlds
+scenarios: development ## the schedules of faults that have a name, each in SEEDS=1000 short worlds
 	@$(VENV)/metering-sim world --scenario all --seeds $(SEEDS)
 
 sweep: development ## one half hour cut off at every operation of its disk, in every way (ARGS="--every 10")

@@ -11,7 +11,7 @@ from tests.adapters.scripted_broker import Script, ScriptedBroker
 BATCH = "kwh/v1/zj/gw01/up/batch"
 STATUS = "kwh/v1/zj/gw01/up/status"
 ACKNOWLEDGEMENT = "kwh/v1/zj/gw01/down/ack"
-PATIENCE_S = 10
+PATIENCE_S = 30
 
 
 class Link:

@@ -1,6 +1,7 @@
 """The alarm rings once, at its time and not before; set anew it forgets what it was set to."""
 
 import asyncio
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from agent.adapters.alarm import Alarm, LoopAlarm, TimerAlarm, make_alarm
+from tests.support.eventually import eventually
 
 MS = 1_000_000
 Make = Callable[[Callable[[], None]], Alarm]
@@ -24,7 +26,8 @@ async def test_it_rings_once_and_not_too_early(make: Make) -> None:
     alarm = make(lambda: rung.append(time.monotonic_ns()))
     at_ns = time.monotonic_ns() + 20 * MS
     alarm.set(at_ns)
-    await asyncio.sleep(0.08)
+    await eventually(lambda: bool(rung))
+    await asyncio.sleep(0.05)
     alarm.close()
     assert len(rung) == 1 and rung[0] >= at_ns - MS // 10
 
@@ -35,7 +38,8 @@ async def test_the_last_setting_counts(make: Make) -> None:
     begun_ns = time.monotonic_ns()
     alarm.set(begun_ns + 5 * MS)
     alarm.set(begun_ns + 40 * MS)
-    await asyncio.sleep(0.1)
+    await eventually(lambda: bool(rung))
+    await asyncio.sleep(0.05)
     alarm.close()
     assert len(rung) == 1 and rung[0] >= begun_ns + 39 * MS
 
@@ -56,7 +60,7 @@ async def test_a_time_that_is_over_rings_at_once(make: Make, at_ns: int) -> None
     rung = asyncio.Event()
     alarm = make(rung.set)
     alarm.set(at_ns)
-    await asyncio.wait_for(rung.wait(), 2)
+    await asyncio.wait_for(rung.wait(), 30)
     alarm.close()
 
 
@@ -70,7 +74,8 @@ async def test_it_may_be_set_again_while_it_rings(make: Make) -> None:
 
     alarm = make(ring)
     alarm.set(time.monotonic_ns())
-    await asyncio.sleep(0.1)
+    await eventually(lambda: len(rung) >= 5)
+    await asyncio.sleep(0.02)
     alarm.close()
     assert len(rung) == 5
 
@@ -80,13 +85,14 @@ async def test_no_descriptor_is_left_behind() -> None:
         return len(os.listdir("/proc/self/fd"))
 
     make_alarm(lambda: None, time.monotonic_ns).close()
+    gc.collect()  # what other tests have left is not closed in the middle of this one
     before = descriptors()
     for _ in range(50):
         alarm = make_alarm(lambda: None, time.monotonic_ns)
         alarm.set(time.monotonic_ns() + MS)
         alarm.close()
         alarm.close()
-    assert descriptors() == before
+    assert descriptors() <= before
 
 
 async def test_a_clock_that_is_not_the_machines_gets_the_timers_of_the_loop() -> None:

@@ -16,7 +16,7 @@ class Manager:
     def __init__(self, address: str) -> None:
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(address)
-        self.socket.settimeout(1)
+        self.socket.settimeout(10)
 
     def hear(self) -> list[str]:
         return self.socket.recv(4096).decode().split("\n")

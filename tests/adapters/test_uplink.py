@@ -28,6 +28,7 @@ from tests.adapters.scripted_broker import (
     Dialogue,
     ScriptedBroker,
 )
+from tests.support.eventually import eventually
 from tests.support.mosquitto import Mosquitto
 
 # --------------------------------------------------------------------------------------------- what we tell a broker
@@ -107,8 +108,8 @@ async def test_another_client_with_our_name_makes_us_wait() -> None:
 
     async with on_script(thrown_out, takeover_wait_s=0.5) as (link, broker):
         await link.next_connected()
+        begun = time.monotonic()  # before it was thrown out: the wait may begin before we hear of it
         assert "copied gateway" in await link.next_disconnected()
-        begun = time.monotonic()
         await link.next_connected()
         assert time.monotonic() - begun > 0.45
         assert len(broker.dialogues) == 2
@@ -181,7 +182,7 @@ async def test_large_messages_do_not_fill_a_thin_line() -> None:
 
     async def script(dialogue: Dialogue) -> None:
         await dialogue.admit()
-        held = [await dialogue.hear_publish()]
+        held = [await dialogue.hear_publish() for _ in range(2)]
         with contextlib.suppress(TimeoutError):
             while True:
                 held.append(await asyncio.wait_for(dialogue.hear_publish(), 0.3))
@@ -335,7 +336,7 @@ async def test_events_of_a_flapping_line_do_not_pile_up_unread() -> None:
         dialogue.say(DISCONNECT, b"\x8b\0")
 
     async with on_script(short, backoff_min_s=0.001, backoff_max_s=0.001) as (link, broker):
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while len(broker.dialogues) < 120:  # noqa: ASYNC110  # a count in another task
                 await asyncio.sleep(0.02)
         assert len(link.uplink._mailbox._entries) <= 66
@@ -377,9 +378,8 @@ async def test_a_will_that_fails_is_reported_and_tried_again(caplog: pytest.LogC
     with caplog.at_level(logging.ERROR):
         await link.uplink.start(subscribe=(), will=failing)
         assert "the signer is gone" in await link.next_disconnected()
-        await asyncio.sleep(0.3)
+        await eventually(lambda: len(calls) > 2)
         await link.uplink.stop()
-    assert len(calls) > 2
     assert "not foreseen" in caplog.text
 
 
@@ -398,9 +398,9 @@ async def test_stop_ends_an_attempt_in_progress_and_the_events() -> None:
         begun = time.monotonic()
         await link.uplink.stop()
         await link.uplink.stop()
-        assert time.monotonic() - begun < 2
+        assert time.monotonic() - begun < 10, "the attempt itself would take 20 s"
         assert [event async for event in link.uplink.events()][:-1] == []
-    assert threading.active_count() == threads
+    assert threading.active_count() <= threads
 
 
 async def test_it_is_started_once() -> None:

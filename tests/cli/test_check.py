@@ -206,4 +206,4 @@ def _check(file: Path, *options: str) -> Result:
 
 def _process(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", "from agent.cli import main; main()", *words]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

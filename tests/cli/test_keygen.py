@@ -81,8 +81,8 @@ def test_as_a_process(tmp_path: Path) -> None:
         "--out",
         str(tmp_path / "k"),
     ]
-    first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
-    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    first = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert (first.returncode, second.returncode) == (0, 2)
     assert "Traceback" not in second.stderr
 

@@ -404,4 +404,4 @@ def _process(file: Path, *words: str) -> subprocess.CompletedProcess[str]:
         str(file),
         *words,
     ]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)

@@ -147,12 +147,12 @@ class Story:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        assert ready.wait(10)
+        assert ready.wait(60)
         try:
             result = CliRunner().invoke(main, ["restore", "--site", str(self.site), *words], input=keyboard)
         finally:
             loop.call_soon_threadsafe(stop.set)
-            thread.join(10)
+            thread.join(60)
             loop.close()
         return result.exit_code, result.output
 

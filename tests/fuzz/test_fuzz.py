@@ -18,7 +18,7 @@ PARTS = dict.fromkeys(TARGETS, 1) | {"rtu": 5, "site": 5}
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 @pytest.mark.fault("F86")
 @pytest.mark.parametrize(("name", "part"), [(name, part) for name in TARGETS for part in range(PARTS[name])])
 def test_nothing_escapes(name: str, part: int) -> None:

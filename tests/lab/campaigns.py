@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from agent.cli.exits import CONFIGURATION
-from tests.lab.installation import Installation
+from tests.lab.installation import PATIENCE_S, Installation
 from tests.lab.places import Disk
 from tests.lab.tracing import SYNCS, calls, injected, strace
 
@@ -58,6 +58,7 @@ def cut_power(lab: Installation, disk: Disk, rounds: int, *, seed: int = 0) -> N
     published a batch after the cut that was not on the disk); no processor outlives its power.
     """
     lab.recover()
+    lab.wait_until(lambda: lab.account() is not None, PATIENCE_S, "the platform has booked a first batch")
     chance = random.Random(seed)
     for _ in range(rounds):
         time.sleep(chance.uniform(0, 1.2))

@@ -71,7 +71,7 @@ async def sweep(line: Line, *meters: Meter) -> dict[str, tuple[int, ...]]:
     running = asyncio.create_task(worker.run())
     try:
         request = worker.sweep()
-        await asyncio.wait_for(request.done.wait(), 10)
+        await asyncio.wait_for(request.done.wait(), 60)
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)

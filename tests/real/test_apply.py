@@ -37,10 +37,12 @@ def problems(rig: Rig) -> set[str]:
     return {problem["code"] for problem in json.loads(done.stdout)["problems"]}
 
 
-def cuts(rig: Rig) -> int:
-    boundary: Any = (rig.agent_status() or {}).get("boundary", {})
-    made: int = boundary.get("cuts", 0)
-    return made
+def is_well(rig: Rig) -> bool:
+    """Whether an interval is closed, every meter good and the broker there: else a change could be blamed for it."""
+    said: Any = rig.agent_status()
+    if said is None or not said["boundary"]["cuts"] or not said["platform"]["connected"]:
+        return False
+    return all(meter["quality"] == "good" for meter in said["meters"])
 
 
 def started_ms(rig: Rig) -> object:
@@ -56,7 +58,7 @@ def kill_when_replaced(rig: Rig, new: Path) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as command:
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 90
         while rig.site.read_bytes() != text:
             assert command.poll() is None and time.monotonic() < deadline
             time.sleep(0.005)
@@ -77,7 +79,7 @@ def audited(rig: Rig) -> Report:
 
 
 @pytest.mark.fault("F80", "F81")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(600)
 def test_a_site_file_is_applied_whole_or_not_at_all_and_no_energy_is_lost(tmp_path: Path) -> None:
     rig = Rig(tmp_path / "rig", interval="1s", meters=PLACES[:4], speed=60)
     new = tmp_path / "new.toml"
@@ -89,7 +91,7 @@ def test_a_site_file_is_applied_whole_or_not_at_all_and_no_energy_is_lost(tmp_pa
         three = full[: full.rindex("[[meters]]")]
         rig.site.write_text(three)
         rig.start_agent()
-        rig.wait_until(lambda: cuts(rig) > 1, 20, "the first interval is closed")
+        rig.wait_until(lambda: is_well(rig), 90, "the first interval is closed")
         first = started_ms(rig)
 
         # what does not answer on the bus is not applied, and the agent never knew
@@ -111,20 +113,21 @@ def test_a_site_file_is_applied_whole_or_not_at_all_and_no_energy_is_lost(tmp_pa
         assert started_ms(rig) != first
 
         # a change that nobody can be well with, its command killed in the middle; the next one ends it
+        rig.wait_until(lambda: is_well(rig), 90, "all is well with the change before")
         good = new.read_text()
         new.write_text(good.replace(rig.broker_url, f"mqtt://127.0.0.1:{free_port()}"))
         kill_when_replaced(rig, new)
         assert rig.site.read_text() == new.read_text(), "whole"
-        rig.wait_until(lambda: rig.agent_status() is not None, 20, "the agent answers")
+        rig.wait_until(lambda: rig.agent_status() is not None, 90, "the agent answers")
         assert "apply-unfinished" in problems(rig)
-        code, said = apply(rig, new, "--within", "1")
+        code, said = apply(rig, new, "--within", "4")  # enough for an interval of a second on a busy machine
         assert (code, said["outcome"]) == (1, "rolled-back")
         assert [each["code"] for each in said["complaints"]] == ["broker-away"]
         assert rig.site.read_text() == good
         assert not {"apply-unfinished", "site-changed"} & problems(rig)
 
         rig.freeze_counters()
-        rig.wait_until(lambda: rig.differences() == {}, 20, "the platform has what the meters say")
+        rig.wait_until(lambda: rig.differences() == {}, 120, "the platform has what the meters say")
         assert rig.stop("agent") == 0
         report = audited(rig)
     for verdict in (report.signature, report.chain, report.conservation):

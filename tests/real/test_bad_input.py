@@ -13,7 +13,7 @@ from simulators.demo.rig import Rig
 from tests.support.mosquitto import Mosquitto
 
 
-def run_agent(site: Path, seconds: int = 20) -> subprocess.CompletedProcess[str]:
+def run_agent(site: Path, seconds: int = 120) -> subprocess.CompletedProcess[str]:
     """`metering-agent run` to its end."""
     program = "import sys; from agent.cli import main; sys.argv[0] = 'metering-agent'; main()"
     return subprocess.run(
@@ -35,12 +35,11 @@ def test_a_second_agent_on_the_same_journal_is_told_why_and_the_first_goes_on(ri
     with rig:
         rig.start_meters()
         rig.start_agent()
-        rig.wait_until(lambda: rig.agent_status() is not None, 10, "the agent answers")
+        rig.wait_until(lambda: rig.agent_status() is not None, 90, "the agent answers")
         second = run_agent(rig.site)
         assert second.returncode == 75
         assert "only one metering-agent" in second.stderr and "Traceback" not in second.stderr
-        rig.check_alive()
-        assert rig.agent_status() is not None
+        rig.wait_until(lambda: rig.agent_status() is not None, 90, "the first one answers as before")
 
 
 @pytest.mark.fault("F58")
@@ -66,12 +65,12 @@ def test_a_journal_of_another_platform_is_archived_and_kept(rig: Rig) -> None:
     with rig:
         rig.start_meters()
         rig.start_agent()
-        rig.wait_until(lambda: _seq(rig) >= 2, 15, "two batches")
+        rig.wait_until(lambda: _seq(rig) >= 2, 90, "two batches")
         assert rig.stop("agent") == 0
         chain = open_chain(rig.journal)
         rig.site.write_text(rig.site.read_text().replace("carbon.demo.example", "another.example"))
         rig.start_agent()
-        rig.wait_until(lambda: _seq(rig) >= 1, 15, "a batch")
+        rig.wait_until(lambda: _seq(rig) >= 1, 90, "a batch")
         assert rig.stop("agent") == 0
         archived = [path for path in rig.folder.glob("journal.db.former-*") if not path.name.endswith("-wal")]
         assert len(archived) == 1 and open_chain(archived[0]) == chain
@@ -81,16 +80,16 @@ def test_a_journal_of_another_platform_is_archived_and_kept(rig: Rig) -> None:
 @pytest.mark.mosquitto
 def test_a_broker_that_wants_a_password_is_named_and_the_energy_waits(tmp_path: Path) -> None:
     with guarded(tmp_path, users={"somebody": "else"}) as rig:
-        rig.wait_until(lambda: "check user name, password" in _problem(rig), 15, "the reason")
-        rig.wait_until(lambda: _seq(rig) >= 3, 15, "batches in the journal")
+        rig.wait_until(lambda: "check user name, password" in _problem(rig), 90, "the reason")
+        rig.wait_until(lambda: _seq(rig) >= 3, 90, "batches in the journal")
 
 
 @pytest.mark.fault("F67")
 @pytest.mark.mosquitto
 def test_a_broker_that_allows_no_publishing_is_named_and_the_energy_waits(tmp_path: Path) -> None:
     with guarded(tmp_path, acl="topic read #\n") as rig:
-        rig.wait_until(lambda: "0x87" in _problem(rig), 15, "the reason")
-        rig.wait_until(lambda: _seq(rig) >= 3, 15, "batches in the journal")
+        rig.wait_until(lambda: "0x87" in _problem(rig), 90, "the reason")
+        rig.wait_until(lambda: _seq(rig) >= 3, 90, "batches in the journal")
         assert "ask the platform's operator" in _problem(rig)
 
 

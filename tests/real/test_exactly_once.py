@@ -24,7 +24,7 @@ def torment(tormented: Torment) -> None:
 
 
 @pytest.mark.fault("F55", "F75")
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(900)
 def test_kills_and_an_old_journal_leave_the_account_exact(mosquitto: Mosquitto, tmp_path: Path) -> None:
     with Rig(tmp_path / "rig", interval="2s", broker=mosquitto.url, speed=60) as rig:
         torment(Torment(rig, mosquitto, seconds=36, kills=4, broker_kills=1, copy_s=14, seed=1))

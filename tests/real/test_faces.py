@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from agent.reporting.utc import text_of_ms
@@ -39,7 +40,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
         rig.start_meters()
         rig.start_platform()
         rig.start_agent()
-        rig.wait_until(lambda: _acknowledged(rig) >= 3, 20, "three batches acknowledged")
+        rig.wait_until(lambda: _acknowledged(rig) >= 3, 120, "three batches acknowledged")
         yield rig
 
 
@@ -52,23 +53,31 @@ def _acknowledged(rig: Installation) -> int:
 def command(*arguments: str) -> "subprocess.CompletedProcess[str]":
     program = "from agent.cli import main; main()"
     return subprocess.run(
-        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=20, check=False
+        [sys.executable, "-c", program, *arguments], capture_output=True, text=True, timeout=120, check=False
     )
 
 
 def fetch(rig: Installation, path: str) -> str:
-    with urllib.request.urlopen(f"{rig.web}{path}", timeout=5) as answer:
+    with urllib.request.urlopen(f"{rig.web}{path}", timeout=60) as answer:
         body: bytes = answer.read()
     return body.decode()
 
 
 def test_status_says_that_every_meter_is_good(rig: Installation) -> None:
-    done = command("status", "--site", str(rig.site))
-    assert "26 of 26 good" in done.stdout and done.stderr == ""
-    said = json.loads(command("status", "--site", str(rig.site), "--json").stdout)
-    # A container's kernel clock is nobody's; nothing else may need attention.
-    assert {problem["code"] for problem in said["problems"]} <= {"clock-unknown"}
-    assert done.returncode == (1 if said["problems"] else 0)
+    def attention() -> set[str]:
+        done = command("status", "--site", str(rig.site), "--json")
+        found = {problem["code"] for problem in json.loads(done.stdout)["problems"]}
+        assert done.returncode == (1 if found else 0)
+        return found
+
+    def shown() -> str:
+        done = command("status", "--site", str(rig.site))
+        assert done.stderr == ""
+        return done.stdout
+
+    # A container's kernel clock is nobody's; nothing else may need attention. On a machine that is busy elsewhere a
+    # meter may have been silent a moment ago.
+    rig.wait_until(lambda: attention() <= {"clock-unknown"} and "26 of 26 good" in shown(), 90, "all is well")
 
 
 @pytest.mark.fault("F80")
@@ -90,7 +99,15 @@ def test_status_notices_a_changed_site_file(rig: Installation) -> None:
 
 def test_trace_finds_the_life_of_a_delta_while_the_agent_runs(rig: Installation) -> None:
     moment = text_of_ms(int(time.time() * 1000) - 3_000)
-    done = command("trace", "--site", str(rig.site), "m01", moment, "--json")
+    arguments = ("trace", "--site", str(rig.site), "m01", moment, "--json")
+
+    def is_sent() -> bool:
+        """Sealed, and taken by the broker."""
+        said = json.loads(command(*arguments).stdout)
+        return said["found"] == "delta" and said["batch"]["puback_ms"] is not None
+
+    rig.wait_until(is_sent, 90, "a delta of three seconds ago is on its way")
+    done = command(*arguments)
     found = json.loads(done.stdout)
     assert (done.returncode, found["found"]) == (0, "delta")
     assert all(gate["passed"] is not False for gate in found["gates"])
@@ -99,9 +116,14 @@ def test_trace_finds_the_life_of_a_delta_while_the_agent_runs(rig: Installation)
 
 
 def test_metrics_agree_with_status(rig: Installation) -> None:
-    families = {family.name: family for family in text_string_to_metric_families(fetch(rig, "/metrics"))}
-    good = [sample.value for sample in families["metering_meter_good"].samples]
-    assert good == [1.0] * 26
+    def told() -> dict[str, Metric]:
+        return {family.name: family for family in text_string_to_metric_families(fetch(rig, "/metrics"))}
+
+    def good() -> list[float]:
+        return [sample.value for sample in told()["metering_meter_good"].samples]
+
+    rig.wait_until(lambda: good() == [1.0] * 26, 90, "26 of 26 good")
+    families = told()
     assert len(families["metering_meter_register_joules"].samples) == 26
     assert families["metering_broker_connected"].samples[0].value == 1
 

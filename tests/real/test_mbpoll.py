@@ -71,7 +71,7 @@ async def test_mbpoll_reads_the_energy_register(
 ) -> None:
     simulated = served.meters[f"{name}-{unit}"]
     kind, address = ENERGY[simulated.meter.profile.id]
-    asked = ["-a", str(unit), "-t", kind, "-B", "-0", "-r", str(address), "-c", "1", "-1", "-o", "1"]
+    asked = ["-a", str(unit), "-t", kind, "-B", "-0", "-r", str(address), "-c", "1", "-1", "-o", "9"]
     output = await mbpoll(mbpoll_path, *asked, *place(served, name))
     found = shown(output)
     assert set(found) == {address}, output
@@ -91,7 +91,7 @@ async def test_mbpoll_gets_no_answer_from_nobody(mbpoll_path: Path, served: Serv
 async def test_mbpoll_is_refused_where_there_is_no_register(
     mbpoll_path: Path, served: Served, name: str
 ) -> None:
-    asked = ["-a", "8", "-t", "4:hex", "-0", "-r", "999", "-c", "1", "-1", "-o", "1"]
+    asked = ["-a", "8", "-t", "4:hex", "-0", "-r", "999", "-c", "1", "-1", "-o", "9"]
     assert "Illegal data address" in await mbpoll(mbpoll_path, *asked, *place(served, name))
 
 

@@ -51,16 +51,18 @@ def signed_since(rig: Rig, kid: str) -> int:
     return sum(kid_of(bytes(jws)) == kid for (jws,) in rows)
 
 
-@pytest.mark.timeout(120)
+@pytest.mark.timeout(600)
 def test_the_platform_books_on_under_the_next_key_and_the_export_holds_both(tmp_path: Path) -> None:
     with Rig(tmp_path / "rig", interval="1s", speed=60, meters=places()[10:12]) as rig:
         rig.start_broker()
         rig.start_meters()
         rig.start_platform()
         rig.start_agent()
-        rig.wait_until(lambda: booked(rig) >= 4, 30, "the platform books")
+        rig.wait_until(lambda: booked(rig) >= 4, 120, "the platform books")
         following = rotate(rig)
-        rig.wait_until(lambda: signed_since(rig, following.kid) >= 2, 30, "it books what the next key signed")
+        rig.wait_until(
+            lambda: signed_since(rig, following.kid) >= 2, 120, "it books what the next key signed"
+        )
 
         meter = rig.meters[0].id
         words = [
@@ -78,10 +80,10 @@ def test_the_platform_books_on_under_the_next_key_and_the_export_holds_both(tmp_
         words += ["--reason", "CT", "--evidence", str(rig.site), "--by", "Li Wei", "--yes"]
         stated = type_(*words)
         assert stated.exit_code == 0, stated.output
-        rig.wait_until(lambda: meter in adjusted(rig), 20, "the platform shows the adjustment")
+        rig.wait_until(lambda: meter in adjusted(rig), 120, "the platform shows the adjustment")
 
         rig.freeze_counters()
-        rig.wait_until(lambda: rig.differences() == {}, 30, "the account is exact")
+        rig.wait_until(lambda: rig.differences() == {}, 120, "the account is exact")
         done = type_("export", "--site", str(rig.site), "--out", str(tmp_path / "out"))
         assert done.exit_code == 0, done.output
         assert rig.stop("agent") == 0

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from agent.adapters.keys import PublicKeys, load_public_key
+from agent.errors import ConfigError
 from agent.reporting.verdict import Report
 from agent.reporting.verify import Verifier
 from simulators.demo.rig import Rig
@@ -19,14 +20,17 @@ from simulators.platform.queries import broken_books
 from simulators.platform.store import Store
 from tests.support.mosquitto import Mosquitto
 
-DRAIN_S = 90
+PATIENCE_S, DRAIN_S = 120, 180
+AHEAD = 4
+"""So many batches more than when the journal was copied are booked before the copy comes back; less may be in it."""
 
 
 @dataclass
 class Torment:
     """What is done to the rig, and when.
 
-    `copy_s` before the journal is replaced a copy of it was taken, at a moment at which the agent was dead.
+    `copy_s` before the journal is replaced a copy of it was taken, at a moment at which the agent was dead. On a slow
+    machine it is longer: the copy has something in it, and what comes after it the platform knows.
     """
 
     rig: Rig
@@ -37,6 +41,7 @@ class Torment:
     copy_s: int
     seed: int
     told: list[str] = field(default_factory=list)
+    booked_at_copy: int = 0
 
     def run(self) -> None:
         """Do it all, then heal and drain."""
@@ -81,18 +86,35 @@ class Torment:
 
     def kill_and_copy(self) -> None:
         """A backup of the journal's files, as a person would make it while the gateway is off."""
+        self._await_booked(1)
         self.rig.kill("agent")
         self._copy(self.rig.folder, self._backup)
+        self.booked_at_copy = self._booked()
         self.rig.start_agent()
 
     def kill_and_put_back_the_copy(self) -> None:
         """The gateway dies, and somebody restores the backup."""
+        self._await_booked(self.booked_at_copy + AHEAD)
         self.rig.kill("agent")
         for old in self.rig.folder.glob("journal.db*"):
             if old.suffix != ".applied":
                 old.unlink()
         self._copy(self._backup, self.rig.folder)
         self.rig.start_agent()
+
+    def _await_booked(self, batches: int) -> None:
+        self.rig.wait_until(lambda: self._booked() >= batches, PATIENCE_S, f"{batches} batches are booked")
+
+    def _booked(self) -> int:
+        """How many batches the platform has; 0 while it has not made its tables."""
+        try:
+            store = Store.read(self.rig.store)
+        except ConfigError:
+            return 0
+        try:
+            return int(store.one("SELECT count(*) FROM batches")[0])
+        finally:
+            store.close()
 
     @property
     def _backup(self) -> Path:

@@ -64,7 +64,7 @@ def test_every_target_sets_itself_up(target: str, level: str) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_environment_is_made_once_completed_and_made_anew(
     checkout: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,7 +111,7 @@ def test_environment_is_made_once_completed_and_made_anew(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 def test_unfinished_environment_is_not_taken_for_a_finished_one(
     checkout: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 STEP_S = 0.005
 
 
-async def eventually(condition: Callable[[], bool], within_s: float = 10) -> None:
+async def eventually(condition: Callable[[], bool], within_s: float = 30) -> None:
     """Give other tasks turns until the condition holds; AssertionError if it does not in time."""
     for _ in range(int(within_s / STEP_S)):
         if condition():

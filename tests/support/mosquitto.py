@@ -29,7 +29,7 @@ from tests.support.programs import Unavailable, find_mbpoll, find_mosquitto
 
 __all__ = ["Mosquitto", "Unavailable", "find_mbpoll", "find_mosquitto"]
 
-_READY_LIMIT_S = 10
+_READY_LIMIT_S = 60
 _FIRST_START_TRIES = 5
 _PASSWORD_ROUNDS = 101  # what mosquitto_passwd 2.0 uses; strength is no concern on loopback
 
