@@ -1,5 +1,7 @@
 """What every test may use, and what happens to tests whose foreign program is missing."""
 
+import hashlib
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -7,7 +9,9 @@ from typing import Any
 
 import hypothesis
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from agent.adapters import keys
 from simulators import ports
 from tests.support import node_packages, programs
 from tests.support.mosquitto import Mosquitto
@@ -29,6 +33,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker is not None:
         number = int(worker["workerid"].removeprefix("gw"))
         os.environ[ports.VARIABLE] = ports.part_of(number, worker["workercount"])
+
+
+@pytest.fixture(autouse=True)
+def the_same_keys_in_every_run(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test signs is the same in every run: one that spoils a hash by writing an x into it would, one time in 64,
+    find an x there. Keys differ within a test and between tests; processes of their own draw theirs."""
+    numbers = itertools.count()
+
+    def same() -> Ed25519PrivateKey:
+        name = f"{request.node.nodeid} {next(numbers)}"
+        return Ed25519PrivateKey.from_private_bytes(hashlib.sha256(name.encode()).digest())
+
+    monkeypatch.setattr(keys, "draw", same)
 
 
 @pytest.fixture

@@ -131,13 +131,18 @@ class Ed25519Signer:
 # ------------------------------------------------------------------------------------------------- making and loading
 
 
+def draw() -> ed25519.Ed25519PrivateKey:
+    """A key that nobody can guess, from the generator of OpenSSL."""
+    return ed25519.Ed25519PrivateKey.generate()
+
+
 def generate_key(path: Path) -> PublicKey:
     """Make a new Ed25519 key, write it to `path` (PKCS#8 PEM, mode 0600, synced) and return the public half.
 
     Raises ConfigError when something is there already (a signing key is never overwritten: batches signed by it
     could not be continued) or the folder cannot be written.
     """
-    private_key = ed25519.Ed25519PrivateKey.generate()
+    private_key = draw()
     pem = private_key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

@@ -225,7 +225,7 @@ GUARDED = {
     "where an epoch ended": ("UPDATE epoch_ends SET n = n + 1", "epoch_ends"),
     "an epoch's change": ("UPDATE epoch_changes SET n_last = n_last + 2", "epoch_changes"),
     "a statement": ("UPDATE statements SET body = replace(body, '5', '7')", "statements"),
-    "a key": ("UPDATE key_uses SET kid = 'x' || substr(kid, 2)", "key_uses"),
+    "a key": ("UPDATE key_uses SET kid = substr(kid, 2) || 'A'", "key_uses"),
     "a stretch of the clock": ("UPDATE clock_stretches SET offset_ms = offset_ms + 65536", "clock_stretches"),
     "a ratio": ("UPDATE bases SET per_count = '10080/1'", "bases"),
     "a meter's name": ("UPDATE meters SET name = 'reflow-3' WHERE name = 'reflow-1'", "meters"),

@@ -17,6 +17,7 @@ from agent.adapters.keys import (
     Ed25519Signer,
     PublicKeys,
     certificate_dates,
+    draw,
     generate_key,
     load_credential_signer,
     load_public_key,
@@ -83,6 +84,10 @@ def test_a_made_key_signs_and_its_public_half_verifies(tmp_path: Path) -> None:
     assert public.verify(b"header.payload", signature)
     assert not public.verify(b"header.payloae", signature)
     assert signer.public_key == public
+
+
+def test_no_two_keys_are_the_same() -> None:
+    assert len({draw().private_bytes(PEM, PKCS8, CLEAR) for _ in range(100)}) == 100
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o277])

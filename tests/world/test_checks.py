@@ -300,7 +300,7 @@ def test_where_a_file_has_rotted_only_a_journal_that_the_agent_finds_sound_is_to
         bench.read({"reflow-1": 1_000 + turn, "wave-1": 2_000 + turn})
     bench.acknowledge(bench.journal.state().head, number=1)
     if rot:
-        bench.journal._db.execute("UPDATE batches SET hash = 'x' || substr(hash, 2) WHERE ordinal = 1")
+        bench.journal._db.execute("UPDATE batches SET hash = substr(hash, 2) || 'A' WHERE ordinal = 1")
     court = Court({})
     court.auditor._time = SimpleNamespace(wall_ms=lambda: bench.clock.now_ms)  # type: ignore[assignment]
     court.auditor.has_rotted = has_rotted
