@@ -33,6 +33,8 @@ _FILE = click.Path(path_type=Path, dir_okay=False)
 _FOLDER = click.Path(path_type=Path, file_okay=False)
 _STORE = click.option("--store", "store_path", required=True, type=_FILE, help="The platform's SQLite file.")
 _JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_DASHES = {"ignore_unknown_options": True}
+"""A thumbprint is base64url: one in 64 begins with a dash, and so does a group of one short form in 14."""
 
 
 class SystemClock:
@@ -281,7 +283,7 @@ def keys(store_path: Path, as_json: bool) -> None:
         click.echo(f"{each.org}/{each.agent}  {each.kid}  waits for approval; short form {each.short}")
 
 
-@platform.command()
+@platform.command(context_settings=_DASHES)
 @_STORE
 @click.argument("agent", metavar="ORG/AGENT")
 @click.argument("thumbprint", nargs=-1, required=True)
@@ -296,7 +298,7 @@ def approve(store_path: Path, agent: str, thumbprint: tuple[str, ...]) -> None:
     click.echo(f"{agent} may sign with key {key.kid}")
 
 
-@platform.command()
+@platform.command(context_settings=_DASHES)
 @_STORE
 @click.argument("agent", metavar="ORG/AGENT")
 @click.argument("thumbprint")

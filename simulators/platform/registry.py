@@ -118,7 +118,10 @@ class Registry:
             if (each.org, each.agent) == (org, agent) and each.kid.startswith(beginning)
         ]
         if len(found) != 1 or len(beginning) < len(short_form(found[0].kid).replace(" ", "")):
-            raise UnknownKey(f"no key of {org}/{agent} with this thumbprint waits for approval")
+            raise UnknownKey(
+                f"no key of {org}/{agent} waits for approval whose thumbprint, or its whole short form, is"
+                f" {beginning!r}; `metering-sim platform keys` lists those that wait"
+            )
         key = public_key_of_jwk(json.loads(found[0].jwk))
         self._store.run("INSERT OR IGNORE INTO agents (org, agent) VALUES (?, ?)", (org, agent))
         dossier = self.dossier(org, agent)
@@ -155,7 +158,9 @@ class Registry:
         beginning = "".join(thumbprint.split())
         kids = [kid for kid, _ in dossier.kids() if beginning and kid.startswith(beginning)]
         if len(kids) != 1:
-            raise UnknownKey(f"{dossier.name} has {len(kids)} keys whose thumbprint begins so")
+            raise UnknownKey(
+                f"{dossier.name} has {len(kids)} keys whose thumbprint begins with {beginning!r}"
+            )
         end = place or dossier.head or NOTHING
         dossier.end_key(kids[0], end.chain, end.seq, revoked=True)
         beyond = list(self._signed_beyond(dossier, kids[0], end))

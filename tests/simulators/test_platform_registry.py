@@ -1,5 +1,6 @@
 """Who may sign: enrolled and approved by a person, revoked by sequence, and one gateway to a key."""
 
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ from tests.simulators.chains import AUDIENCE, Gateway, Sealed, described, signer
 NEW = signer(7)
 
 
-def enrolment(gateway: Gateway, key: Ed25519Signer = NEW, **changes: str) -> Sealed:
+def enrolment(
+    gateway: Gateway, key: Ed25519Signer = NEW, named: Ed25519Signer = NEW, **changes: str
+) -> Sealed:
     said = Enrolment(
-        gateway.org, changes.get("agent", gateway.agent), NEW.public_jwk, gateway.now_ms, "1.0.0"
+        gateway.org, changes.get("agent", gateway.agent), named.public_jwk, gateway.now_ms, "1.0.0"
     )
     jws = seal(ENROLMENT, said.to_payload(), key)
     return Sealed(topics.enrolment(gateway.org, gateway.agent), jws, "")
@@ -157,3 +160,27 @@ def test_the_commands(tmp_path: Path) -> None:
     said = run(command, [*revoke, "--chain", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--seq", "3"])
     assert f"--revoked {NEW.kid}=01ARZ3NDEKTSV4RRFFQ69G5FAV/3" in said.output
     assert "revoked" in run(command, ["keys", *where]).output
+
+
+@pytest.mark.parametrize("key", [signer(67), signer(1885)], ids=["-ZP4 h-Nk -vq1", "--NX"])
+@pytest.mark.parametrize("is_short", [False, True])
+def test_a_thumbprint_that_begins_with_a_dash_is_no_option(
+    tmp_path: Path, key: Ed25519Signer, is_short: bool
+) -> None:
+    gateway = Gateway(meters=(described("m1"),), key=key)
+    path = tmp_path / "platform.db"
+    with closing(Store.create(path)) as store:
+        core = Platform(store, audience=AUDIENCE, signer=PLATFORM_KEY, keys={}, clock=Bench(()).clock)
+        asked = enrolment(gateway, key, key)
+        core.receive(asked.topic, asked.jws)
+    words = short_form(key.kid).split() if is_short else [key.kid]
+    assert any(each.startswith("-") for each in words)
+    whose = ["--store", str(path), f"{gateway.org}/{gateway.agent}"]
+    run = CliRunner().invoke
+    said = run(command, ["approve", *whose, *words])
+    assert said.exit_code == 0, said.output
+    said = run(command, ["revoke", *whose, key.kid, "--chain", "01ARZ3NDEKTSV4RRFFQ69G5FAV", "--seq", "3"])
+    assert f"--revoked {key.kid}=01ARZ3NDEKTSV4RRFFQ69G5FAV/3" in said.output
+    said = run(command, ["approve", *whose, "--stoer", "x"])
+    assert (said.exit_code, "Traceback" in said.output) == (1, False)
+    assert "--stoer" in said.output, "what was typed wrong is named"
