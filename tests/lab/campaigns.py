@@ -144,3 +144,28 @@ def make_read_only(lab: Installation, disk: Disk, rounds: int) -> None:
         lab.recover()
         lab.check_books()
     lab.kill("agent")
+
+
+def stand_still(
+    lab: Installation, names: Sequence[str], rounds: int, *, longest_s: float, seed: int = 0
+) -> None:
+    """SIGSTOP for up to so long at random moments, to one or several of these processes at once.
+
+    A machine that is short of processors does that to its programs, between any two instructions. One that goes on then
+    finds answers that are long there, timers that are long due, and a clock that has moved while it looked at it.
+    """
+    lab.recover()
+    chance = random.Random(seed)
+    for number in range(rounds):
+        stopped = chance.sample(names, chance.randint(1, len(names)))
+        for name in stopped:
+            lab.freeze(name)
+            time.sleep(chance.choice((0, 0, chance.uniform(0, longest_s / 4))))
+        time.sleep(chance.uniform(0, longest_s))
+        for name in chance.sample(stopped, len(stopped)):
+            lab.thaw(name)
+            time.sleep(chance.choice((0, chance.uniform(0, longest_s / 4))))
+        time.sleep(chance.uniform(0, 0.8))
+        if number % 20 == 19:
+            lab.check_alive()
+            lab.check_books()

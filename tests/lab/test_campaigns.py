@@ -214,6 +214,19 @@ def test_an_agent_that_stood_still(lab: Installation, told: Told) -> None:
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize(
+    ("names", "longest_s"), [(("agent", "meters"), 1.5), (("agent", "meters", "platform"), 3)]
+)
+def test_programs_that_stand_still_at_any_moment(
+    lab_of_ten_seconds: Installation, names: tuple[str, ...], longest_s: float, told: Told
+) -> None:
+    """Polled each second, so that registers of energy and of voltage are asked for in turn."""
+    rounds = 150
+    campaigns.stand_still(lab_of_ten_seconds, names, rounds, longest_s=longest_s)
+    told(f"{rounds} x SIGSTOP of {' and '.join(names)}, up to {longest_s} s", lab_of_ten_seconds.settle())
+
+
+@pytest.mark.lab
 @pytest.mark.fault("F60")
 @pytest.mark.ip
 def test_a_pulled_cable(network: Network, mosquitto: Mosquitto, tmp_path: Path, told: Told) -> None:
