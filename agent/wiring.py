@@ -224,7 +224,13 @@ def _open_journal(site: Site, clock: Clock, opening: Opening) -> SqliteJournal:
         assert saved is not None
         log.critical(
             "the journal was damaged; it was moved aside and a new one was begun",
-            extra=pairs("M1303", moved_to=opened.aside, batches_saved=saved.batches, batches_lost=saved.lost),
+            extra=pairs(
+                "M1303",
+                moved_to=opened.aside,
+                batches_saved=saved.batches,
+                batches_lost=saved.lost,
+                corrections_in_doubt=saved.statements,
+            ),
         )
     if opened.cleared is not None:
         log.error(

@@ -51,7 +51,7 @@ def a_journal_with_everything(folder: Path) -> Bench:
     journal = bench.journal
     with journal.transaction():
         journal.save_order(Order("reflow-1", "exchange", 1, "anna", "12.5", "0", "77", confirmed=False))
-        journal.add_statement(Statement(5, "manual", {"meter": "wave-1", "n": 5}))
+        journal.add_statement(Statement(5, "manual", {"meter": "wave-1", "epoch": 1, "n": 50}))
         journal.save_clock_stretches((Stretch("boot-1", "01ARZ3NDEKTSV4RRFFQ69G5FAV", 1, None, 5, "U"),))
         journal.add_key_use(KeyUse("kid", {"kty": "OKP"}, None))
         journal.save_retelling(Retelling(1, "cfg", frozenset(), {}))

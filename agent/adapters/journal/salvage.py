@@ -7,7 +7,8 @@ unknown must not be continued. The new journal asks the platform where it stands
 new chain from there (wire format, section 6, "When the edge restores").
 
 What a person said is kept on where no batch tells it: the number of an exchanged meter, orders, and statements that
-wait for a boundary.
+wait for a boundary. Those that a batch told which the platform may not have are counted and not told again: they name
+deltas by their numbers, which may be those of other deltas in the new chain. Only the person who stated them can tell.
 
 Of what the platform has acknowledged only the turning points are kept on: the last and first register of every epoch,
 from the readings, whose rows carry checksums. A platform that was put back to before one of them needs it. They carry
@@ -54,6 +55,11 @@ _TOLD = (
     f" AND ordinal <= {ACKNOWLEDGED} ORDER BY ordinal DESC LIMIT 1"
 )
 """The newest reading that the platform has acknowledged."""
+_SUPERSEDED = "WHERE (chain, seq) IN (SELECT chain, seq FROM batches WHERE superseded = 1) ORDER BY id"
+_MAYBE_TOLD = (
+    "SELECT count(*) FROM statements WHERE (chain, seq) IN"
+    f" (SELECT chain, seq FROM batches WHERE superseded = 0 AND ordinal > {ACKNOWLEDGED})"
+)
 _NUMBERS = f"SELECT id FROM cuts INDEXED BY cuts_by_time WHERE id > ? AND id <= ? ORDER BY id LIMIT {_PAGE}"
 """Which rows of readings there are, without a look at the rows."""
 _FLAGS = frozenset({"comm", "clock", "quant", "rate", "coarse", "sub"})
@@ -95,11 +101,15 @@ _FORMER, _OLD = _former("former_batches"), _former("batches")
 
 @dataclass(slots=True)
 class Salvaged:
-    """How much was saved: batches read and not readable, points written down again."""
+    """How much was saved: batches read and not readable, points written down again.
+
+    `statements` is how many corrections had been sealed that no receipt is known for; they are not told again.
+    """
 
     batches: int = 0
     lost: int = 0
     points: int = 0
+    statements: int = 0
 
 
 def salvage(
@@ -303,8 +313,9 @@ class _Salvage:
         ):
             self._journal.save_order(order)
         waiting = self._sound("statements", "WHERE chain IS NULL ORDER BY id")
-        for statement in self._said_by(waiting, statement_in):
+        for statement in self._said_by(waiting + self._sound("statements", _SUPERSEDED), statement_in):
             self._journal.add_statement(statement)
+        self._salvaged.statements = self._number(_MAYBE_TOLD) or 0
 
     def _said_by(self, rows: Sequence[Row], read: Callable[[Row], T]) -> list[T]:
         """What each row says, as far as it can be read."""
