@@ -264,19 +264,23 @@ class Chains:
         outcome = Outcome()
         self._pump(dossier, now_ms, outcome)
         while (found := self._overdue(dossier, now_ms - join_ms)) is not None:
-            chain, seq, prev, prev_chain = found
-            head = dossier.head
-            if head is not None and chain == head.chain:
-                self._pass_over(dossier, chain, head.seq + 1, ChainHead(chain, seq - 1, prev), now_ms)
-            elif head is not None and prev_chain is not None and self._lies_ahead(dossier, prev_chain):
-                self._pass_over(dossier, head.chain, head.seq + 1, prev_chain, now_ms)
+            number, arrival = found
+            batch, head = arrival.batch, dossier.head
+            chain, seq, before = batch.chain, batch.seq, batch.prev_chain if batch.seq == 1 else None
+            if not dossier.may_sign(arrival.kid, chain, seq):  # its key ended while it waited
+                self._unstage(dossier, number)
+                self._after_its_end(dossier, arrival, outcome)
+            elif head is not None and chain == head.chain:
+                self._pass_over(dossier, chain, head.seq + 1, ChainHead(chain, seq - 1, batch.prev), now_ms)
+            elif head is not None and before is not None and self._lies_ahead(dossier, before):
+                self._pass_over(dossier, head.chain, head.seq + 1, before, now_ms)
             else:
-                self._join(dossier, chain, seq, prev, now_ms, outcome)
+                self._join(dossier, chain, seq, batch.prev, now_ms, outcome)
             self._pump(dossier, now_ms, outcome)
         return outcome
 
-    def _overdue(self, dossier: Dossier, before_ms: int) -> tuple[str, int, str, ChainHead | None] | None:
-        """What has waited longest of all that came before then: chain, its first seq here, prev, prev_chain.
+    def _overdue(self, dossier: Dossier, before_ms: int) -> tuple[int, Arrival] | None:
+        """What has waited longest of all that came before then: the first batch that is here of its chain.
 
         The chain that grows goes before others: what is missing of it may name their predecessor. Another chain has to
         have been heard of since that one: while the head's chain speaks, the other was left, or is a clone's.
@@ -285,7 +289,7 @@ class Chains:
         heard = "SELECT max(received_ms) FROM batches WHERE agent_id = ? AND chain = ?"
         heard_ms = self._store.one(heard, (dossier.agent_id, mine))[0] or 0
         row = self._store.first(
-            "SELECT s.chain, s.seq, s.prev, s.jws, s.hash FROM staged s WHERE s.agent_id = ?1 AND s.seq ="
+            "SELECT s.arrival, s.hash, s.jws, s.received_ms FROM staged s WHERE s.agent_id = ?1 AND s.seq ="
             " (SELECT min(seq) FROM staged WHERE agent_id = ?1 AND chain = s.chain) AND EXISTS"
             " (SELECT 1 FROM staged WHERE agent_id = ?1 AND chain = s.chain AND received_ms <= ?2) AND"
             " (s.chain = ?3 OR (SELECT max(received_ms) FROM staged WHERE agent_id = ?1 AND chain = s.chain) >= ?4)"
@@ -294,8 +298,8 @@ class Chains:
         )
         if row is None:
             return None
-        chain, seq, prev, jws, hash_ = row
-        return chain, seq, prev, _reopened(jws, hash_, 0).batch.prev_chain if seq == 1 else None
+        number, hash_, jws, received_ms = row
+        return number, _reopened(jws, hash_, received_ms)
 
     def _lies_ahead(self, dossier: Dossier, prev_chain: ChainHead) -> bool:
         head = dossier.head
@@ -364,6 +368,8 @@ class Chains:
         if head is not None:
             self._close(dossier, head.chain, batch.chain, now_ms)
         dossier.set_chain(batch.chain, "open", f"follows {_named(head)}", now_ms)
+        if head is not None and head.chain in dossier.joined:
+            dossier.join(batch.chain, now_ms)  # it may count its epochs as that one did
         carried = {event.body.get("hash") for event in batch.events if event.type == "descriptor"}
         if batch.prev not in carried | {batch.cfg}:
             text = "the first batch's prev is not the hash of the descriptor in force"

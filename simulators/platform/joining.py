@@ -254,7 +254,9 @@ class Joining:
         if not isinstance(meter, str) or not {"epoch", "epoch_from"} & set(item.body):
             return item
         if meter not in shifts and not (
-            item.type == "epoch" and self._join(dossier, _edge_of_event(item), source)
+            item.type == "epoch"
+            and not _is_old_news(item, dossier.meters.get(meter))
+            and self._join(dossier, _edge_of_event(item), source)
         ):
             self._booking.events.keep(dossier, item, source)
             return None
@@ -263,8 +265,9 @@ class Joining:
     def _join(self, dossier: Dossier, edge: "_Edge", source: "Source") -> bool:
         """Fit a meter of a joined chain to the books, at its first word there; False where that is old news."""
         x, booking = dossier.meters.get(edge.meter), self._booking
-        if x is None:
-            self._remember(dossier, source.chain, edge.meter, 0)
+        shift = 0 if x is None else _shift_by_numbers(dossier, edge, x)
+        if x is None or shift is not None:
+            self._remember(dossier, source.chain, edge.meter, shift or 0)
             return True
         description = booking.description(dossier, edge.meter, source)
         goes_on = description is not None and _is_same(description, x)
@@ -321,7 +324,7 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """The first that a joined chain says of a meter."""
+    """The first that a joined chain says of a meter. `is_end` says that it is the end of an epoch, and no delta."""
 
     meter: str
     epoch: int
@@ -331,6 +334,7 @@ class _Edge:
     start_ms: int
     end_ms: int
     roll: int | None = None
+    is_end: bool = False
 
 
 def _edge_of(delta: Delta) -> _Edge:
@@ -349,7 +353,33 @@ def _edge_of(delta: Delta) -> _Edge:
 def _edge_of_event(event: Event) -> _Edge:
     """An epoch that ends before the chain told a delta of it: nothing but its last register."""
     at_ms, last = ms_of_text(event.text("unmetered_from")), event.integer("last")
-    return _Edge(event.text("meter"), event.integer("epoch_from"), 1, last, last, at_ms, at_ms)
+    return _Edge(event.text("meter"), event.integer("epoch_from"), 1, last, last, at_ms, at_ms, is_end=True)
+
+
+def _shift_by_numbers(dossier: Dossier, edge: _Edge, x: Standing) -> int | None:
+    """What is added to the epochs of a chain that goes on exactly where the books end; None where it does not.
+
+    Behind a joined chain epochs are counted as here, where a person brought this platform's word to the gateway, or as
+    in the joined chain, where it was the gateway's own.
+    """
+    if edge.reg_start != x.booked_register or x.n != x.booked_n:
+        return None
+    known = {0, *(shifts[edge.meter] for shifts in dossier.joined.values() if edge.meter in shifts)}
+    fitting = [
+        shift for shift in known if edge.epoch + shift == x.epoch and (edge.is_end or edge.n == x.n + 1)
+    ]
+    return fitting[0] if fitting else None
+
+
+def _is_old_news(event: Event, x: Standing | None) -> bool:
+    """Whether the books have gone on behind an epoch change: register and time are beyond its end, of the same meter.
+
+    A chain that a person opened tells again what another one, given up for it, had told of before it was joined.
+    """
+    if x is None or event.body["bound"] is None or event.body["serial_to"] != x.serial:
+        return False
+    ended_ms = ms_of_text(event.text("unmetered_to"))
+    return ended_ms <= x.booked_end_ms and event.integer("first") <= x.booked_register
 
 
 def _is_same(said: MeterDescription, x: Standing) -> bool:

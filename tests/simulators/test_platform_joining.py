@@ -1,17 +1,21 @@
 """A platform that cannot ask: lost batches are bridged by registers, epochs learnt from balances, chains joined."""
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from agent.reporting import topics
+from agent.reporting.enrolment import Enrolment
+from agent.reporting.envelope import ENROLMENT, seal
 from agent.reporting.event import Event, balance_event
 from agent.reporting.utc import text_of_ms
 from simulators.platform import queries
 from simulators.platform.dossier import stored_descriptor
 from simulators.platform.ingest import JOIN_MS
 from tests.simulators.bench import Bench
-from tests.simulators.chains import MODULUS, START_MS, Counter, Gateway, described
+from tests.simulators.chains import MODULUS, START_MS, Counter, Gateway, described, signer
 
 
 @pytest.fixture
@@ -294,6 +298,28 @@ def test_a_chain_of_a_lost_disk_goes_on_by_serial_number_and_register(bench: Ben
     assert "balance" not in bench.alarms()
 
 
+@pytest.mark.fault("F56", "F85")
+def test_batches_whose_key_ended_while_they_waited_stop_nothing(bench: Bench, gateway: Gateway) -> None:
+    """A chain was joined at each tick anew, and the platform booked nothing of anybody (seed 72)."""
+    bench.send(*gateway.intervals(3))
+    fresh, following = lost_disk(gateway), signer(7)
+    bench.send(*fresh.intervals(2))
+    asked = Enrolment(gateway.org, gateway.agent, following.public_jwk, gateway.now_ms, "1.0.0")
+    bench.platform.receive(
+        topics.enrolment(gateway.org, gateway.agent), seal(ENROLMENT, asked.to_payload(), following)
+    )
+    bench.platform.approve(gateway.org, gateway.agent, following.kid)
+    bench.platform.revoke(gateway.org, gateway.agent, gateway.key.kid)
+    fresh.key = following
+    bench.send(*fresh.intervals(2))
+    wait(bench)
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 7_000, "m2": 7_000}
+    assert {"joined", "hole", "ended-key"} <= bench.alarms().keys()
+    bench.send(*fresh.intervals(2))
+    assert bench.energy(gateway) == {"m1": 9_000, "m2": 9_000}
+
+
 def test_without_a_serial_number_the_hole_is_declared(gateway: Gateway) -> None:
     gateway.describe(described("m1", serial=None), described("m2"))
     bench = Bench((gateway,))
@@ -366,3 +392,49 @@ def test_times_of_a_hole_are_those_of_its_ends(bench: Bench, gateway: Gateway) -
     wait(bench)
     (row,) = bench.store.rows("SELECT start_ms, end_ms FROM booked WHERE meter = 'm1' AND kind = 'bridge'")
     assert [text_of_ms(each) for each in row] == [text_of_ms(START_MS + n * 60_000) for n in (1, 3)]
+
+
+@pytest.mark.fault("F16", "F56")
+def test_a_person_tells_again_what_a_joined_chain_had_told(bench: Bench, gateway: Gateway) -> None:
+    """A register fell while the disk was lost; the chain that says so comes when the books are beyond it (seed 82)."""
+    bench.send(*gateway.intervals(3))
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    fell = fresh.exchange("m1", 19_000, reason="reset")
+    fell = replace(fell, body={**fell.body, "serial_to": fell.body["serial_from"]})
+    fresh.counters["m1"] = Counter(1, 0, 19_000, fresh.now_ms)
+    told = copy.deepcopy(fresh)
+    bench.send(*fresh.intervals(2))
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 5_000, "m2": 5_000}
+    assert gateway.head is not None
+    told.counters["m1"].epoch = 2
+    never_came = replace(gateway.head, seq=gateway.head.seq + 1, hash="x" * 43)
+    bench.send(told.restore(never_came, [], [fell]), *told.intervals(4))
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 7_000, "m2": 7_000}
+
+
+@pytest.mark.fault("F56")
+@pytest.mark.parametrize("whose_word", ["the platform's", "its own"])
+def test_behind_a_joined_chain_epochs_are_counted_as_there_or_as_here(
+    bench: Bench, gateway: Gateway, whose_word: str
+) -> None:
+    """A person brought the gateway's own last status: nothing was booked any more (seed 38)."""
+    gateway.describe(described("m1", serial=None), described("m2"))
+    bench.send(gateway.status(), *gateway.intervals(3))
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    bench.send(*fresh.intervals(3))
+    wait(bench)
+    heads = bench.ask(gateway).heads
+    assert heads is not None and heads["m1"].epoch == 2
+    if whose_word == "the platform's":
+        for meter, counter in fresh.counters.items():
+            counter.epoch = heads[meter].epoch
+    bench.send(fresh.restore(fresh.head, []), *fresh.intervals(2))
+    ended = fresh.exchange("m2", 90_000)
+    bench.send(fresh.interval(events=[ended]))
+    assert bench.energy(gateway) == {"m1": 9_000, "m2": 9_000}
+    assert [row[1] for row in bench.booked("m1")][-3:] == [2, 2, 2]
+    assert bench.alarms() == {"joined": 1}
