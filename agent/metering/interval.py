@@ -11,6 +11,8 @@ from typing import Protocol
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
+EARLIEST_MS = 1_735_689_600_000
+"""2025: this agent did nothing before. An earlier time was told by a clock that knew none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ Source: wire format, section 6, "When the edge restores" and "Purge at the edge"
 from dataclasses import replace
 from enum import StrEnum
 
-from agent.metering.interval import DAY_MS
+from agent.metering.interval import DAY_MS, EARLIEST_MS
 from agent.reporting.acknowledgement import Acknowledgement
 from agent.reporting.chain import ChainHead
 from agent.service.journal import Journal, Standing, State
@@ -141,9 +141,12 @@ def hand_over(journal: Journal, up_to: ChainHead, now_ms: int) -> None:
     """Broker mode: a PUBACK with reason 0 covers this batch and, as they are sent in order, all before it.
 
     The platform cannot answer, so the broker's word has to do. What was handed over is kept for 30 more days, by the
-    local clock because there is no other (wire format, section 6, "Broker mode").
+    local clock because there is no other (wire format, section 6, "Broker mode"). What was handed over while the clock
+    did not know the time counts as handed over when it does: 1970 is more than 30 days ago.
     """
     with journal.transaction():
+        if now_ms >= EARLIEST_MS:
+            journal.date_stored(EARLIEST_MS, now_ms)
         journal.mark_stored(up_to, now_ms)
         journal.purge(stored_before_ms=now_ms - HANDED_OVER_KEEP_DAYS * DAY_MS)
 

@@ -46,6 +46,9 @@ class EpochRecords(Protocol):
     def epochs_noted(self, meter: str) -> list[ClosedEpoch]:
         """The newest epoch changes of a meter, at least CLOSED_MAX, oldest first."""
 
+    def forget_epochs(self, meter: str, *, after: int) -> None:
+        """Drop those that opened a later epoch than this: the chain that told them is given up for another one."""
+
     def date_epochs(self, meter: str, since_ms: int) -> None:
         """Those that no clock has dated were sealed before this, UTC Unix ms."""
 

@@ -27,6 +27,7 @@ from agent.service.journal import Journal, Standing, Storage
 from agent.service.ports import Clock
 from agent.service.restore import Restorer
 from agent.service.seal import Identity
+from agent.service.signing import kid_known_at
 from agent.service.statements import Objection
 
 REASON = "a person confirmed where the platform stands"
@@ -161,6 +162,7 @@ class Confirming:
 
     def _go_on(self, journal: Journal, said: Said, by: str, evidence: str, now_ms: int) -> None:
         state, left = journal.state(), journal.state().chain
+        kid = kid_known_at(journal, said.head)
         for chain in said.refused:
             journal.refuse_chain(chain)
         if said.order is not None:
@@ -170,6 +172,8 @@ class Confirming:
         journal.forget_stored()
         if said.head is not None:
             journal.mark_stored(said.head, said.at_ms)
+        if kid is not None:
+            self._restorer.go_on_with(journal, kid)
         more = {"by": by, "evidence": evidence} | ({} if left is None else {"instead_of": left})
         self._restorer.open_chain(
             journal, said.head, said.heads, REASON, now_ms, said.at_ms, said.rev, details=more

@@ -295,6 +295,9 @@ class Journal(GateRecords, ClockRecords, StatementRecords, EpochRecords, Protoco
     def mark_stored(self, up_to: ChainHead, stored_ms: int) -> None:
         """The platform's acknowledged head covers this batch and all before it."""
 
+    def date_stored(self, before_ms: int, stored_ms: int) -> None:
+        """What counts as stored before the first time, which is none, counts as stored at the second."""
+
     def forget_stored(self) -> None:
         """The platform was restored from an older backup: nothing counts as acknowledged."""
 

@@ -23,7 +23,7 @@ from fractions import Fraction
 
 from agent.metering.doubt import is_jitter
 from agent.metering.gates import Held, power_max_w, rise_max, step_milliwh
-from agent.metering.interval import Moment, elapsed_ms
+from agent.metering.interval import EARLIEST_MS, Moment, elapsed_ms
 from agent.metering.later import ROLLED, since
 from agent.metering.ledger import Basis, Head, Opened, Point, advance, head_at
 from agent.metering.plant import Meter
@@ -36,8 +36,6 @@ from agent.service.journal import Journal, Reading, Retelling, Standing, Start
 from agent.service.seal import Map, Sealer
 from agent.service.telling import Portion, continuation_of, renamed_from, tell
 
-EARLIEST_MS = 1_735_689_600_000
-"""2025: this agent read nothing before; a position labelled so was labelled by a clock that knew no time."""
 PIECE_READINGS = 2048
 """About so many readings are told in one transaction: a second or two on a slow gateway, half a megabyte of log."""
 _NEAR = 8
@@ -149,6 +147,9 @@ class _Planner:
         first = []
         for meter in meters:
             said = theirs.get(meter)
+            # What was told beyond that is told anew, and a balance lists nothing of the chain that is given up (seed
+            # 396 of `broker-only-own-word`: the platform learned an epoch from it, and booked 3.7 GWh).
+            self._journal.forget_epochs(meter, after=0 if said is None else said.epoch)
             if said is None:
                 if self._journal.readings(meter, after=None, limit=1):
                     self._journal.drop_head(meter)
@@ -318,8 +319,7 @@ class _Tale:
         return self._maps[cfg]
 
     def _advance(self, position: Head | None, point: Point, cfg: str) -> Head:
-        if position is not None and point.opens == "first" and point.basis.proves(position.basis):
-            # First only to a journal that had lost what came before; nobody saw an epoch end there.
+        if position is not None and _is_seen_to_go_on(position, point):
             point = replace(point, opens=None)
         if position is not None and self._is_jitter(position, point):
             return position  # read by a journal that did not know the position; the next reading spans it
@@ -360,6 +360,19 @@ def _key(of: Reading | Start) -> tuple[int, int, int, str]:
     if isinstance(of, Start):
         return of.at_ms, of.cut_ms, of.register_milliwh, of.cfg
     return of.point.at_ms, of.point.cut_ms, of.point.register_milliwh, of.cfg
+
+
+def _is_seen_to_go_on(position: Head, point: Point) -> bool:
+    """Whether an epoch opened here only because what came before was not known at the time.
+
+    First is a reading to a journal that had lost what came before. Behind a restored position an epoch opens where that
+    one was another meter's, or told too little; the readings in between may be told now (a person brought an old word,
+    and then a newer one: seed 175 of `broker-only-own-word`).
+    """
+    if not point.basis.proves(position.basis):
+        return False
+    rises = point.register_milliwh >= position.register_milliwh
+    return point.opens == "first" or (point.opens == "restore" and rises)
 
 
 def reopen(position: Head, point: Point, cfg: str) -> Opened:

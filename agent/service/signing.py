@@ -79,6 +79,27 @@ def known_kids(journal: Journal) -> frozenset[str]:
     return frozenset(found)
 
 
+def kid_known_at(journal: Journal, head: ChainHead | None) -> str | None:
+    """The newest of our keys that a platform which stands at `head` knows; None where no key has signed yet."""
+    uses = journal.key_uses()
+    for use in reversed(uses):
+        if use.since is None or _is_booked(journal, use.since, head):
+            return use.kid
+    return uses[0].kid if uses else None
+
+
+def _is_booked(journal: Journal, told: ChainHead, head: ChainHead | None) -> bool:
+    """Whether a platform that stands at `head` has this batch: no later one or, where that is unknown, handed over."""
+    if head is None:
+        return False
+    if told.chain == head.chain:
+        return told.seq <= head.seq
+    place, kept = journal.ordinal_of(head), journal.batch(told)
+    if kept is None:
+        return True
+    return kept.stored_ms is not None if place is None else kept.ordinal <= place
+
+
 def use_key(journal: Journal, signer: Signer, since: ChainHead | None = None) -> None:
     """From now on this key signs, in the caller's transaction; `since` is the batch that says so, if one does."""
     if journal.signing_kid() != signer.kid or since is not None:

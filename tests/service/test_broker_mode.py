@@ -9,9 +9,11 @@ import pytest
 from agent.adapters.keys import PublicKeys
 from agent.metering.interval import DAY_MS, HOUR_MS
 from agent.reporting import envelope, topics
+from agent.reporting.chain import ChainHead
 from agent.reporting.event import Event
 from agent.reporting.status import Status
 from agent.reporting.verify import Verifier
+from agent.service.acknowledge import HANDED_OVER_KEEP_DAYS, hand_over
 from agent.service.dialogue import Dialogue, position_of
 from agent.service.publish import Publisher
 from agent.service.seal import Identity
@@ -181,3 +183,29 @@ def test_a_platform_that_cannot_ask_learns_an_epoch_that_the_broker_lost(bench: 
     sealed = {meter: sum(bench.deltas(meter)) for meter in ("reflow-1", "wave-1")}
     assert {meter: each.energy_milliwh for meter, each in totals.items()} == sealed
     assert [each.epoch for each in totals["reflow-1"].epochs] == [1, 2]
+
+
+@pytest.mark.fault("F40", "F56")
+def test_what_was_handed_over_before_the_time_was_known_is_kept_for_30_days_of_known_time(
+    bench: Bench,
+) -> None:
+    """A new card and a start in 1970: as soon as the clock was right, all of it was forgotten (seed 200)."""
+    known_ms = bench.clock.now_ms
+    bench.clock.now_ms = 60_000
+    for count in range(4):
+        bench.read({"reflow-1": 1_000 + count, "wave-1": 500})
+        hand_over(bench.journal, head_of(bench), bench.clock.now_ms)
+    bench.clock.now_ms = known_ms
+    for day in range(32):
+        bench.read({"reflow-1": 1_100 + day, "wave-1": 500})
+        hand_over(bench.journal, head_of(bench), bench.clock.now_ms)
+        oldest = bench.journal.oldest()
+        assert oldest is not None
+        assert (oldest.head.seq == 1) is (day < HANDED_OVER_KEEP_DAYS), f"day {day}"
+        bench.clock.now_ms += DAY_MS
+
+
+def head_of(bench: Bench) -> ChainHead:
+    head = bench.journal.state().head
+    assert head is not None
+    return head

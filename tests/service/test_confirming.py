@@ -8,11 +8,14 @@ from typing import Any
 
 import pytest
 
+from agent.adapters.keys import generate_key, load_signer
 from agent.reporting import envelope
 from agent.reporting.acknowledgement import Acknowledgement, MeterHead
 from agent.reporting.chain import ChainHead
 from agent.reporting.utc import text_of_ms
+from agent.service.acknowledge import hand_over
 from agent.service.journal import Standing
+from agent.service.signing import use_key
 from tests.cli.test_restore import Story
 
 STRANGE = ChainHead("01ARZ3NDEKTSV4RRFFQ69G5FAV", 9, "A" * 43)
@@ -178,3 +181,23 @@ def test_a_head_that_can_be_followed_needs_nobody(story: Story) -> None:
     assert codes(answer) == ["follows"]
     assert own is not None and answer["objections"][0]["values"]["head"] == f"{own.chain}/{own.seq}"
     assert ask(story, jws=signed(story, word(story, head=None)))["objections"][0]["values"]["head"] == "-"
+
+
+@pytest.mark.fault("F56", "F85")
+@pytest.mark.parametrize("is_known", [False, True])
+def test_it_goes_on_with_a_key_that_the_platform_knows(story: Story, is_known: bool) -> None:
+    """The next key had taken over in a batch that never came (seed 24 of `broker-only-confirmed`)."""
+    bench, old = story.bench, story.bench.signer
+    generate_key(story.folder / "next.pem")
+    bench.following = load_signer(story.folder / "next.pem")
+    bench.wire(bench.meters)
+    with bench.journal.transaction():
+        use_key(bench.journal, old)
+    story.read(2, 8)
+    assert bench.journal.signing_kid() == bench.following.kid
+    if is_known:
+        head = bench.journal.state().head
+        assert head is not None
+        hand_over(bench.journal, head, bench.clock.now_ms)
+    assert ask(story, do="confirm", by="Li Na", jws=signed(story, word(story)))["done"] is True
+    assert bench.journal.signing_kid() == (bench.following.kid if is_known else old.kid)

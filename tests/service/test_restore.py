@@ -241,3 +241,43 @@ def test_a_setting_that_an_old_copy_remembers_of_an_earlier_epoch_is_no_other_on
         assert ("reflow-1" in closed.held) is (is_held and count < 1022)
     assert [reason for reason, _, _ in epochs(bench)] == ["restore"] * is_held
     assert "reflow-1" in read(bench, 1023, fingerprint=(("ct_ratio", (100,)),)).held
+
+
+@pytest.mark.fault("F55", "F56")
+@pytest.mark.parametrize(("last", "is_epoch"), [(1030, False), (1015, True)])
+def test_an_epoch_that_was_opened_behind_an_old_word_is_none_behind_a_newer_one(
+    tmp_path: Path, last: int, is_epoch: bool
+) -> None:
+    """A person brought one word, and then another; in between a register may have been set back."""
+    bench, said = opened(tmp_path)
+    bench.read({"reflow-1": 1020, "wave-1": 510})
+    with bench.journal.transaction():
+        head = bench.journal.heads()["reflow-1"]
+        stranger = replace(head.basis, serial=None)
+        bench.journal.save_head(replace(head, basis=stranger, restored=True))
+    read_until_booked = [{"reflow-1": last + turn, "wave-1": 515 + turn} for turn in range(3)]
+    for counts in read_until_booked:
+        bench.read(counts)
+    assert bench.journal.heads()["reflow-1"].epoch == 2
+    batches = restore(bench, said)
+    told = [event for batch in batches for event in batch.events if event.type == "epoch"]
+    assert bool(told) is is_epoch
+    if not is_epoch:
+        assert sum(delta.delta for delta, _ in deltas_of(batches, "reflow-1")) == (last + 2 - 1010) * 10_000
+
+
+@pytest.mark.fault("F56", "F65")
+def test_balances_list_no_epoch_of_a_chain_that_was_given_up(tmp_path: Path) -> None:
+    """The position is the register after the fall, in the epoch before it: by another journal, that never saw one."""
+    bench, _ = opened(tmp_path)
+    for count in (3, 4, 5):
+        bench.read({"reflow-1": count, "wave-1": 510})
+    assert bench.journal.heads()["reflow-1"].epoch == 2
+    assert [each.body["epoch_to"] for each in bench.journal.epochs_noted("reflow-1")] == [2]
+    said = {meter.id: replace(bench.meter_head(meter.id), epoch=1, n=9) for meter in bench.meters}
+    restore(bench, said)
+    assert bench.journal.epochs_noted("reflow-1") == []
+    for count in (6, 1, 2, 3):
+        bench.read({"reflow-1": count, "wave-1": 520})
+    (noted,) = bench.journal.epochs_noted("reflow-1")
+    assert (noted.body["epoch_from"], noted.body["epoch_to"], noted.body["last"]) == (1, 2, 60_000)

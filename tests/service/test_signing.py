@@ -17,7 +17,7 @@ from agent.reporting.verify import Verifier
 from agent.service.acknowledge import Outcome
 from agent.service.journal import Standing
 from agent.service.seal import read_map
-from agent.service.signing import Question, Signers, key_standing, session_of, settle_keys
+from agent.service.signing import Question, Signers, key_standing, kid_known_at, session_of, settle_keys
 from tests.service.bench import Bench
 
 ELSEWHERE = ChainHead("01ARZ3NDEKTSV4RRFFQ69G5FAV", 9, "x" * 43)
@@ -324,3 +324,20 @@ def test_what_a_person_is_told(tmp_path: Path) -> None:
     acknowledged(bench, 101)
     assert key_standing(bench.journal).acknowledged
     assert Signers(old).by_kid(new.kid) is None
+
+
+@pytest.mark.fault("F56", "F85")
+def test_a_key_is_known_where_the_batch_that_brought_it_is(tmp_path: Path) -> None:
+    """Of a platform that cannot be asked a person says where it stands, and not which keys it knows."""
+    bench, old, new = rotated(tmp_path)
+    journal = bench.journal
+    since = key_standing(journal).rotated
+    assert since is not None
+    before, own = replace(since, seq=since.seq - 1, hash="y" * 43), journal.state().head
+    assert own is not None
+    assert kid_known_at(journal, own) == kid_known_at(journal, since) == new.kid
+    assert kid_known_at(journal, before) == kid_known_at(journal, None) == old.kid
+    assert kid_known_at(journal, ELSEWHERE) == old.kid, "it lies in a chain that is not ours"
+    acknowledged(bench, 101)
+    assert kid_known_at(journal, ELSEWHERE) == new.kid, "and the batch that brought it was handed over"
+    assert kid_known_at(Bench(tmp_path, name="empty.db").journal, own) is None

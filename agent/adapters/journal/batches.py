@@ -149,6 +149,11 @@ class BatchTables:
         if ordinal is not None and ordinal > self._acknowledged():
             self._db.execute("INSERT INTO stored VALUES (?, ?)", (ordinal, stored_ms))
 
+    def date_stored(self, before_ms: int, stored_ms: int) -> None:
+        newest = self._db.execute("SELECT stored_ms FROM stored ORDER BY up_to DESC LIMIT 1")
+        if newest and integer(newest[0][0]) < before_ms:  # nearly never, and the table is long
+            self._db.execute("UPDATE stored SET stored_ms = ? WHERE stored_ms < ?", (stored_ms, before_ms))
+
     def forget_stored(self) -> None:
         """What was purged stays acknowledged: there is nothing left to send of it."""
         kept = self._db.execute(

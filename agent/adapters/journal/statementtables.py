@@ -84,6 +84,11 @@ class StatementTables:
             for row in self._changes(meter)
         ]
 
+    def forget_epochs(self, meter: str, *, after: int) -> None:
+        self._db.execute(
+            "DELETE FROM epoch_changes WHERE meter = ? AND epoch_to > ?", (self._known_meter(meter), after)
+        )
+
     def date_epochs(self, meter: str, since_ms: int) -> None:
         for row in self._changes(meter):
             if row[2] == _UNDATED:
