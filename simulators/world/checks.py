@@ -62,7 +62,8 @@ class _Epoch:
 
     `bound` is what was declared of the hole before it, None where nobody knew; `is_doubtful` says that nobody knew for
     certain when it ended (flag `clock`), `is_unproved` that a new journal could not say whether this is the meter of
-    the epoch before.
+    the epoch before, `is_joined` that the platform fitted it to that one, where it could ask nobody, and could not say
+    what lies between.
     """
 
     number: int
@@ -73,6 +74,7 @@ class _Epoch:
     bound: int | None
     is_doubtful: bool
     is_unproved: bool
+    is_joined: bool
 
     def end(self, opening: int, lasts: Collection[int]) -> int:
         """The position at which it ended, of all at which its last register was shown: after a reset, once more.
@@ -332,6 +334,7 @@ class Auditor:
                 age_s := (self._time.ns - newest.last_ns) // 1_000_000_000
             ) > 2.5 * self._interval_ms / 1000:
                 missing.append(f"I9: {meter}: the newest register booked was read {age_s} s ago")
+        self._excuse_lost_maps(store, gateway.journal)
         if self._without_map:
             missing.append(
                 f"I7: {len(self._without_map)} rows are booked under a descriptor that has not come"
@@ -339,6 +342,12 @@ class Auditor:
         return missing + [
             f"I9: {meter}: nobody has told how epoch {epoch} began" for meter, epoch in store.rows(_UNTOLD)
         ]
+
+    def _excuse_lost_maps(self, store: Store, journal: SqliteJournal) -> None:
+        """A map that the broker lost, and then the disk, is known to nobody; that its rows are of no step is said."""
+        kept = {each.hash for each in journal.descriptors()}
+        named: dict[int, str] = dict(store.rows("SELECT descriptor_id, hash FROM descriptors"))
+        self._without_map = [row for row in self._without_map if named[row[10]] in kept]
 
     def _newest(self, store: Store, meter: str, place: Place) -> Shown | None:
         row = store.first("SELECT m.booked_register, m.num, m.den FROM meters m WHERE m.meter = ?", (meter,))
@@ -394,7 +403,8 @@ class Auditor:
             hole = 0 if at is None else min(openings) - at
             if hole:
                 is_unproved = epoch.is_unproved and place.has_refused
-                holes += not is_unproved and (before is None or not self._may_have_gone_round(before, epoch))
+                is_excused = is_unproved or epoch.is_joined
+                holes += not is_excused and (before is None or not self._may_have_gone_round(before, epoch))
                 # By what a count really is, not by a ratio that somebody entered wrongly; a count may have been due.
                 used = (hole - 1) * place.per_count_milliwh
                 if epoch.bound is not None and used > epoch.bound:
@@ -429,11 +439,12 @@ class Auditor:
         ):
             event = store.first(
                 "SELECT body ->> 'bound', body ->> 'last',"
-                " body ->> 'reason' = 'restore' AND body ->> 'serial_to' IS NULL FROM events"
+                " body ->> 'reason' = 'restore' AND body ->> 'serial_to' IS NULL,"
+                " body ->> 'by' = 'platform' AND body ->> 'bound' IS NULL FROM events"
                 " WHERE type = 'epoch' AND meter = ? AND body ->> 'epoch_to' = ?",
                 (meter, epoch),
             )
-            bound, ended_at, is_unproved = (None, None, False) if event is None else event
+            bound, ended_at, is_unproved, is_joined = (None, None, False, False) if event is None else event
             began_at = ended_at if began_at is None else began_at
             declared = None if declared is None or bound is None else declared + bound
             row = store.first(
@@ -449,7 +460,9 @@ class Auditor:
             per_count = Fraction(described.num, described.den)
             if not found and began_at is not None:
                 found.append(
-                    _Epoch(epoch - 1, began_at, began_at, per_count, described.modulus, 0, False, False)
+                    _Epoch(
+                        epoch - 1, began_at, began_at, per_count, described.modulus, 0, False, False, False
+                    )
                 )
             is_doubtful = CLOCK in row[2].split()
             found.append(
@@ -462,6 +475,7 @@ class Auditor:
                     declared,
                     is_doubtful,
                     bool(is_unproved),
+                    bool(is_joined),
                 )
             )
             declared = 0

@@ -20,6 +20,7 @@ BY_PEOPLE = {
     "restores of the platform": ("platform-restored",),
     "clones": ("clone",),
     "couriers": ("courier",),
+    "words brought by hand": ("confirmed",),
     "exchanges": ("exchange",),
     "changes of the site file": ("step", "ratio", "big-map"),
 }

@@ -247,7 +247,9 @@ class Gateway:
         self._place = Place(
             JOURNAL, lambda path: WorldConnection(vfs, path), WorldFiles(self.disk), BUDGET_BYTES
         )
-        opened = open_or_replace(self._place, self.clock.wall_ms())
+        opened = open_or_replace(
+            self._place, self.clock.wall_ms(), platform_answers=not self._around.by_broker
+        )
         if opened.aside is not None:
             self._around.tell(f"{self.name}: the journal is moved aside: {opened.salvaged}")
         return opened.journal

@@ -23,6 +23,7 @@ KINDS: dict[str, Play] = {
     "clock-step": box_plays.clock_step,
     "clock-unset": box_plays.no_clock,
     "clone": operator_plays.cloned,
+    "confirmed": operator_plays.confirmed,
     "courier": key_plays.by_stick,
     "crash": box_plays.killed,
     "crash-storm": box_plays.restart_storm,
@@ -60,6 +61,7 @@ KINDS: dict[str, Play] = {
     "no-subscriber": network_plays.weather("refuse", 0x10, None),
     "noise": bus_plays.noise,
     "old-image": box_plays.old_image,
+    "own-word": operator_plays.own_word,
     "platform-down": network_plays.platform_down,
     "platform-restored": network_plays.platform_restored,
     "power-cut": box_plays.power_cut,
@@ -88,4 +90,7 @@ KINDS: dict[str, Play] = {
 OPEN: dict[str, str] = {}
 """Kinds that break a promise today; they are drawn only when asked for by name until the agent is mended."""
 
-SETTLED = frozenset(KINDS) - frozenset(OPEN)
+FORCED = frozenset({"own-word"})
+"""Kinds that mean nothing where the platform answers: only a scenario has them."""
+
+SETTLED = frozenset(KINDS) - frozenset(OPEN) - FORCED

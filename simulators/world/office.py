@@ -101,6 +101,23 @@ class Office:
         except UnknownKey:
             return
 
+    def has_ended(self, kid: str) -> bool:
+        """Whether a key signs nothing any more here."""
+        ended = "SELECT 1 FROM keys WHERE kid = ? AND ended_chain IS NOT NULL"
+        return self.store.first(ended, (kid,)) is not None
+
+    def has_refused(self, kid: str) -> bool:
+        """Whether a batch was signed with a key that nobody here knows yet."""
+        unknown = "SELECT 1 FROM alarms WHERE kind = 'unknown-key' AND subject = 'batch' AND instr(text, ?)"
+        known = "SELECT 1 FROM keys WHERE kid = ?"
+        return self.store.first(known, (kid,)) is None and self.store.first(unknown, (kid,)) is not None
+
+    def word(self) -> bytes:
+        """A signed statement of where chain and meters stand, for a person to carry to the gateway."""
+        said = self.platform.heads_for(ORG, AGENT)
+        self._said(said)
+        return said
+
     def by_stick(self, messages: list[tuple[str, bytes]]) -> list[bytes]:
         """A stick is put in; gives the receipts."""
         answers = [each.payload for each in self.platform.receive_many(messages)]

@@ -1,14 +1,22 @@
-"""What people do: exchange and reset meters, change the site file, clone a gateway."""
+"""What people do: exchange and reset meters, change the site file, clone a gateway, carry the platform's word to it."""
 
 import asyncio
+import hashlib
 import random
 from dataclasses import replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
+from agent.adapters.keys import Ed25519Signer
+from agent.errors import MeteringError
 from agent.metering.plant import Share
+from agent.reporting.acknowledgement import heads_to_payload
+from agent.reporting.envelope import STATUS, open_sealed
+from agent.reporting.status import Status
+from agent.reporting.utc import text_of_ms
+from agent.service.signing import Signers
 from simulators.meters.faults import Fault, Kind
-from simulators.world.box_plays import any_cut
+from simulators.world.box_plays import any_cut, disk_lost
 from simulators.world.bus_plays import FAR_COUNTS, far_from_rollover, loose_plug
 from simulators.world.plays import is_seen_far
 from simulators.world.site import STEPS, Site
@@ -19,6 +27,8 @@ if TYPE_CHECKING:
 RATIOS = ("m3",)
 """Meters behind transformers."""
 QUARRELS_MAX = 1000
+LOOKS, LOOK_S = 6, 600
+"""How often, and after how many seconds, somebody who has brought the platform's word brings it again."""
 SPARE_METERS = 50
 """Their descriptions are more than one batch of 48 KiB can carry."""
 
@@ -115,3 +125,73 @@ async def cloned(world: "World", chance: random.Random, for_s: int) -> None:
             id_
         ) in RATIOS:  # two boxes that disagree about a ratio open an epoch each time one follows the other
             world.places[id_].breaks += QUARRELS_MAX
+
+
+async def confirmed(world: "World", chance: random.Random, for_s: int) -> None:
+    """F56: somebody brings the platform's signed word to the gateway (`restore`), at once or when it is old.
+
+    Where the platform is not heard nobody else can end a disagreement, so it is looked after now and then: a word that
+    the journal follows already changes nothing, and keys are put right where the platform's alarms name one.
+    """
+    await _bring_word(world, chance.choice((0, for_s)))
+    for _ in range(LOOKS if world.by_broker else 0):
+        await asyncio.sleep(LOOK_S)
+        await _put_keys_right(world)
+        await _bring_word(world, 0)
+
+
+async def _bring_word(world: "World", way_s: int) -> None:
+    if world.broker.platform is None:
+        return
+    word = world.office.word()
+    await asyncio.sleep(way_s)
+    await _confirm(world, word, {"jws": word.decode()})
+
+
+async def own_word(world: "World", chance: random.Random, for_s: int) -> None:
+    """F56: a new card, and somebody vouches that nothing was booked after the last status that the broker has."""
+    word = world.last_status
+    if word is None:
+        return
+    said = Status.from_payload(open_sealed(word, STATUS, world.gateway_keys).payload)
+    await disk_lost(world, chance, for_s)
+    await asyncio.sleep(for_s)
+    for _ in range(LOOKS):
+        if world.gateway.stages is not None:
+            break
+        await asyncio.sleep(LOOK_S)
+    if said.head is None or said.heads is None:
+        return
+    head = {"chain": said.chain, "seq": said.head[0], "hash": said.head[1]}
+    place = {"head": head, "heads": heads_to_payload(said.heads), "rev": None, "at": text_of_ms(said.at_ms)}
+    await _confirm(world, word, {"position": place})
+
+
+async def _confirm(world: "World", word: bytes, says: dict[str, object]) -> None:
+    gateway = world.gateway
+    if gateway.stages is None or not gateway.disk.answers:
+        return
+    who = {"by": "anna", "evidence": hashlib.sha256(word).hexdigest()}
+    try:
+        answer = await gateway.stages.confirming.answer({"do": "confirm", **who, **says})
+    except MeteringError as error:
+        world.tell(f"the word could not be confirmed: {error}")
+        return
+    if answer["done"]:
+        world.tell("the word was confirmed")
+        world.auditor.retold = True
+
+
+async def _put_keys_right(world: "World") -> None:
+    """Only the platform knows which keys it knows: `ended-key` where the journal lost the rotation, `unknown-key` where
+    its chain was refused."""
+    gateway, following = world.gateway, world.gateway.signers.following
+    if not isinstance(following, Ed25519Signer) or world.broker.platform is None:
+        return
+    if world.office.has_ended(gateway.signers.first.kid):
+        gateway.signers = Signers(following)
+        world.tell(f"key {following.kid[:8]} stands alone, as the platform has it")
+        await gateway.stop()
+    elif world.office.has_refused(following.kid):
+        world.office.admit(following)
+        world.tell(f"key {following.kid[:8]} is admitted")

@@ -37,7 +37,7 @@ class Scenario:
     about: str
     happens: tuple[Happens, ...]
     by_broker: bool = False
-    """The platform only consumes; then nothing happens that puts a journal back, loses or copies it."""
+    """The platform only consumes; then nothing but what is forced puts a journal back, loses or copies it."""
 
 
 SCENARIOS = {
@@ -74,6 +74,29 @@ SCENARIOS = {
             Happens("ratio-at-meter", 400, 1100, (60, 200)),
             Happens("lost", 400, 1290, (200,)),
             Happens("big-map", 310, 1290),
+        ),
+        by_broker=True,
+    ),
+    "broker-only-confirmed": Scenario(
+        "the journal is lost, or an old copy is put back, and a person carries the platform's word to the gateway",
+        (
+            Happens("lost", 310, 600, (60, 200)),
+            Happens("old-image", 310, 600, (60, 200, 300)),
+            Happens("confirmed", 620, 800, (30, 100)),
+            Happens("disk-lost", 500, 900),
+            Happens("confirmed", 900, 1100, (30, 100)),
+            Happens("confirmed", 1100, 1290, (30, 100)),
+        ),
+        by_broker=True,
+    ),
+    "broker-only-own-word": Scenario(
+        "the journal is lost, and a person vouches for the gateway's own last status, which the broker has kept",
+        (
+            Happens("lost", 310, 1000, (60, 200, 450)),
+            Happens("exchange", 310, 900),
+            Happens("own-word", 400, 700, (10, 100)),
+            Happens("own-word", 750, 1290, (10, 100)),
+            Happens("confirmed", 1300, 1400, (30,)),
         ),
         by_broker=True,
     ),
@@ -216,9 +239,10 @@ BY_BROKER = frozenset(
     }
 )
 """What may happen beside where only the broker answers: its promise is exact while no journal is put back, lost or
-copied (wire format, section 6); after that a person confirms the heads, and there is none here. Left out are also maps
-that give a meter to another step, because a bridge is not cut where they change, and more than the one new ratio that
-a schedule forces, because nobody knows the map of an epoch that came and went among what was lost (decision 0022)."""
+copied (wire format, section 6); after that a person confirms the heads (`broker-only-confirmed`). Left out are also
+maps that give a meter to another step, because a bridge is not cut where they change, and more than the one new ratio
+that a schedule forces, because nobody knows the map of an epoch that came and went among what was lost (decision
+0022)."""
 
 
 def planned(name: str, seed: int, kinds: Collection[str]) -> tuple[Planned, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 from dataclasses import dataclass, replace
+from typing import Any
 
 from agent.adapters.journal import SqliteJournal
 from agent.adapters.keys import Ed25519Signer, PublicKeys
@@ -76,7 +77,7 @@ class World:
         self.interval_ms = interval_s * 1000
         self.violations: list[str] = []
         self._to_the_end = to_the_end
-        self._by_broker = by_broker
+        self.by_broker = by_broker
         self._enough = asyncio.Event()
         self.story: list[str] = []
         self._trace = hashlib.sha256()
@@ -86,6 +87,8 @@ class World:
         self.version_on_bus = self.site.version
         self.agent_key, self.platform_key, self.stranger_key = (WorldSigner(number) for number in (1, 2, 3))
         self._keys_made = 0
+        self.last_status: bytes | None = None
+        """What a gateway last said of itself; the broker keeps it."""
         self.broker = Broker(self.chance("broker"))
         self.places: dict[str, Place] = {}
         self.devices: dict[str, Device] = {}
@@ -176,18 +179,31 @@ class World:
 
         around = Surroundings(
             interval_ms=self.interval_ms,
-            by_broker=self._by_broker,
+            by_broker=self.by_broker,
             signer=self.agent_key,
             platform_keys=PublicKeys([self.platform_key.public_key]),
             broker=self.broker,
             lines=lines,
-            watch=lambda gateway, topic, _: self.auditor.sent(gateway, topic),
+            watch=self._sent,
             seen=self.auditor.saw,
             opened=self._opened,
             tell=self.tell,
             alarm=self.alarm,
         )
         return Gateway(name, self.site, clock, around, self.chance(name))
+
+    def _sent(self, gateway: Gateway, topic: str, payload: bytes) -> None:
+        """A message leaves a gateway."""
+        self.auditor.sent(gateway, topic)
+        if topic.endswith("/status"):
+            self.last_status = payload
+
+    @property
+    def gateway_keys(self) -> PublicKeys:
+        """The keys that the gateway's site file names."""
+        return PublicKeys(
+            [each.public_key for each in self.gateway.signers if isinstance(each, Ed25519Signer)]
+        )
 
     def _opened(self, journal: SqliteJournal) -> None:
         """A gateway has opened a journal."""
@@ -226,6 +242,7 @@ class World:
 
     async def run(self) -> Result:
         """Faults, healing, convergence, judgement."""
+        asyncio.get_running_loop().set_exception_handler(self._went_wrong)
         self.gateway.switch_on()
         looking = asyncio.get_running_loop().create_task(self._look_now_and_then())
         faults = [
@@ -257,6 +274,10 @@ class World:
             len(self.auditor.accepted_ms),
         )
 
+    def _went_wrong(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error that nobody caught: of the platform, which is called by its timer, or of a task of the agent's."""
+        self.alarm(f"I9: {context.get('exception') or context['message']!r}")
+
     async def _carry_out(self, planned: Planned) -> None:
         await asyncio.sleep(planned.at_s)
         self.tell(str(planned))
@@ -274,7 +295,7 @@ class World:
         """Give it time; what is still missing then is a violation."""
         missing = ["not looked at"]
         longest_s = max(CONVERGE_S, CONVERGE_INTERVALS * self.interval_ms // 1000)
-        for _ in range((longest_s + LEARN_S * self._by_broker) // 60):
+        for _ in range((longest_s + LEARN_S * self.by_broker) // 60):
             await asyncio.sleep(60)
             missing = self.auditor.still_missing(self.office.store, self.gateway)
             if not missing or self._enough.is_set():

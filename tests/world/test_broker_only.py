@@ -5,6 +5,7 @@ The named schedule `broker-only` of the world, and proofs that its checks can fa
 
 import pytest
 
+from agent.adapters.journal import SqliteJournal
 from agent.service import dialogue, seal
 from simulators.platform.joining import Joining
 from simulators.world.campaign import outcome_of
@@ -25,6 +26,18 @@ ENDS_WITH_A_RATIO = 9
 """One in which the last stretch before a new ratio is lost."""
 CHANGES_TWICE = 41
 """One in which a map that was lost is replaced within the hour."""
+
+CONFIRMED = "broker-only-confirmed"
+ROTATES = 24
+"""A seed in which the next key takes over in a batch that never comes."""
+ENDS_A_KEY = 230
+"""One in which batches wait whose key ends meanwhile."""
+BEGINS_IN_1970 = 200
+"""One in which a new journal begins with a clock that knows no time."""
+OWN_WORD = "broker-only-own-word"
+OWN_WORD_BROKE = (38, 82, 175, 396)
+"""Seeds that broke a promise: epochs were counted otherwise behind a joined chain, told again behind one, opened behind
+a word that a newer one took the place of, and listed in a balance although their chain was given up."""
 
 
 def violations(seed: int, name: str = NAME) -> str:
@@ -69,6 +82,25 @@ def test_a_platform_that_books_by_the_ratio_of_the_next_epoch_is_noticed(
 def test_an_agent_that_tells_no_former_map_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dialogue, "former_maps", lambda *_, **__: [])
     assert "I7" in violations(CHANGES_TWICE, CHANGES)
+
+
+@pytest.mark.fault("F40", "F55", "F56", "F85")
+@pytest.mark.parametrize("seed", [ROTATES, ENDS_A_KEY, BEGINS_IN_1970, *range(3)])
+def test_behind_a_lost_disk_a_person_brings_the_platforms_word(seed: int) -> None:
+    assert violations(seed, CONFIRMED) == ""
+
+
+@pytest.mark.fault("F18", "F56", "F65")
+@pytest.mark.parametrize("seed", OWN_WORD_BROKE)
+def test_behind_a_lost_disk_a_person_vouches_for_the_last_status(seed: int) -> None:
+    assert violations(seed, OWN_WORD) == ""
+
+
+def test_an_agent_that_forgets_what_it_handed_over_in_1970_is_noticed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(SqliteJournal, "date_stored", lambda *_: None)
+    assert "was purged within 30 days of its PUBACK" in violations(BEGINS_IN_1970, CONFIRMED)
 
 
 def test_nothing_happens_there_that_puts_a_journal_back() -> None:

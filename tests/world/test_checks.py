@@ -43,6 +43,7 @@ class Books:
         reason: str = "reset",
         serial_to: str | None = "1",
         q: str = "",
+        by: str | None = None,
     ) -> None:
         """One epoch, with its last register where it booked anything, and what was declared of the hole before."""
         self._db.execute("INSERT INTO epochs VALUES ('m1', ?, ?)", (number, opening))
@@ -50,7 +51,7 @@ class Books:
             self.row(number, last, position=opening, energy=last - opening, n_first=1, n_last=1, q=q)
         if bound is not None:
             said = {"epoch_to": number, "bound": json.loads(bound), "last": ended_at, "reason": reason}
-            body = json.dumps({**said, "serial_to": serial_to})
+            body = json.dumps({**said, "serial_to": serial_to, "by": by})
             self._db.execute("INSERT INTO events VALUES ('epoch', 'm1', ?)", (body,))
 
     def row(
@@ -168,6 +169,21 @@ def test_a_new_journal_opens_an_epoch_nobody_made_only_where_a_meter_refused_to_
     court.books.epoch(
         2, 995_000, 999_000, bound="9000", ended_at=990_000, reason="restore", serial_to=serial_to
     )
+    assert (court.judge() == []) is is_allowed
+
+
+@pytest.mark.fault("F56", "F65")
+@pytest.mark.parametrize(
+    ("by", "bound", "is_allowed"),
+    [("platform", "null", True), ("platform", "9000", False), (None, "null", False)],
+)
+def test_a_hole_nobody_made_is_one_that_a_platform_declared_which_can_ask_nobody(
+    by: str | None, bound: str, is_allowed: bool
+) -> None:
+    """Behind a lost disk it fits a meter by number and register, or cannot (decision 0022)."""
+    court = Court({900: 0, 990: 90, 995: 95, 999: 99})
+    court.books.epoch(1, 900_000, 990_000)
+    court.books.epoch(2, 995_000, 999_000, bound=bound, reason="restore", serial_to=None, by=by)
     assert (court.judge() == []) is is_allowed
 
 
