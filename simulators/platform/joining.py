@@ -254,9 +254,7 @@ class Joining:
         if not isinstance(meter, str) or not {"epoch", "epoch_from"} & set(item.body):
             return item
         if meter not in shifts and not (
-            item.type == "epoch"
-            and not _is_old_news(item, dossier.meters.get(meter))
-            and self._join(dossier, _edge_of_event(item), source)
+            item.type == "epoch" and self._join(dossier, _edge_of_event(item), source)
         ):
             self._booking.events.keep(dossier, item, source)
             return None
@@ -269,6 +267,9 @@ class Joining:
         if x is None or shift is not None:
             self._remember(dossier, source.chain, edge.meter, shift or 0)
             return True
+        if edge.is_end and edge.end_ms < x.booked_end_ms:
+            # The books have gone on behind the end of that epoch; what comes after it is fitted by its own register.
+            return False
         description = booking.description(dossier, edge.meter, source)
         goes_on = description is not None and _is_same(description, x)
         begins_below = edge.reg_start < x.booked_register
@@ -369,17 +370,6 @@ def _shift_by_numbers(dossier: Dossier, edge: _Edge, x: Standing) -> int | None:
         shift for shift in known if edge.epoch + shift == x.epoch and (edge.is_end or edge.n == x.n + 1)
     ]
     return fitting[0] if fitting else None
-
-
-def _is_old_news(event: Event, x: Standing | None) -> bool:
-    """Whether the books have gone on behind an epoch change: register and time are beyond its end, of the same meter.
-
-    A chain that a person opened tells again what another one, given up for it, had told of before it was joined.
-    """
-    if x is None or event.body["bound"] is None or event.body["serial_to"] != x.serial:
-        return False
-    ended_ms = ms_of_text(event.text("unmetered_to"))
-    return ended_ms <= x.booked_end_ms and event.integer("first") <= x.booked_register
 
 
 def _is_same(said: MeterDescription, x: Standing) -> bool:

@@ -340,8 +340,15 @@ class Auditor:
                 f"I7: {len(self._without_map)} rows are booked under a descriptor that has not come"
             )
         return missing + [
-            f"I9: {meter}: nobody has told how epoch {epoch} began" for meter, epoch in store.rows(_UNTOLD)
+            f"I9: {meter}: nobody has told how epoch {epoch} began"
+            for meter, epoch in store.rows(_UNTOLD)
+            if self._can_tell(gateway.journal, meter, epoch)
         ]
+
+    def _can_tell(self, journal: SqliteJournal, meter: str, epoch: int) -> bool:
+        """Whether the gateway still knows of an epoch; where only a broker answers it may have gone with a disk."""
+        noted = {each.body["epoch_to"] for each in journal.epochs_noted(meter)}
+        return not self._by_broker or epoch in noted
 
     def _excuse_lost_maps(self, store: Store, journal: SqliteJournal) -> None:
         """A map that the broker lost, and then the disk, is known to nobody; that its rows are of no step is said."""

@@ -35,9 +35,10 @@ ENDS_A_KEY = 230
 BEGINS_IN_1970 = 200
 """One in which a new journal begins with a clock that knows no time."""
 OWN_WORD = "broker-only-own-word"
-OWN_WORD_BROKE = (38, 82, 175, 396)
+OWN_WORD_BROKE = (38, 82, 175, 396, 1077)
 """Seeds that broke a promise: epochs were counted otherwise behind a joined chain, told again behind one, opened behind
-a word that a newer one took the place of, and listed in a balance although their chain was given up."""
+a word that a newer one took the place of, and listed in a balance although their chain was given up; and the end of one
+was told behind the end of the books, with a higher register."""
 
 
 def violations(seed: int, name: str = NAME) -> str:
