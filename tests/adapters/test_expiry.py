@@ -10,7 +10,8 @@ from agent.adapters.uplink import TlsFiles
 from agent.adapters.uplink.expiry import DAY_MS, ExpiryWatch
 from tests.adapters.certificates import DAY_S, Authority
 
-NOW_S = int(time.time())
+NOW_S = int(time.time()) // DAY_S * DAY_S + DAY_S // 2
+"""Noon of today: what is said once a UTC day is said twice by looks on both sides of a midnight."""
 
 
 @pytest.fixture
