@@ -350,11 +350,27 @@ class Chains:
 
     def _late(self, dossier: Dossier, arrival: Arrival, outcome: Outcome) -> None:
         """A batch that was passed over comes after all: it replaces its own part of what was bridged."""
-        if not dossier.may_sign(arrival.kid, arrival.batch.chain, arrival.batch.seq):
+        batch = arrival.batch
+        if not dossier.may_sign(arrival.kid, batch.chain, batch.seq):
             self._after_its_end(dossier, arrival, outcome)
+            return
+        if not self._fits(dossier, arrival):
+            self._fork(dossier, arrival, f"{_place(batch)} is not the batch that was passed over", outcome)
             return
         self._booking.book_late(dossier, arrival.batch, self._kept(dossier, arrival))
         self.counts["late"] += 1
+
+    def _fits(self, dossier: Dossier, arrival: Arrival) -> bool:
+        """Whether a batch joins on to those beside it that are kept; another copy of the journal has its own."""
+        batch, sql = (
+            arrival.batch,
+            "SELECT hash, jws FROM batches WHERE agent_id = ? AND chain = ? AND seq = ?",
+        )
+        before = self._store.first(sql, (dossier.agent_id, batch.chain, batch.seq - 1))
+        after = self._store.first(sql, (dossier.agent_id, batch.chain, batch.seq + 1))
+        if before is not None and before[0] != batch.prev:
+            return False
+        return after is None or _reopened(after[1], after[0], 0).batch.prev == arrival.hash
 
     # ----------------------------------------------------------------------------------------------- effects
 

@@ -438,3 +438,38 @@ def test_behind_a_joined_chain_epochs_are_counted_as_there_or_as_here(
     assert bench.energy(gateway) == {"m1": 9_000, "m2": 9_000}
     assert [row[1] for row in bench.booked("m1")][-3:] == [2, 2, 2]
     assert bench.alarms() == {"joined": 1}
+
+
+@pytest.mark.fault("F55", "F63")
+def test_what_comes_late_of_another_copy_of_the_journal_is_kept_as_a_fork(
+    bench: Bench, gateway: Gateway
+) -> None:
+    """It has the number that was passed over, and another chain of hashes (seed 1238 of broker-only-confirmed)."""
+    sent = gateway.intervals(3)
+    other = copy.deepcopy(gateway)
+    sent += gateway.intervals(3)
+    rival = other.interval(rise=900)
+    bench.send(*sent[:3], *sent[4:])
+    wait(bench)
+    bench.send(rival)
+    assert bench.alarms() == {"hole": 1, "fork": 1}
+    assert [row[0] for row in bench.booked("m1")] == ["delta"] * 3 + ["bridge"] + ["delta"] * 2
+    bench.send(sent[3])
+    assert [row[0] for row in bench.booked("m1")] == ["delta"] * 6
+    assert bench.energy(gateway) == {"m1": 6_000, "m2": 6_000}
+
+
+@pytest.mark.fault("F15", "F55", "F63")
+def test_what_another_copy_read_before_the_books_end_is_no_rollover(bench: Bench, gateway: Gateway) -> None:
+    """A little lower, and earlier: nearly a whole turn of the register was booked (seed 1338)."""
+    gateway.describe(described("m1", modulus=MODULUS), described("m2", modulus=MODULUS))
+    bench.send(*gateway.intervals(3))
+    other = copy.deepcopy(gateway)
+    gateway.now_ms += 300_000
+    bench.send(gateway.interval(rise=5_000))
+    other.intervals(2)
+    bench.send(other.interval())
+    wait(bench)
+    assert {meter: each for meter, each in bench.energy(gateway).items() if each > 8_000} == {}
+    bench.send(*other.intervals(4))
+    assert bench.energy(gateway) == {"m1": 10_000, "m2": 10_000}
