@@ -229,7 +229,7 @@ def _open_journal(site: Site, clock: Clock, opening: Opening) -> SqliteJournal:
                 moved_to=opened.aside,
                 batches_saved=saved.batches,
                 batches_lost=saved.lost,
-                corrections_in_doubt=saved.statements,
+                corrections_in_doubt=saved.in_doubt,
             ),
         )
     if opened.cleared is not None:

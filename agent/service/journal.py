@@ -296,7 +296,7 @@ class Journal(GateRecords, ClockRecords, StatementRecords, EpochRecords, Protoco
         """The platform's acknowledged head covers this batch and all before it."""
 
     def date_stored(self, before_ms: int, stored_ms: int) -> None:
-        """What counts as stored before the first time, which is none, counts as stored at the second."""
+        """What is dated before `before_ms`, when no clock was right, is dated `stored_ms` instead."""
 
     def forget_stored(self) -> None:
         """The platform was restored from an older backup: nothing counts as acknowledged."""

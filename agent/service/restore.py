@@ -60,7 +60,7 @@ class Restorer:
         self._piece_readings = piece_readings
 
     def go_on_with(self, journal: Journal, kid: str) -> None:
-        """Let the key that the platform answered to sign the new chain, in the caller's transaction."""
+        """Let this one of our keys, which the platform knows, sign the new chain, in the caller's transaction."""
         self._sealer.go_on_with(journal, kid)
 
     def open_chain(
@@ -97,6 +97,7 @@ class Restorer:
         for meter in journal.doubts():  # made beside another position, perhaps before what the platform has
             journal.save_doubts(meter, ())
         _forget_former_settings(journal, kept, theirs)
+        _forget_epochs_told(journal, head, {**self._meters, **kept}, theirs)
         plan = _Planner(journal, in_force, kept, said_at_ms).plan({**self._meters, **kept}, theirs)
         restart = restart_event(now_ms, reason=reason, details=details)
         self._tell(journal, plan, opening=[restart], prev_chain=head)
@@ -147,9 +148,6 @@ class _Planner:
         first = []
         for meter in meters:
             said = theirs.get(meter)
-            # What was told beyond that is told anew, and a balance lists nothing of the chain that is given up (seed
-            # 396 of `broker-only-own-word`: the platform learned an epoch from it, and booked 3.7 GWh).
-            self._journal.forget_epochs(meter, after=0 if said is None else said.epoch)
             if said is None:
                 if self._journal.readings(meter, after=None, limit=1):
                     self._journal.drop_head(meter)
@@ -401,6 +399,20 @@ def _forget_former_settings(
         said = theirs.get(meter)
         if said is not None and said.epoch > stood.epoch and meter in memories:
             journal.save_memory(meter, replace(memories[meter], fingerprint=None))
+
+
+def _forget_epochs_told(
+    journal: Journal, head: ChainHead | None, meters: Iterable[str], theirs: Mapping[str, MeterHead]
+) -> None:
+    """No balance lists an epoch that only the chain told which is given up.
+
+    A platform learned one from it, and booked 3.7 GWh (seed 396 of `broker-only-own-word`). Where the head is no batch
+    of ours, our epochs were counted from elsewhere, and none is listed.
+    """
+    is_ours = head is not None and journal.ordinal_of(head) is not None
+    for meter in meters:
+        said = theirs.get(meter)
+        journal.forget_epochs(meter, after=said.epoch if is_ours and said is not None else 0)
 
 
 def _position(meter: str, said: MeterHead, cfg: str) -> Head:

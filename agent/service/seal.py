@@ -225,7 +225,7 @@ class Sealer:
         return True
 
     def go_on_with(self, journal: Journal, kid: str) -> None:
-        """The platform answered to this one of our keys: it signs what follows, in the caller's transaction."""
+        """The platform knows this one of our keys: it signs what follows, in the caller's transaction."""
         signer = self._signers.by_kid(kid)
         if signer is not None:
             use_key(journal, signer)

@@ -89,7 +89,10 @@ def kid_known_at(journal: Journal, head: ChainHead | None) -> str | None:
 
 
 def _is_booked(journal: Journal, told: ChainHead, head: ChainHead | None) -> bool:
-    """Whether a platform that stands at `head` has this batch: no later one or, where that is unknown, handed over."""
+    """Whether a platform that stands at `head` has this batch.
+
+    It has what is not later than `head`; where that is no batch of ours, what was handed over.
+    """
     if head is None:
         return False
     if told.chain == head.chain:
@@ -109,8 +112,8 @@ def use_key(journal: Journal, signer: Signer, since: ChainHead | None = None) ->
 def is_rotation_due(journal: Journal, signers: Signers) -> bool:
     """Whether the following key is to take over with the next batch.
 
-    Not before the platform has acknowledged something of the present chain (where it acknowledges at all): a journal
-    that cannot be followed learns where it stands first.
+    Not before the platform has acknowledged something of the present chain, or the broker where only that does: a
+    journal that cannot be followed learns where it stands first.
     """
     following, state = signers.following, journal.state()
     if following is None or signers.in_force(journal) is following:
@@ -119,7 +122,9 @@ def is_rotation_due(journal: Journal, signers: Signers) -> bool:
         return False  # the two stand in the site file the other way round
     if state.standing is not Standing.NORMAL or state.hash is None:
         return False
-    return state.acked is None or state.acked.chain == state.chain
+    if state.acked is None or state.acked.chain == state.chain:
+        return True
+    return journal.backlog().batches < state.seq
 
 
 def settle_keys(journal: Journal, signers: Signers, *, site: str, platform_answers: bool) -> bool:

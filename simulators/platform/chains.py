@@ -384,8 +384,7 @@ class Chains:
         if head is not None:
             self._close(dossier, head.chain, batch.chain, now_ms)
         dossier.set_chain(batch.chain, "open", f"follows {_named(head)}", now_ms)
-        if head is not None and head.chain in dossier.joined:
-            dossier.join(batch.chain, now_ms)  # it may count its epochs as that one did
+        dossier.begin(batch.chain, behind=None if head is None else head.chain)
         carried = {event.body.get("hash") for event in batch.events if event.type == "descriptor"}
         if batch.prev not in carried | {batch.cfg}:
             text = "the first batch's prev is not the hash of the descriptor in force"

@@ -100,7 +100,10 @@ class Dossier:
         self.skipped: list[tuple[str, int, int]] = []
         """Batches that never came and were passed over: chain, first and last seq."""
         self.joined: dict[str, dict[str, int]] = {}
-        """Chains joined by registers: what is added to the epochs of their meters."""
+        """What is added to the epochs of a chain's meters, where it was joined by registers or counts as such a one."""
+        self.begun: str | None = None
+        """The newest chain that began behind another one, and that one (`behind`), while it may be the head's."""
+        self.behind: str | None = None
         self.meters: dict[str, Standing] = {}
         self.assembly = Assembly()
         self._keys: dict[str, RegisteredKey] = {}
@@ -134,6 +137,7 @@ class Dossier:
         self._load_keys()
         self._load_assembly()
         self._load_joins()
+        self._load_beginning()
 
     def _load_joins(self) -> None:
         mine = (self.agent_id,)
@@ -170,6 +174,22 @@ class Dossier:
             (self.agent_id, chain, now_ms),
         )
 
+    def begin(self, chain: str, *, behind: str | None) -> None:
+        """A chain begins that follows another one."""
+        self.begun, self.behind = chain, behind
+
+    def _load_beginning(self) -> None:
+        """What the first batch of the head's chain said that it follows."""
+        if self.head is None:
+            return
+        first = self._store.first(
+            "SELECT jws FROM batches WHERE agent_id = ? AND chain = ? AND seq = 1",
+            (self.agent_id, self.head.chain),
+        )
+        if first is not None:
+            payload = json.loads(base64url_decode(first[0].split(b".")[1].decode()))
+            self.begin(self.head.chain, behind=(payload.get("prev_chain") or {}).get("chain"))
+
     def _load_keys(self) -> None:
         sql = "SELECT kid, jwk, ended_chain, ended_seq FROM keys WHERE agent_id = ? AND NOT withdrawn"
         for kid, jwk, chain, seq in self._store.rows(sql, (self.agent_id,)):
@@ -202,6 +222,8 @@ class Dossier:
 
     def may_sign(self, kid: str, chain: str | None, seq: int) -> bool:
         """Whether a key was in force for the batch (chain, seq); None for a message outside all chains."""
+        if kid not in self._keys:
+            return False  # withdrawn since
         ended = self._keys[kid].ended
         return ended is None or (chain == ended.chain and seq <= ended.seq)
 

@@ -235,8 +235,12 @@ class Joining:
     def translated(self, dossier: Dossier, item: Delta | Event, source: "Source") -> Delta | Event | None:
         """What a chain says, in the epochs of these books; None where it says nothing new.
 
-        Of a chain that was not joined everything is as it was said.
+        Of a chain that was not joined everything is as it was said, unless it follows a joined one and counts as that.
         """
+        if source.chain not in dossier.joined and _counts_as_before(dossier, item, source):
+            dossier.join(source.chain, source.now_ms)
+            for other, shift in dossier.joined[dossier.behind or ""].items():
+                self._remember(dossier, source.chain, other, shift)
         shifts = dossier.joined.get(source.chain)
         if shifts is None:
             return item
@@ -256,16 +260,16 @@ class Joining:
         if meter not in shifts and not (
             item.type == "epoch" and self._join(dossier, _edge_of_event(item), source)
         ):
-            self._booking.events.keep(dossier, item, source)
+            if item.type != "epoch":  # of one that is old news the books have another number
+                self._booking.events.keep(dossier, item, source)
             return None
         return _shifted(item, shifts[meter])
 
     def _join(self, dossier: Dossier, edge: "_Edge", source: "Source") -> bool:
         """Fit a meter of a joined chain to the books, at its first word there; False where that is old news."""
         x, booking = dossier.meters.get(edge.meter), self._booking
-        shift = 0 if x is None else _shift_by_numbers(dossier, edge, x)
-        if x is None or shift is not None:
-            self._remember(dossier, source.chain, edge.meter, shift or 0)
+        if x is None:
+            self._remember(dossier, source.chain, edge.meter, 0)
             return True
         if edge.is_end and edge.end_ms < x.booked_end_ms:
             # The books have gone on behind the end of that epoch; what comes after it is fitted by its own register.
@@ -275,9 +279,11 @@ class Joining:
         begins_below = edge.reg_start < x.booked_register
         if goes_on and begins_below and edge.reg_end <= x.booked_register and edge.start_ms < x.booked_end_ms:
             return False
+        if not goes_on and begins_below and edge.end_ms <= x.booked_end_ms:
+            return False  # it may be the same meter, which cannot say so
         goes_on = goes_on and edge.reg_end >= x.booked_register and edge.roll is None
-        # What both tell is booked already; the rest of the delta that reaches further is bridged.
-        overlaps = goes_on and begins_below
+        # What both tell is booked already; the rest of the delta that reaches further is bridged, where that is sure.
+        overlaps = begins_below and (goes_on or edge.start_ms < x.booked_end_ms)
         register, n = (edge.reg_end, edge.n) if overlaps else (edge.reg_start, edge.n - 1)
         at_ms = edge.end_ms if overlaps else edge.start_ms
         if goes_on:
@@ -325,7 +331,7 @@ class Joining:
 
 @dataclass(frozen=True, slots=True)
 class _Edge:
-    """The first that a joined chain says of a meter. `is_end` says that it is the end of an epoch, and no delta."""
+    """The first that a joined chain says of a meter; `is_end`: that an epoch ended there, no delta."""
 
     meter: str
     epoch: int
@@ -357,19 +363,21 @@ def _edge_of_event(event: Event) -> _Edge:
     return _Edge(event.text("meter"), event.integer("epoch_from"), 1, last, last, at_ms, at_ms, is_end=True)
 
 
-def _shift_by_numbers(dossier: Dossier, edge: _Edge, x: Standing) -> int | None:
-    """What is added to the epochs of a chain that goes on exactly where the books end; None where it does not.
+def _counts_as_before(dossier: Dossier, item: Delta | Event, source: "Source") -> bool:
+    """Whether a chain that follows a joined one counts its epochs as that one did, and not as they are counted here.
 
-    Behind a joined chain epochs are counted as here, where a person brought this platform's word to the gateway, or as
-    in the joined chain, where it was the gateway's own.
+    So it is where a person brought the gateway's own last status. With this platform's word it goes on from where the
+    books end, and says nothing of what they have already.
     """
-    if edge.reg_start != x.booked_register or x.n != x.booked_n:
-        return None
-    known = {0, *(shifts[edge.meter] for shifts in dossier.joined.values() if edge.meter in shifts)}
-    fitting = [
-        shift for shift in known if edge.epoch + shift == x.epoch and (edge.is_end or edge.n == x.n + 1)
-    ]
-    return fitting[0] if fitting else None
+    if source.chain != dossier.begun or dossier.behind not in dossier.joined:
+        return False
+    meter = item.meter if isinstance(item, Delta) else item.body.get("meter")
+    x = dossier.meters.get(meter) if isinstance(meter, str) else None
+    if x is None:
+        return False
+    if isinstance(item, Delta):
+        return (item.epoch, item.n) <= (x.epoch, x.n)
+    return item.type == "epoch" and item.integer("epoch_from") < x.epoch
 
 
 def _is_same(said: MeterDescription, x: Standing) -> bool:

@@ -151,6 +151,7 @@ async def disk_lost(world: "World", chance: random.Random, for_s: int) -> None:
     await world.gateway.kill(pause_s=chance.choice((5, 600)))
     world.gateway.disk.replace({})
     world.gateway.applied = None
+    world.auditor.has_lost_a_journal = True
 
 
 async def log_deleted(world: "World", chance: random.Random, for_s: int) -> None:
@@ -165,6 +166,7 @@ async def old_image(world: "World", chance: random.Random, for_s: int) -> None:
     await asyncio.sleep(for_s)
     await world.gateway.kill(pause_s=10)
     world.gateway.disk.replace(image)
+    world.auditor.has_lost_a_journal = True
     world.auditor.refused = (
         refused  # what was refused since is in no journal, and perhaps in no message that came
     )

@@ -115,6 +115,8 @@ class Auditor:
         """A gateway's clock was wrong for a while: across a restart of the machine nobody knew how long it was."""
         self.has_rotted = False
         """Bytes of a journal have changed by themselves."""
+        self.has_lost_a_journal = False
+        """What only it knew is known to nobody, unless the platform has it."""
         self.said_by_platform: set[bytes] = set()
         """Everything that was signed with the platform's key."""
         self.accepted_ms: dict[str, int] = {}
@@ -334,11 +336,8 @@ class Auditor:
                 age_s := (self._time.ns - newest.last_ns) // 1_000_000_000
             ) > 2.5 * self._interval_ms / 1000:
                 missing.append(f"I9: {meter}: the newest register booked was read {age_s} s ago")
-        self._excuse_lost_maps(store, gateway.journal)
-        if self._without_map:
-            missing.append(
-                f"I7: {len(self._without_map)} rows are booked under a descriptor that has not come"
-            )
+        if awaited := self._awaited_maps(store, gateway.journal):
+            missing.append(f"I7: {awaited} rows are booked under a descriptor that has not come")
         return missing + [
             f"I9: {meter}: nobody has told how epoch {epoch} began"
             for meter, epoch in store.rows(_UNTOLD)
@@ -346,15 +345,17 @@ class Auditor:
         ]
 
     def _can_tell(self, journal: SqliteJournal, meter: str, epoch: int) -> bool:
-        """Whether the gateway still knows of an epoch; where only a broker answers it may have gone with a disk."""
+        """Whether the gateway should know of an epoch: where only a broker answers it may have gone with a disk."""
         noted = {each.body["epoch_to"] for each in journal.epochs_noted(meter)}
-        return not self._by_broker or epoch in noted
+        return not (self._by_broker and self.has_lost_a_journal) or epoch in noted
 
-    def _excuse_lost_maps(self, store: Store, journal: SqliteJournal) -> None:
-        """A map that the broker lost, and then the disk, is known to nobody; that its rows are of no step is said."""
+    def _awaited_maps(self, store: Store, journal: SqliteJournal) -> int:
+        """Rows whose map is still to come. One that the broker lost, and then the disk, is known to nobody."""
+        if not (self._by_broker and self.has_lost_a_journal):
+            return len(self._without_map)
         kept = {each.hash for each in journal.descriptors()}
         named: dict[int, str] = dict(store.rows("SELECT descriptor_id, hash FROM descriptors"))
-        self._without_map = [row for row in self._without_map if named[row[10]] in kept]
+        return sum(named[row[10]] in kept for row in self._without_map)
 
     def _newest(self, store: Store, meter: str, place: Place) -> Shown | None:
         row = store.first("SELECT m.booked_register, m.num, m.den FROM meters m WHERE m.meter = ?", (meter,))

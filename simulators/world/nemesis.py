@@ -91,6 +91,6 @@ OPEN: dict[str, str] = {}
 """Kinds that break a promise today; they are drawn only when asked for by name until the agent is mended."""
 
 FORCED = frozenset({"own-word"})
-"""Kinds that mean nothing where the platform answers: only a scenario has them."""
+"""Kinds that only a scenario has: where the platform answers, they are refused."""
 
 SETTLED = frozenset(KINDS) - frozenset(OPEN) - FORCED

@@ -37,7 +37,7 @@ class Scenario:
     about: str
     happens: tuple[Happens, ...]
     by_broker: bool = False
-    """The platform only consumes; then nothing but what is forced puts a journal back, loses or copies it."""
+    """The platform only consumes; then only what the scenario itself names puts a journal back, loses or copies it."""
 
 
 SCENARIOS = {

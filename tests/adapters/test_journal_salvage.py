@@ -142,7 +142,7 @@ def test_what_a_person_said_and_no_batch_has_told_yet_is_salvaged(tmp_path: Path
     assert opened.journal.orders() == {"wave-1": orders["wave-1"]}, "what rotted is nobody's word"
     kept = [(each.noted_ms, each.told) for each in opened.journal.statements()]
     assert kept == [(5, None), (7, None)], "not what a batch told: its numbers may mean other deltas now"
-    assert opened.salvaged is not None and opened.salvaged.statements == 1, "but a person is told of it"
+    assert opened.salvaged is not None and opened.salvaged.in_doubt == 1, "but a person is told of it"
     opened.journal.close()
 
 

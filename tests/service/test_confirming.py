@@ -201,3 +201,9 @@ def test_it_goes_on_with_a_key_that_the_platform_knows(story: Story, is_known: b
         hand_over(bench.journal, head, bench.clock.now_ms)
     assert ask(story, do="confirm", by="Li Na", jws=signed(story, word(story)))["done"] is True
     assert bench.journal.signing_kid() == (bench.following.kid if is_known else old.kid)
+    for minute in range(10, 16):
+        head = bench.journal.state().head
+        assert head is not None
+        hand_over(bench.journal, head, bench.clock.now_ms)
+        story.read(1, minute)
+    assert bench.journal.signing_kid() == bench.following.kid, "the rotation is made again"

@@ -473,3 +473,76 @@ def test_what_another_copy_read_before_the_books_end_is_no_rollover(bench: Bench
     assert {meter: each for meter, each in bench.energy(gateway).items() if each > 8_000} == {}
     bench.send(*other.intervals(4))
     assert bench.energy(gateway) == {"m1": 10_000, "m2": 10_000}
+
+
+def behind_a_joined_chain(bench: Bench, gateway: Gateway) -> Gateway:
+    """A gateway whose chain was joined behind a lost disk, and which counts as the platform does since a word of it."""
+    bench.send(*gateway.intervals(3))
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    bench.send(*fresh.intervals(3))
+    wait(bench)
+    heads = bench.ask(gateway).heads
+    assert heads is not None
+    for meter, counter in fresh.counters.items():
+        counter.epoch, counter.n = heads[meter].epoch, heads[meter].n
+    return fresh
+
+
+def test_a_meter_without_a_number_that_is_told_again_is_not_booked_again(gateway: Gateway) -> None:
+    """The own last status is of before the loss; all that was read since has been joined meanwhile."""
+    gateway.describe(described("m1", serial=None), described("m2"))
+    bench = Bench((gateway,))
+    bench.send(gateway.status(), *gateway.intervals(3))
+    ended_ms = gateway.counters["m1"].end_ms
+    fresh = lost_disk(gateway)
+    fresh.now_ms += 600_000
+    again = copy.deepcopy(fresh)
+    bench.send(*fresh.intervals(30))
+    wait(bench)
+    epoch = again.exchange("m1", 503_000, reason="restore")
+    unknown = {"serial_from": None, "serial_to": None, "unmetered_from": text_of_ms(ended_ms)}
+    epoch = replace(epoch, body={**epoch.body, **unknown})
+    again.counters["m2"].n = 3
+    bench.send(again.restore(gateway.head, [], [epoch]), *again.intervals(32))
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 35_000, "m2": 35_000}
+
+
+@pytest.mark.fault("F18", "F65")
+def test_a_hole_behind_a_joined_chain_is_bridged_and_its_epoch_learnt(bench: Bench, gateway: Gateway) -> None:
+    fresh = behind_a_joined_chain(bench, gateway)
+    bench.send(fresh.restore(fresh.head, []))
+    fresh.interval()
+    ended = fresh.exchange("m1", 5_000)
+    fresh.interval(events=[ended])
+    fresh.describe(described("m1", serial="SN-m1-3"), described("m2"))
+    bench.send(fresh.interval(events=fresh.carried()), fresh.interval())
+    wait(bench)
+    bench.send(fresh.interval(events=[balance(fresh, "m1", 5_000, [entry(ended, 4)])]))
+    assert bench.energy(gateway) == {"m1": 11_000, "m2": 11_000}
+    assert bench.alarms() == {"joined": 1, "hole": 1}
+
+
+def test_a_chain_behind_a_joined_one_that_counts_as_the_platform_does_is_an_ordinary_one(
+    bench: Bench, gateway: Gateway
+) -> None:
+    fresh = behind_a_joined_chain(bench, gateway)
+    for _ in range(3):
+        bench.send(fresh.restore(fresh.head, []), *fresh.intervals(2))
+        bench.crash()
+    assert bench.energy(gateway) == {"m1": 12_000, "m2": 12_000}
+    assert bench.store.one("SELECT count(*) FROM joined_chains")[0] == 1
+
+
+@pytest.mark.fault("F85")
+def test_a_key_that_was_withdrawn_while_its_batches_waited_stops_nothing(
+    bench: Bench, gateway: Gateway
+) -> None:
+    bench.send(*gateway.intervals(3))
+    bench.send(*lost_disk(gateway).intervals(2))
+    bench.platform._dossier((gateway.org, gateway.agent)).withdraw_others([])
+    wait(bench)
+    assert bench.energy(gateway) == {"m1": 3_000, "m2": 3_000}
+    assert "ended-key" in bench.alarms()
+    assert bench.store.first("SELECT 1 FROM staged") is None

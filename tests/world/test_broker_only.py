@@ -97,6 +97,12 @@ def test_behind_a_lost_disk_a_person_vouches_for_the_last_status(seed: int) -> N
     assert violations(seed, OWN_WORD) == ""
 
 
+@pytest.mark.parametrize("seed", [1, 4])
+def test_an_agent_that_notes_no_epoch_is_noticed(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SqliteJournal, "note_epoch", lambda *_: None)
+    assert "nobody has told how epoch 2 began" in violations(seed)
+
+
 def test_an_agent_that_forgets_what_it_handed_over_in_1970_is_noticed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -103,13 +103,13 @@ _FORMER, _OLD = _former("former_batches"), _former("batches")
 class Salvaged:
     """How much was saved: batches read and not readable, points written down again.
 
-    `statements` is how many corrections had been sealed that no receipt is known for; they are not told again.
+    `in_doubt` is how many corrections had been sealed that no receipt is known for; they are not told again.
     """
 
     batches: int = 0
     lost: int = 0
     points: int = 0
-    statements: int = 0
+    in_doubt: int = 0
 
 
 def salvage(
@@ -315,7 +315,7 @@ class _Salvage:
         waiting = self._sound("statements", "WHERE chain IS NULL ORDER BY id")
         for statement in self._said_by(waiting + self._sound("statements", _SUPERSEDED), statement_in):
             self._journal.add_statement(statement)
-        self._salvaged.statements = self._number(_MAYBE_TOLD) or 0
+        self._salvaged.in_doubt = self._number(_MAYBE_TOLD) or 0
 
     def _said_by(self, rows: Sequence[Row], read: Callable[[Row], T]) -> list[T]:
         """What each row says, as far as it can be read."""
