@@ -258,9 +258,9 @@ class Booking:
     ) -> bool:
         energy, roll = register - x.booked_register, 0
         if energy < 0:
+            # A little lower, and read before the books end: no rollover, but another copy of the journal.
             if end_ms > x.booked_end_ms or -energy > (x.modulus or 0) // 2:
                 roll = self._known_roll(dossier, meter, x, n_last)
-            # else: read before the books end, and a little lower: of another copy of the journal
             energy += roll
         if energy < 0:
             return False

@@ -266,21 +266,21 @@ class Chains:
         while (found := self._overdue(dossier, now_ms - join_ms)) is not None:
             number, arrival = found
             batch, head = arrival.batch, dossier.head
-            chain, seq, before = batch.chain, batch.seq, batch.prev_chain if batch.seq == 1 else None
+            chain, seq, follows = batch.chain, batch.seq, batch.prev_chain if batch.seq == 1 else None
             if not dossier.may_sign(arrival.kid, chain, seq):  # its key ended while it waited
                 self._unstage(dossier, number)
                 self._after_its_end(dossier, arrival, outcome)
             elif head is not None and chain == head.chain:
                 self._pass_over(dossier, chain, head.seq + 1, ChainHead(chain, seq - 1, batch.prev), now_ms)
-            elif head is not None and before is not None and self._lies_ahead(dossier, before):
-                self._pass_over(dossier, head.chain, head.seq + 1, before, now_ms)
+            elif head is not None and follows is not None and self._lies_ahead(dossier, follows):
+                self._pass_over(dossier, head.chain, head.seq + 1, follows, now_ms)
             else:
                 self._join(dossier, chain, seq, batch.prev, now_ms, outcome)
             self._pump(dossier, now_ms, outcome)
         return outcome
 
     def _overdue(self, dossier: Dossier, before_ms: int) -> tuple[int, Arrival] | None:
-        """What has waited longest of all that came before then: the first batch that is here of its chain.
+        """What has waited longest of all that came before `before_ms`: the first batch that is here of its chain.
 
         The chain that grows goes before others: what is missing of it may name their predecessor. Another chain has to
         have been heard of since that one: while the head's chain speaks, the other was left, or is a clone's.
@@ -362,10 +362,8 @@ class Chains:
 
     def _fits(self, dossier: Dossier, arrival: Arrival) -> bool:
         """Whether a batch joins on to those beside it that are kept; another copy of the journal has its own."""
-        batch, sql = (
-            arrival.batch,
-            "SELECT hash, jws FROM batches WHERE agent_id = ? AND chain = ? AND seq = ?",
-        )
+        batch = arrival.batch
+        sql = "SELECT hash, jws FROM batches WHERE agent_id = ? AND chain = ? AND seq = ?"
         before = self._store.first(sql, (dossier.agent_id, batch.chain, batch.seq - 1))
         after = self._store.first(sql, (dossier.agent_id, batch.chain, batch.seq + 1))
         if before is not None and before[0] != batch.prev:
