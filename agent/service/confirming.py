@@ -168,8 +168,10 @@ class Confirming:
         if said.order is not None:
             journal.save_state(replace(state, gen=said.order[0], ack_no=said.order[1]))
             journal.keep_acknowledgement(said.jws, *said.order, said.at_ms)
-        # What a broker took nobody has booked for certain; only what the file covers is settled.
-        journal.forget_stored()
+        if self._mode == "broker" or (said.order is not None and said.order[0] > state.gen):
+            # What a broker took nobody has booked for certain, and a platform put back has less than it acknowledged:
+            # only what the file covers is settled.
+            journal.forget_stored()
         if said.head is not None:
             journal.mark_stored(said.head, said.at_ms)
         if kid is not None:

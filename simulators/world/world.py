@@ -200,10 +200,9 @@ class World:
 
     @property
     def gateway_keys(self) -> PublicKeys:
-        """The keys that the gateway's site file names."""
-        return PublicKeys(
-            [each.public_key for each in self.gateway.signers if isinstance(each, Ed25519Signer)]
-        )
+        """Every key that a gateway ever had: a person names a former one with `--key`."""
+        later = [WorldSigner(11 + number) for number in range(self._keys_made)]
+        return PublicKeys([each.public_key for each in (self.agent_key, *later)])
 
     def _opened(self, journal: SqliteJournal) -> None:
         """A gateway has opened a journal."""

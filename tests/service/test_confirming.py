@@ -207,3 +207,26 @@ def test_it_goes_on_with_a_key_that_the_platform_knows(story: Story, is_known: b
         hand_over(bench.journal, head, bench.clock.now_ms)
         story.read(1, minute)
     assert bench.journal.signing_kid() == bench.following.kid, "the rotation is made again"
+
+
+@pytest.mark.fault("F55", "F56")
+@pytest.mark.parametrize(
+    ("mode", "gen", "is_settled"), [("platform", 0, True), ("platform", 1, False), ("broker", 0, False)]
+)
+def test_what_a_platform_acknowledged_is_settled_unless_it_was_put_back(
+    tmp_path: Path, mode: str, gen: int, is_settled: bool
+) -> None:
+    """Without it the readings of an earlier epoch were told again behind a wrong label: 24 MWh (world seed 2861)."""
+    story = Story(tmp_path, mode)
+    story.read(5, 0)
+    head = story.bench.journal.state().head
+    assert head is not None
+    with story.bench.journal.transaction():
+        story.bench.journal.mark_stored(head, story.bench.clock.now_ms)
+        story.bench.journal.save_state(replace(story.bench.journal.state(), standing=Standing.ASKING))
+    said = word(story, gen=gen, head=STRANGE)
+    assert ask(story, do="confirm", by="Li Na", jws=signed(story, said))["done"] is True
+    kept = story.bench.journal.batch(head)
+    assert kept is not None and (kept.stored_ms is not None) is is_settled
+    story.bench.journal.close()
+    story.store.close()
