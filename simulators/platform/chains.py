@@ -12,17 +12,15 @@ from dataclasses import dataclass
 
 from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
-from agent.reporting.envelope import base64url_decode
+from agent.reporting.envelope import BATCH, SIZE_MAX, base64url_decode
 from agent.reporting.strictjson import loads
 from simulators.platform.alarms import Alarms
 from simulators.platform.booking import Booking, Source
-from simulators.platform.dossier import Dossier
+from simulators.platform.dossier import Dossier, stored_batch
 from simulators.platform.store import Store
 
 STAGED_MAX = 4096
 """Most batches that wait for one agent; more than any window of a sender, less than would fill a disk."""
-
-_PAYLOAD_MAX = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,9 +196,9 @@ class Chains:
             " WHERE s.agent_id = ? AND s.seq > 1 AND e.reason = 'unparsable' ORDER BY s.arrival LIMIT 1",
             (dossier.agent_id,),
         )
-        sql = "SELECT chain, jws, hash FROM staged WHERE agent_id = ? AND seq = 1 ORDER BY arrival"
-        for chain, jws, hash_ in self._store.rows(sql, (dossier.agent_id,)):
-            prev_chain = _reopened(jws, hash_, 0).batch.prev_chain
+        sql = "SELECT chain, jws FROM staged WHERE agent_id = ? AND seq = 1 ORDER BY arrival"
+        for chain, jws in self._store.rows(sql, (dossier.agent_id,)):
+            prev_chain = stored_batch(jws).prev_chain
             if prev_chain is not None and prev_chain.hash in dossier.unparsable:
                 yield chain, 1
 
@@ -368,7 +366,7 @@ class Chains:
         after = self._store.first(sql, (dossier.agent_id, batch.chain, batch.seq + 1))
         if before is not None and before[0] != batch.prev:
             return False
-        return after is None or _reopened(after[1], after[0], 0).batch.prev == arrival.hash
+        return after is None or stored_batch(after[1]).prev == arrival.hash
 
     # ----------------------------------------------------------------------------------------------- effects
 
@@ -480,10 +478,9 @@ class Chains:
 
 def _reopened(jws: bytes, hash_: str, received_ms: int) -> Arrival:
     """A batch from the staging table; its signature was verified before it was put there."""
-    header, payload, _ = jws.decode("ascii").split(".")
-    kid = loads(base64url_decode(header), size_max=_PAYLOAD_MAX)["kid"]
-    batch = Batch.from_payload(loads(base64url_decode(payload), size_max=_PAYLOAD_MAX))
-    return Arrival(batch, hash_, str(kid), jws, received_ms)
+    header = jws.decode("ascii").split(".")[0]
+    kid = loads(base64url_decode(header), size_max=SIZE_MAX[BATCH])["kid"]
+    return Arrival(stored_batch(jws), hash_, str(kid), jws, received_ms)
 
 
 def _place(batch: Batch) -> str:

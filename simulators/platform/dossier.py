@@ -11,9 +11,17 @@ from functools import lru_cache
 
 from agent.adapters.keys import PublicKey, public_key_of_jwk
 from agent.reporting.acknowledgement import MeterHead
+from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Assembly, Descriptor, MeterDescription
-from agent.reporting.envelope import DESCRIPTOR, SIZE_MAX, EnvelopeError, base64url_decode, check_sealed
+from agent.reporting.envelope import (
+    BATCH,
+    DESCRIPTOR,
+    SIZE_MAX,
+    EnvelopeError,
+    base64url_decode,
+    check_sealed,
+)
 from agent.reporting.event import Event
 from agent.reporting.strictjson import NotStrict, loads
 from agent.reporting.wire import WireError
@@ -179,16 +187,16 @@ class Dossier:
         self.begun, self.behind = chain, behind
 
     def _load_beginning(self) -> None:
-        """What the first batch of the head's chain said that it follows."""
-        if self.head is None:
+        """What the first batch of the head's chain said that it follows; of interest only where chains were joined."""
+        if self.head is None or not self.joined:
             return
         first = self._store.first(
             "SELECT jws FROM batches WHERE agent_id = ? AND chain = ? AND seq = 1",
             (self.agent_id, self.head.chain),
         )
         if first is not None:
-            payload = json.loads(base64url_decode(first[0].split(b".")[1].decode()))
-            self.begin(self.head.chain, behind=(payload.get("prev_chain") or {}).get("chain"))
+            said = stored_batch(first[0])
+            self.begin(self.head.chain, behind=None if said.prev_chain is None else said.prev_chain.chain)
 
     def _load_keys(self) -> None:
         sql = "SELECT kid, jwk, ended_chain, ended_seq FROM keys WHERE agent_id = ? AND NOT withdrawn"
@@ -355,6 +363,12 @@ def stored_descriptor(jws: bytes) -> Descriptor:
     """Read a descriptor from the store; its signature was verified before it was put there."""
     payload = base64url_decode(jws.decode("ascii").split(".")[1])
     return Descriptor.from_payload(loads(payload, size_max=SIZE_MAX[DESCRIPTOR]))
+
+
+def stored_batch(jws: bytes) -> Batch:
+    """Read a batch from the store; its signature was verified before it was put there."""
+    payload = base64url_decode(jws.decode("ascii").split(".")[1])
+    return Batch.from_payload(loads(payload, size_max=SIZE_MAX[BATCH]))
 
 
 def _values(x: Standing) -> tuple[object, ...]:

@@ -11,12 +11,9 @@ from fractions import Fraction
 from agent.carbon.template import DocumentError
 from agent.metering.virtual import MapMeter, StepMap, Term, VirtualMeter, check, step_map
 from agent.reporting.attribution import map_meters
-from agent.reporting.batch import Batch
 from agent.reporting.chain import ChainHead
 from agent.reporting.descriptor import Descriptor, MeterDescription
-from agent.reporting.envelope import BATCH, SIZE_MAX, base64url_decode
-from agent.reporting.strictjson import loads
-from simulators.platform.dossier import stored_descriptor
+from simulators.platform.dossier import stored_batch, stored_descriptor
 from simulators.platform.maps import Correction, drawn
 from simulators.platform.question import Question, fault
 from simulators.platform.store import Store
@@ -128,10 +125,8 @@ def _batch(store: Store, agent_id: int, name: str, head: ChainHead) -> tuple[int
         raise fault(
             name, f"the store does not hold batch {head.chain}/{head.seq}", "use the store of the report"
         )
-    payload = base64url_decode(row[2].decode("ascii").split(".")[1])
-    cfg = Batch.from_payload(loads(payload, size_max=SIZE_MAX[BATCH])).cfg
     sql = "SELECT descriptor_id FROM descriptors WHERE agent_id = ? AND hash = ?"
-    return row[0], store.one(sql, (agent_id, cfg))[0]
+    return row[0], store.one(sql, (agent_id, stored_batch(row[2]).cfg))[0]
 
 
 def _combined(

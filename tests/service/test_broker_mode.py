@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from agent.adapters.journal.rows import integer
 from agent.adapters.keys import PublicKeys
 from agent.metering.interval import DAY_MS, HOUR_MS
 from agent.reporting import envelope, topics
@@ -203,6 +204,17 @@ def test_what_was_handed_over_before_the_time_was_known_is_kept_for_30_days_of_k
         assert oldest is not None
         assert (oldest.head.seq == 1) is (day < HANDED_OVER_KEEP_DAYS), f"day {day}"
         bench.clock.now_ms += DAY_MS
+
+
+@pytest.mark.fault("F40", "F56")
+def test_what_was_handed_over_at_a_known_time_keeps_it(bench: Bench) -> None:
+    for count, now_ms in enumerate((bench.clock.now_ms, 60_000, bench.clock.now_ms + DAY_MS)):
+        bench.clock.now_ms = now_ms
+        bench.read({"reflow-1": 1_000 + count, "wave-1": 500})
+        hand_over(bench.journal, head_of(bench), bench.clock.now_ms)
+    rows = bench.journal._db.execute("SELECT stored_ms FROM stored ORDER BY up_to")
+    known_ms, undated_ms, later_ms = (integer(row[0]) for row in rows)
+    assert undated_ms == later_ms == known_ms + DAY_MS
 
 
 def head_of(bench: Bench) -> ChainHead:

@@ -255,9 +255,8 @@ def test_an_epoch_that_was_opened_behind_an_old_word_is_none_behind_a_newer_one(
         head = bench.journal.heads()["reflow-1"]
         stranger = replace(head.basis, serial=None)
         bench.journal.save_head(replace(head, basis=stranger, restored=True))
-    read_until_booked = [{"reflow-1": last + turn, "wave-1": 515 + turn} for turn in range(3)]
-    for counts in read_until_booked:
-        bench.read(counts)
+    for turn in range(3):
+        bench.read({"reflow-1": last + turn, "wave-1": 515 + turn})
     assert bench.journal.heads()["reflow-1"].epoch == 2
     batches = restore(bench, said)
     told = [event for batch in batches for event in batch.events if event.type == "epoch"]
@@ -267,17 +266,56 @@ def test_an_epoch_that_was_opened_behind_an_old_word_is_none_behind_a_newer_one(
 
 
 @pytest.mark.fault("F56", "F65")
-def test_balances_list_no_epoch_of_a_chain_that_was_given_up(tmp_path: Path) -> None:
-    """The position is the register after the fall, in the epoch before it: by another journal, that never saw one."""
+@pytest.mark.parametrize("epoch", [1, 4])
+def test_balances_list_no_epoch_of_a_chain_that_was_given_up(tmp_path: Path, epoch: int) -> None:
+    """The position is the register after the fall, by another journal: it never saw one, or counted others before."""
     bench, _ = opened(tmp_path)
     for count in (3, 4, 5):
         bench.read({"reflow-1": count, "wave-1": 510})
     assert bench.journal.heads()["reflow-1"].epoch == 2
     assert [each.body["epoch_to"] for each in bench.journal.epochs_noted("reflow-1")] == [2]
-    said = {meter.id: replace(bench.meter_head(meter.id), epoch=1, n=9) for meter in bench.meters}
+    said = {meter.id: replace(bench.meter_head(meter.id), epoch=epoch, n=9) for meter in bench.meters}
     restore(bench, said)
     assert bench.journal.epochs_noted("reflow-1") == []
     for count in (6, 1, 2, 3):
         bench.read({"reflow-1": count, "wave-1": 520})
     (noted,) = bench.journal.epochs_noted("reflow-1")
-    assert (noted.body["epoch_from"], noted.body["epoch_to"], noted.body["last"]) == (1, 2, 60_000)
+    assert (noted.body["epoch_from"], noted.body["epoch_to"], noted.body["last"]) == (
+        epoch,
+        epoch + 1,
+        60_000,
+    )
+
+
+@pytest.mark.fault("F15", "F56")
+def test_a_fall_behind_an_old_word_is_no_rollover_behind_a_newer_one(tmp_path: Path) -> None:
+    """Three boundaries agreed on an epoch when nobody could say that it was the same meter; so it stays one."""
+    bench = Bench(tmp_path)
+    for count in (999_970, 999_980):
+        bench.read({"reflow-1": count, "wave-1": 500})
+    said = {meter.id: bench.meter_head(meter.id) for meter in bench.meters}
+    bench.read({"reflow-1": 999_990, "wave-1": 510})
+    with bench.journal.transaction():
+        head = bench.journal.heads()["reflow-1"]
+        bench.journal.save_head(replace(head, basis=replace(head.basis, serial=None), restored=True))
+    for count in (5, 6, 7):
+        bench.read({"reflow-1": count, "wave-1": 515})
+    assert bench.journal.heads()["reflow-1"].epoch == 2
+    told = [event for batch in restore(bench, said) for event in batch.events if event.type == "epoch"]
+    assert [event.body["first"] for event in told] == [50_000]
+
+
+@pytest.mark.fault("F56", "F65")
+@pytest.mark.parametrize(("epoch", "listed"), [(1, []), (2, [2])])
+def test_balances_go_on_listing_what_is_told_up_to_the_platforms_word(
+    tmp_path: Path, epoch: int, listed: list[int]
+) -> None:
+    """The head is one of ours: epochs up to the platform's are those that it knows, or has lost."""
+    bench, _ = opened(tmp_path)
+    for count in (3, 4, 5):
+        bench.read({"reflow-1": count, "wave-1": 510})
+    head, now_ms = bench.journal.state().head, bench.clock.now_ms
+    said = {meter.id: replace(bench.meter_head(meter.id), epoch=epoch, n=9) for meter in bench.meters}
+    with bench.journal.transaction():
+        bench.restorer.open_chain(bench.journal, head, said, "a test", now_ms, now_ms)
+    assert [each.body["epoch_to"] for each in bench.journal.epochs_noted("reflow-1")] == listed

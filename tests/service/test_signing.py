@@ -341,3 +341,33 @@ def test_a_key_is_known_where_the_batch_that_brought_it_is(tmp_path: Path) -> No
     acknowledged(bench, 101)
     assert kid_known_at(journal, ELSEWHERE) == new.kid, "and the batch that brought it was handed over"
     assert kid_known_at(Bench(tmp_path, name="empty.db").journal, own) is None
+
+
+@pytest.mark.fault("F56", "F85")
+@pytest.mark.parametrize("is_later", [True, False])
+def test_of_a_head_in_another_chain_of_ours_the_order_of_the_journal_counts(
+    tmp_path: Path, is_later: bool
+) -> None:
+    bench = Bench(tmp_path)
+    old, new = bench.signer, another_key(bench)
+    start(bench, old, *([new] if is_later else []))
+    minute(bench, 1000)
+    minute(bench, 1010)
+    acknowledged(bench, 100)
+    minute(bench, 1020)
+    first_chain = bench.journal.state().head
+    assert first_chain is not None
+    heads = {meter.id: bench.meter_head(meter.id) for meter in bench.meters}
+    assert bench.acknowledge(ELSEWHERE, number=101) is Outcome.ASKING
+    assert bench.acknowledge(ELSEWHERE, number=102, heads=heads, session="s") is Outcome.RESTORED
+    if not is_later:
+        start(bench, old, new)
+        minute(bench, 1030)
+        acknowledged(bench, 103)
+    minute(bench, 1040)
+    own, since = bench.journal.state().head, key_standing(bench.journal).rotated
+    assert own is not None and since is not None and own.chain != first_chain.chain
+    if is_later:
+        assert since.chain == first_chain.chain and kid_known_at(bench.journal, own) == new.kid
+    else:
+        assert since.chain == own.chain and kid_known_at(bench.journal, first_chain) == old.kid
